@@ -1,0 +1,86 @@
+"""The command ``die``: serve, look after the set-up, run the embedded StorageHub."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from die_algorithm import __version__, checks
+from die_algorithm.errors import DieError, SettingsError
+from die_algorithm.runtime import Runtime
+from die_algorithm.server import Server
+from die_algorithm.settings import Settings
+from die_algorithm.web import WebApplication
+
+LOGGER = logging.getLogger(__name__)
+
+_config = click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A configuration file with a section [die]; without it PYWPS_CFG, if set. DIE_* in the "
+    "environment overrides it.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, package_name="die-algorithm", prog_name="die")
+def main() -> None:
+    """Run Docker images on files of a gCube workspace, as a WPS."""
+
+
+@main.command()
+@_config
+def serve(config: Path | None) -> None:
+    """Start the service: the WPS and its worker."""
+    _log_to_stderr()
+    settings = _settings(config)
+    runtime = Runtime(lambda: settings)
+    try:
+        runtime.start()
+        server = Server(settings, WebApplication(settings, runtime))
+    except (DieError, OSError) as error:
+        runtime.stop()
+        raise click.ClickException(f"The service cannot start: {error}") from None
+    LOGGER.info("Listening on %s; clients use %s.", ", ".join(settings.listen), settings.url)
+    try:
+        server.run()
+    finally:
+        LOGGER.info("Stopping; jobs under way go on at the next start.")
+        runtime.stop()
+
+
+@main.command()
+@_config
+def doctor(config: Path | None) -> None:
+    """Say what is missing for the service to work, and how to mend it."""
+    settings = _settings(config)
+    found = checks.doctor(settings)
+    for check in found:
+        sign = "ok  " if check.passed and not check.remedy else "warn" if check.passed else "FAIL"
+        click.echo(f"{sign}  {check.name}: {check.text}")
+        if check.remedy:
+            click.echo(f"      {check.remedy}")
+    if not all(check.passed for check in found):
+        sys.exit(1)
+    click.echo("The service can run jobs.")
+
+
+def _settings(config: Path | None) -> Settings:
+    try:
+        return Settings.load(config)
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    # The libraries' own debug lines may hold URLs, and so tokens.
+    for name in ("urllib3", "docker", "PYWPS", "waitress.queue"):
+        logging.getLogger(name).setLevel(logging.WARNING)

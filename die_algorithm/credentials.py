@@ -1,0 +1,86 @@
+"""From a request to its user token: where clients put it, and how it may look."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping, Sequence
+
+from die_algorithm.errors import NotAuthorized
+from die_algorithm.models import UserToken
+
+#: The name that DataMiner's clients use, as query parameter and as header.
+PARAMETER = "gcube-token"
+
+# gCube tokens are ``<uuid>-<number>`` or a bare UUID, JWTs are dotted base64url. The container gets the
+# token as a word of its command line, so it must not look like an option; 8 KiB is far above any JWT.
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/][A-Za-z0-9._~+/=-]{7,8191}", re.ASCII)
+
+_HOW = (
+    "Send your gCube token as the query parameter or header 'gcube-token', as the password of HTTP "
+    "Basic, or as 'Authorization: Bearer'."
+)
+
+
+def user_token(query: Mapping[str, Sequence[str]], headers: Mapping[str, str]) -> UserToken:
+    """Find the user token of a request.
+
+    The order is that of gCube's own services: query parameter, header, HTTP Basic, Bearer
+    (reference: dataminer-wps, checklist 3; storagehub 1.2).
+
+    Args:
+        query: the query's parameters, names in lower case, each with all its values.
+        headers: the request's headers, names in lower case.
+
+    Raises:
+        NotAuthorized: there is none, or it cannot be one.
+    """
+    candidates = [*query.get(PARAMETER, ()), headers.get(PARAMETER, "")]
+    for candidate in candidates:
+        if candidate:
+            return _checked(candidate, None)
+    scheme, _, credentials = headers.get("authorization", "").strip().partition(" ")
+    if scheme.lower() == "basic":
+        return _from_basic(credentials.strip())
+    if scheme.lower() == "bearer":
+        return _checked(credentials.strip(), None)
+    raise NotAuthorized(f"The request carries no user token. {_HOW}")
+
+
+def _from_basic(credentials: str) -> UserToken:
+    try:
+        decoded = base64.b64decode(credentials, validate=True).decode("utf-8")
+    except (binascii.Error, UnicodeDecodeError):
+        raise NotAuthorized(f"The HTTP Basic credentials cannot be read. {_HOW}") from None
+    username, _, password = decoded.partition(":")
+    return _checked(password, username or None)
+
+
+def _checked(secret: str, username: str | None) -> UserToken:
+    if not _TOKEN.fullmatch(secret):
+        raise NotAuthorized(
+            "The user token is not a gCube token or JWT: it is too short, too long, or holds "
+            f"characters that none has. {_HOW}"
+        )
+    return UserToken(secret, username)
+
+
+def redact(text: str, token: UserToken | None) -> str:
+    """Replace every form of the token in a text: plain, percent-encoded, base64.
+
+    The original example image prints its token; whatever a container wrote goes through here before
+    anybody sees it (reference: storagehub 3.2; safety 2.8).
+    """
+    if token is None:
+        return text
+    for form in _forms(token.secret):
+        text = text.replace(form, "***")
+    return text
+
+
+def _forms(secret: str) -> list[str]:
+    encoded = base64.b64encode(secret.encode()).decode()
+    percent = "".join(c if c.isalnum() or c in "._~-" else f"%{ord(c):02X}" for c in secret)
+    # Longest first, so that one form that holds another is replaced whole.
+    return sorted({secret, percent, encoded, encoded.rstrip("=")}, key=len, reverse=True)

@@ -1,0 +1,261 @@
+"""The documents about a job and about a refused request: ExecuteResponse and ExceptionReport.
+
+They are rendered from the job's record whenever somebody asks. Valid against the schemas of WPS 1.0.0
+(05-007r7) in every state; what DataMiner's clients cut out of them by hand is noted where it matters
+(reference: dataminer-wps, 2.3, wire samples and checklist).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from die_algorithm import description
+from die_algorithm.errors import RequestError
+from die_algorithm.job_request import COMMAND_NAME, IMAGE
+from die_algorithm.links import Links
+from die_algorithm.models import Failure, Job, JobState, OutputRequest
+from die_algorithm.terminal_text import clean_text
+from die_algorithm.xml_writer import (
+    LANGUAGE,
+    OWS,
+    WPS,
+    XML_LANG,
+    Element,
+    child,
+    root,
+    serialise,
+)
+
+_OGR = "http://ogr.maptools.org/"
+_GML = "http://www.opengis.net/gml"
+_D4SCIENCE = "http://www.d4science.org"
+
+#: Percent done and the status's text. The portal shows the number; the text must not be one.
+_PROGRESS: dict[JobState, tuple[int, str]] = {
+    JobState.ACCEPTED: (0, "The job is accepted and will be prepared."),
+    JobState.STAGED_IN: (10, "The temporary folder is ready."),
+    JobState.DISPATCHED: (20, "The Docker Swarm is starting the container."),
+    JobState.RUNNING: (30, "The program is running."),
+    JobState.STAGING_OUT: (90, "The program has ended; its result is being collected."),
+}
+
+
+def exception_report(error: RequestError) -> bytes:
+    """The ows:ExceptionReport about a refused request (OWS Common 1.1, clause 8)."""
+    report = root(OWS, "ExceptionReport", ows=OWS)
+    _fill_report(report, error.code, error.locator, [error.text])
+    return serialise(report)
+
+
+def failure_report(job: Job, failure: Failure) -> bytes:
+    """The same about a failed job whose bare output was asked for."""
+    report = root(OWS, "ExceptionReport", ows=OWS)
+    _fill_report(report, "NoApplicableCode", None, _failure_texts(job, failure))
+    return serialise(report)
+
+
+class JobDocuments:
+    """Renders the documents about jobs.
+
+    Args:
+        links: makes the addresses in them.
+        zip_path: where a job's zip lies, for a client that wants it inline.
+        inline_limit: the largest zip, in bytes, that is put inline; a larger one is referred to.
+    """
+
+    def __init__(self, links: Links, zip_path: Callable[[Job], Path], inline_limit: int) -> None:
+        self._links = links
+        self._zip_path = zip_path
+        self._inline_limit = inline_limit
+
+    def execute_response(self, job: Job) -> bytes:
+        """The wps:ExecuteResponse of a job in any state."""
+        response = root(WPS, "ExecuteResponse", wps=WPS, ows=OWS)
+        response.set("service", "WPS")
+        response.set("version", "1.0.0")
+        response.set(XML_LANG, LANGUAGE)
+        response.set(
+            "serviceInstance", f"{self._links.service}?service=WPS&request=GetCapabilities"
+        )
+        if job.response_form.store:
+            # Last: clients read up to the first quote followed by ">" of the whole document (W3).
+            response.set("statusLocation", self._links.status(job))
+        process = child(response, WPS, "Process")
+        process.set(f"{{{WPS}}}processVersion", description.VERSION)
+        child(process, OWS, "Identifier", description.IDENTIFIER)
+        child(process, OWS, "Title", description.TITLE)
+        _write_status(response, job)
+        if job.response_form.lineage:
+            _write_lineage(response, job)
+        if job.state is JobState.SUCCEEDED:
+            self._write_outputs(response, job)
+        return serialise(response)
+
+    def non_deterministic_output(self, job: Job) -> bytes:
+        """The original's output as a document of its own."""
+        return serialise(_collection(job, self._links))
+
+    def _write_outputs(self, response: Element, job: Job) -> None:
+        titles = {output.identifier: output.title for output in description.OUTPUTS}
+        outputs = child(response, WPS, "ProcessOutputs")
+        for wanted in _wanted(job):
+            element = child(outputs, WPS, "Output")
+            child(element, OWS, "Identifier", wanted.identifier)
+            child(element, OWS, "Title", titles[wanted.identifier])
+            if wanted.identifier == description.RESULT:
+                self._write_result(element, wanted, job)
+            elif wanted.as_reference:
+                _write_reference(element, self._links.collection(job), description.XML)
+            else:
+                _complex_data(element, description.XML).append(_collection(job, self._links))
+
+    def _write_result(self, element: Element, wanted: OutputRequest, job: Job) -> None:
+        if wanted.mime_type == description.XML and not wanted.as_reference:
+            # The portal asks for every output as inline XML and shows each ogr:Result that it finds.
+            # The other output names the zip already, so this one is an empty collection.
+            _complex_data(element, description.XML).append(_collection_root())
+            return
+        size = job.result.size if job.result else 0
+        if wanted.as_reference or size > self._inline_limit:
+            _write_reference(element, self._links.zip(job), description.ZIP)
+            return
+        data = _complex_data(element, description.ZIP)
+        data.set("encoding", "base64")
+        data.text = base64.b64encode(self._zip_path(job).read_bytes()).decode()
+
+
+# -- status
+
+
+def _write_status(response: Element, job: Job) -> None:
+    status = child(response, WPS, "Status")
+    status.set("creationTime", _time(job.updated_at))
+    if job.state is JobState.SUCCEEDED:
+        child(status, WPS, "ProcessSucceeded", _success_text(job))
+    elif job.state.is_final:
+        failed = child(status, WPS, "ProcessFailed")
+        report = child(failed, OWS, "ExceptionReport")
+        texts = _failure_texts(job, job.failure) if job.failure else ["Computation cancelled."]
+        _fill_report(report, "NoApplicableCode", None, texts)
+    else:
+        percent, text = _PROGRESS[job.state]
+        if job.waiting:
+            text = f"{text} It is {job.waiting.reason}, since {_time(job.waiting.since)}."
+        if job.state is JobState.ACCEPTED:
+            child(status, WPS, "ProcessAccepted", text)
+        else:
+            started = child(status, WPS, "ProcessStarted", text)
+            started.set("percentCompleted", str(percent))
+
+
+def _success_text(job: Job) -> str:
+    if job.result is None:
+        return "The job succeeded."
+    files = "1 file" if job.result.files == 1 else f"{job.result.files} files"
+    texts = [
+        f"The job succeeded: {files}, zip of {job.result.size} bytes, SHA-256 {job.result.sha256}.",
+        *job.result.notes,
+    ]
+    if job.folder_kept and job.folder:
+        texts.append(f"The folder {job.folder.name} could not be removed from the workspace.")
+    return " ".join(texts)
+
+
+def _failure_texts(job: Job, failure: Failure) -> list[str]:
+    facts = f"Fault class: {failure.fault_class.value}."
+    if job.exit_code is not None:
+        facts += f" Exit code: {job.exit_code}."
+    texts = [f"{failure.text} {facts} Job: {job.id}."]
+    if job.folder_kept and job.folder:
+        texts[0] += (
+            f" What the program had written is kept in the folder {job.folder.name} of your workspace."
+        )
+    if job.log_tail.strip():
+        texts.append(f"The end of the program's log:\n{job.log_tail}")
+    return texts
+
+
+def _fill_report(report: Element, code: str, locator: str | None, texts: Sequence[str]) -> None:
+    report.set("version", "1.0.0")
+    report.set(XML_LANG, LANGUAGE)
+    exception = child(report, OWS, "Exception")
+    exception.set("exceptionCode", code)
+    if locator:
+        exception.set("locator", clean_text(locator[:128]))
+    for text in texts:
+        child(exception, OWS, "ExceptionText", text)
+
+
+def _time(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# -- lineage
+
+
+def _write_lineage(response: Element, job: Job) -> None:
+    given = {
+        IMAGE: job.request.given_image,
+        COMMAND_NAME: job.request.given_command,
+        job.request.item_parameter: job.request.given_item,
+    }
+    inputs = child(response, WPS, "DataInputs")
+    for described in description.INPUTS:
+        if described.identifier in given:
+            element = child(inputs, WPS, "Input")
+            child(element, OWS, "Identifier", described.identifier)
+            child(element, OWS, "Title", described.title)
+            data = child(element, WPS, "Data")
+            child(data, WPS, "LiteralData", given[described.identifier])
+    definitions = child(response, WPS, "OutputDefinitions")
+    for wanted in _wanted(job):
+        element = child(definitions, WPS, "Output")
+        element.set("asReference", str(wanted.as_reference).lower())
+        child(element, OWS, "Identifier", wanted.identifier)
+
+
+# -- outputs
+
+
+def _wanted(job: Job) -> tuple[OutputRequest, ...]:
+    """The outputs asked for; all if none is named, and then the zip by reference."""
+    return job.response_form.outputs or (
+        OutputRequest(identifier=description.NON_DETERMINISTIC),
+        OutputRequest(identifier=description.RESULT, as_reference=True),
+    )
+
+
+def _complex_data(output: Element, mime_type: str) -> Element:
+    data = child(child(output, WPS, "Data"), WPS, "ComplexData")
+    data.set("mimeType", mime_type)
+    return data
+
+
+def _write_reference(output: Element, href: str, mime_type: str) -> None:
+    reference = child(output, WPS, "Reference")
+    reference.set("href", href)
+    reference.set("mimeType", mime_type)
+
+
+def _collection_root() -> Element:
+    return root(_OGR, "FeatureCollection", ogr=_OGR, gml=_GML, d4science=_D4SCIENCE)
+
+
+def _collection(job: Job, links: Links) -> Element:
+    """All results in one featureMember, the log first and the zip last; clients count on both."""
+    collection = _collection_root()
+    member = child(collection, _GML, "featureMember")
+    results = (
+        (links.log(job), "Log of the computation", "text/plain"),
+        (links.zip(job), "Result of the computation", description.ZIP),
+    )
+    for number, (href, text, mime_type) in enumerate(results):
+        result = child(member, _OGR, "Result")
+        result.set("fid", f"F{number}")
+        child(result, _D4SCIENCE, "Data", href)
+        child(result, _D4SCIENCE, "Description", text)
+        child(result, _D4SCIENCE, "MimeType", mime_type)
+    return collection

@@ -1,0 +1,225 @@
+"""What the doors may ask for: submit a job, look at it, wait for it, cancel it.
+
+The engine has no access to Docker; what happens to a job after its record is committed is the
+business of :mod:`die_algorithm.steps`, driven by :mod:`die_algorithm.worker`.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import re
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from die_algorithm.errors import (
+    InvalidParameterValue,
+    ItemUnusable,
+    NotAuthorized,
+    NotFound,
+    ServerBusy,
+    ServiceUnavailable,
+    StorageHubError,
+    StoreUnavailable,
+    TokenRejected,
+)
+from die_algorithm.job_request import parse_job_request
+from die_algorithm.job_store import JobStore
+from die_algorithm.models import Item, Job, JobRequest, JobState, ResponseForm, UserToken
+from die_algorithm.results import new_result_key
+from die_algorithm.settings import Settings
+from die_algorithm.storagehub import StorageHub
+
+LOGGER = logging.getLogger(__name__)
+
+_JOB_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+#: How often a waiter looks at the database when the job is carried by another process.
+_LOOK_AGAIN = 0.2
+
+
+class Engine:
+    """Accepts jobs and answers for them.
+
+    Args:
+        settings: the operator's.
+        store: the jobs' records.
+        storagehub: to ask whose token it is, and whether the item can be used.
+    """
+
+    def __init__(self, settings: Settings, store: JobStore, storagehub: StorageHub) -> None:
+        self._settings = settings
+        self._store = store
+        self._storagehub = storagehub
+        #: Called after a job was accepted or its cancel noted, to wake a worker of this process.
+        self.on_submit: Callable[[], None] = lambda: None
+        self._changed = threading.Condition()
+        self._sync_slots = threading.BoundedSemaphore(settings.max_sync)
+
+    def submit(
+        self, inputs: Mapping[str, Sequence[str]], token: UserToken, form: ResponseForm
+    ) -> Job:
+        """Check a request and accept it. Nothing is created anywhere unless all of it is right.
+
+        Args:
+            inputs: each input's values by its name, as the client wrote them.
+            token: the caller's.
+            form: how the client wants its answer.
+
+        Returns:
+            The job, its record committed.
+
+        Raises:
+            RequestError: the request is refused; says why, and which parameter is at fault.
+        """
+        request = parse_job_request(inputs, self._settings.storagehub_url)
+        owner = self.owner(token)
+        self._check_item(request, token)
+        now = datetime.now(UTC)
+        job = Job(
+            id=str(uuid.uuid4()),
+            owner=owner,
+            request=request,
+            response_form=form,
+            state=JobState.ACCEPTED,
+            reached={JobState.ACCEPTED: now},
+            result_key=new_result_key(),
+            token=token,
+        )
+        try:
+            self._store.add(job)
+        except StoreUnavailable as error:
+            LOGGER.exception("A job could not be recorded.")
+            raise ServiceUnavailable(str(error)) from None
+        LOGGER.info("Job %s accepted: image %s, owner %s.", job.id, request.image, owner)
+        self.on_submit()
+        return job
+
+    def owner(self, token: UserToken) -> str:
+        """Ask StorageHub whose token it is: the owner of the workspace that it opens.
+
+        Raises:
+            NotAuthorized: nobody's, or not that of the user whom HTTP Basic named.
+            ServiceUnavailable: StorageHub cannot be asked now.
+        """
+        try:
+            owner = self._storagehub.workspace_root(token).owner
+        except (TokenRejected, ItemUnusable):
+            raise NotAuthorized(
+                "StorageHub does not accept the user token: it is wrong, expired, or of another "
+                "infrastructure. Get a new one from your VRE's home page."
+            ) from None
+        except StorageHubError:
+            raise _storagehub_away() from None
+        if token.username and not hmac.compare_digest(token.username.encode(), owner.encode()):
+            raise NotAuthorized("The user token belongs to another user than the one named.")
+        return owner
+
+    def _check_item(self, request: JobRequest, token: UserToken) -> Item:
+        refused = InvalidParameterValue(
+            "There is no such item in the workspace, or this user token may not read it. Copy the "
+            "item's id from the workspace.",
+            request.item_parameter,
+        )
+        try:
+            item = self._storagehub.item(token, request.item_id)
+        except ItemUnusable:
+            raise refused from None
+        except TokenRejected:
+            raise refused from None
+        except StorageHubError:
+            raise _storagehub_away() from None
+        if item.trashed:
+            raise InvalidParameterValue(
+                f"The item {item.name!r} is in the trash; restore it first.", request.item_parameter
+            )
+        return item
+
+    def job(self, job_id: str) -> Job:
+        """Look up a job.
+
+        Raises:
+            NotFound: there is none of this id.
+            ServiceUnavailable: the database cannot be read now.
+        """
+        try:
+            job = self._store.get(job_id) if _JOB_ID.fullmatch(job_id) else None
+        except StoreUnavailable as error:
+            raise ServiceUnavailable(str(error)) from None
+        if job is None:
+            raise NotFound("There is no job of this id, or it has expired.")
+        return job
+
+    def owned_job(self, job_id: str, token: UserToken) -> Job:
+        """Look up a job of the token's owner; another's answers like one that does not exist.
+
+        Raises:
+            NotFound: there is none of this id, or it is another user's.
+            NotAuthorized: the token is not accepted.
+        """
+        owner = self.owner(token)
+        job = self.job(job_id)
+        if not hmac.compare_digest(job.owner.encode(), owner.encode()):
+            raise NotFound("There is no job of this id, or it has expired.")
+        return job
+
+    def cancel(self, job_id: str, token: UserToken) -> Job:
+        """Note that a job is to be stopped. An ended job stays as it ended.
+
+        Raises:
+            NotFound, NotAuthorized: as for :meth:`owned_job`.
+        """
+        job = self.owned_job(job_id, token)
+        self._store.request_cancel(job.id)
+        LOGGER.info("Job %s: cancel requested.", job.id)
+        self.on_submit()
+        return job
+
+    def run_to_end(self, submit: Callable[[], Job]) -> Job:
+        """Submit a job and wait for its end, within the limit on requests that wait.
+
+        Raises:
+            ServerBusy: too many wait already; nothing was submitted.
+        """
+        if not self._sync_slots.acquire(blocking=False):
+            raise ServerBusy(
+                "Too many synchronous requests are under way. Try again later, or ask with "
+                "storeExecuteResponse=true and status=true and poll the status location."
+            )
+        try:
+            return self.wait(submit().id)
+        finally:
+            self._sync_slots.release()
+
+    def wait(self, job_id: str, timeout: float | None = None) -> Job:
+        """Wait until a job has ended.
+
+        Args:
+            job_id: the job's id.
+            timeout: seconds; None waits as long as it takes.
+
+        Returns:
+            The job as it is then; after a time-out it may be unfinished.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            while not (job := self.job(job_id)).state.is_final:
+                left = _LOOK_AGAIN if deadline is None else deadline - time.monotonic()
+                if left <= 0:
+                    break
+                self._changed.wait(min(left, _LOOK_AGAIN))
+        return job
+
+    def notify(self) -> None:
+        """Tell the waiters that a job has changed. Called by the worker of this process."""
+        with self._changed:
+            self._changed.notify_all()
+
+
+def _storagehub_away() -> ServiceUnavailable:
+    return ServiceUnavailable(
+        "StorageHub does not answer at the moment, so the request cannot be checked. Nothing was "
+        "started; try again in a minute."
+    )

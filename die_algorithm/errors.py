@@ -1,0 +1,267 @@
+"""Every exception of the project, in one tree.
+
+::
+
+    DieError
+    ├── SettingsError                the operator's configuration is wrong
+    ├── RequestError                 a client's request is refused (ows:ExceptionReport)
+    │   ├── MissingParameterValue    400
+    │   ├── InvalidParameterValue    400
+    │   ├── VersionNegotiationFailed 400
+    │   ├── MalformedRequest         400  (NoApplicableCode)
+    │   ├── NotAuthorized            401  (NoApplicableCode)
+    │   ├── NotFound                 404  (NoApplicableCode)
+    │   ├── MethodNotAllowed         405  (NoApplicableCode)
+    │   ├── FileSizeExceeded         413
+    │   ├── UnsupportedMediaType     415  (NoApplicableCode)
+    │   ├── OperationNotSupported    501
+    │   ├── ServerBusy               503
+    │   └── ServiceUnavailable       503  (NoApplicableCode)
+    ├── JobFault                     ends a job; carries its fault class
+    ├── StorageHubError
+    │   ├── StorageHubUnavailable    it may pass: connection, time-out, 5xx
+    │   ├── TokenRejected            StorageHub does not accept the user token
+    │   ├── ItemUnusable             missing, forbidden or trashed: StorageHub does not say which
+    │   └── DamagedDownload          what arrived is not what was announced
+    ├── SwarmError
+    │   ├── SwarmUnavailable         it may pass: the engine's API does not answer
+    │   ├── NotASwarm                the engine answers, but is no Swarm manager
+    │   ├── ImageNotFound            the registry knows no such image, or it is not public
+    │   ├── RegistryUnavailable      it may pass: the registry does not answer
+    │   └── ServiceRefused           the engine refuses the service
+    ├── ArchiveError
+    │   ├── ArchiveIncomplete        the zip does not hold what the listing names
+    │   ├── ArchiveTooLarge          more bytes or entries than the operator allows
+    │   └── NoRoom                   the disk is full
+    ├── StoreError
+    │   ├── StoreUnavailable         the jobs' database cannot be read or written
+    │   └── StaleJob                 somebody else wrote this job since it was read
+    └── LocalSwarmError              the private Swarm of this machine cannot be started or used
+
+Messages are for the person who reads them: what happened, whose fault it is, what to do next.
+They hold no path, no token and no internal name, because a client may see them.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from die_algorithm.models import FaultClass
+
+
+class DieError(Exception):
+    """Base of all errors that this project raises on purpose."""
+
+
+class SettingsError(DieError):
+    """The operator's configuration is wrong; the message names the setting."""
+
+
+class RequestError(DieError):
+    """A client's request is refused before anything was created.
+
+    Args:
+        text: a sentence for the client.
+        locator: the parameter at fault, or None where the standard knows none.
+
+    The codes are those of OWS Common 1.1 (06-121r3, table 25) and WPS 1.0.0 (05-007r7, table 62);
+    the HTTP status follows OWS Common 2.0 (06-121r9, table 28).
+    """
+
+    code: ClassVar[str] = "NoApplicableCode"
+    http_status: ClassVar[int] = 400
+
+    def __init__(self, text: str, locator: str | None = None) -> None:
+        super().__init__(text)
+        self.text = text
+        self.locator = locator
+
+
+class MissingParameterValue(RequestError):
+    """A mandatory parameter or input is absent."""
+
+    code = "MissingParameterValue"
+
+
+class InvalidParameterValue(RequestError):
+    """A parameter or input has a value that is not allowed."""
+
+    code = "InvalidParameterValue"
+
+
+class VersionNegotiationFailed(RequestError):
+    """None of the versions the client accepts is offered."""
+
+    code = "VersionNegotiationFailed"
+
+
+class MalformedRequest(RequestError):
+    """The request is not well-formed, or not a WPS request at all."""
+
+
+class NotAuthorized(RequestError):
+    """The request carries no user token, or one that is not accepted."""
+
+    http_status = 401
+
+
+class NotFound(RequestError):
+    """No such path, job or result. Another user's job answers the same way."""
+
+    http_status = 404
+
+
+class MethodNotAllowed(RequestError):
+    """The HTTP method is not offered here.
+
+    Args:
+        text: a sentence for the client.
+        allowed: the methods that are, for the ``Allow`` header.
+    """
+
+    http_status = 405
+
+    def __init__(self, text: str, allowed: tuple[str, ...]) -> None:
+        super().__init__(text)
+        self.allowed = allowed
+
+
+class FileSizeExceeded(RequestError):
+    """The request, or one of its inputs, is larger than the service accepts."""
+
+    code = "FileSizeExceeded"
+    http_status = 413
+
+
+class UnsupportedMediaType(RequestError):
+    """The request's body is of a type that is not read here."""
+
+    http_status = 415
+
+
+class OperationNotSupported(RequestError):
+    """The operation is not offered in this version of WPS."""
+
+    code = "OperationNotSupported"
+    http_status = 501
+
+
+class ServerBusy(RequestError):
+    """Too many requests are under way.
+
+    Args:
+        text: a sentence for the client.
+        retry_after: seconds after which another try makes sense.
+    """
+
+    code = "ServerBusy"
+    http_status = 503
+
+    def __init__(self, text: str, retry_after: int = 30) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
+
+
+class ServiceUnavailable(RequestError):
+    """Something this service needs to take a request is away for the moment.
+
+    Args:
+        text: a sentence for the client.
+        retry_after: seconds after which another try makes sense.
+    """
+
+    http_status = 503
+
+    def __init__(self, text: str, retry_after: int = 30) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
+
+
+class JobFault(DieError):
+    """A job cannot succeed any more.
+
+    Args:
+        fault_class: whose fault it is.
+        text: one sentence: what happened and what to do next.
+    """
+
+    def __init__(self, fault_class: FaultClass, text: str) -> None:
+        super().__init__(text)
+        self.fault_class = fault_class
+        self.text = text
+
+
+class StorageHubError(DieError):
+    """Something went wrong with StorageHub."""
+
+
+class StorageHubUnavailable(StorageHubError):
+    """StorageHub does not answer, or answers with a server error: it may pass."""
+
+
+class TokenRejected(StorageHubError):
+    """StorageHub does not accept the user token."""
+
+
+class ItemUnusable(StorageHubError):
+    """The item is missing, forbidden or trashed; StorageHub does not say which reliably."""
+
+
+class DamagedDownload(StorageHubError):
+    """What arrived is shorter, longer or of another type than announced."""
+
+
+class SwarmError(DieError):
+    """Something went wrong with the Docker engine or its Swarm."""
+
+
+class SwarmUnavailable(SwarmError):
+    """The engine's API does not answer: it may pass."""
+
+
+class NotASwarm(SwarmError):
+    """The engine answers, but it is not a manager of a Swarm."""
+
+
+class ImageNotFound(SwarmError):
+    """The registry knows no such image, or does not show it to the public."""
+
+
+class RegistryUnavailable(SwarmError):
+    """The registry does not answer, or limits us: it may pass."""
+
+
+class ServiceRefused(SwarmError):
+    """The engine refuses to create the service."""
+
+
+class ArchiveError(DieError):
+    """The result zip cannot be made."""
+
+
+class ArchiveIncomplete(ArchiveError):
+    """The zip does not hold what the folder's listing names, and could not be repaired."""
+
+
+class ArchiveTooLarge(ArchiveError):
+    """The folder holds more bytes or entries than the operator allows."""
+
+
+class NoRoom(ArchiveError):
+    """There is no room on the disk for the result."""
+
+
+class StoreError(DieError):
+    """Something went wrong with the jobs' database."""
+
+
+class StoreUnavailable(StoreError):
+    """The jobs' database cannot be read or written at the moment."""
+
+
+class StaleJob(StoreError):
+    """The job was written by somebody else since it was read."""
+
+
+class LocalSwarmError(DieError):
+    """The private Swarm cannot be started or used; for the operator, so it may name paths."""

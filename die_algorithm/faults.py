@@ -1,0 +1,131 @@
+"""What an error means for a job: whether it may pass, and if not, whose fault it is."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from die_algorithm.errors import (
+    ArchiveIncomplete,
+    ArchiveTooLarge,
+    DamagedDownload,
+    DieError,
+    ImageNotFound,
+    ItemUnusable,
+    JobFault,
+    NoRoom,
+    NotASwarm,
+    RegistryUnavailable,
+    ServiceRefused,
+    StorageHubUnavailable,
+    SwarmError,
+    SwarmUnavailable,
+    TokenRejected,
+)
+from die_algorithm.models import Failure, FaultClass, TaskReport
+
+#: Errors that may pass: a job waits and tries the step again.
+PASSING = (StorageHubUnavailable, DamagedDownload, RegistryUnavailable, SwarmUnavailable, NotASwarm)
+
+#: Errors whose message is written for the client already.
+_SPEAKING: dict[type[DieError], FaultClass] = {
+    ImageNotFound: FaultClass.IMAGE,
+    ArchiveTooLarge: FaultClass.LIMIT,
+    ServiceRefused: FaultClass.SYSTEM,
+}
+
+_SENTENCES: dict[type[DieError], tuple[FaultClass, str]] = {
+    TokenRejected: (
+        FaultClass.TOKEN,
+        "StorageHub no longer accepts the user token: it has expired or was revoked. Submit the job "
+        "again with a new token.",
+    ),
+    ItemUnusable: (
+        FaultClass.STORAGE,
+        "StorageHub could not give a file or folder of this job. Check that the job's folder is still "
+        "in the workspace, and submit the job again.",
+    ),
+    ArchiveIncomplete: (
+        FaultClass.STORAGE,
+        "StorageHub did not send the result whole, not even file by file. Submit the job again.",
+    ),
+    NoRoom: (
+        FaultClass.SYSTEM,
+        "This service has no room left for the result. Tell the operator, then submit the job again.",
+    ),
+}
+
+_STORAGEHUB = "StorageHub"
+_REGISTRY = "the image registry"
+_SWARM = "the Docker Swarm"
+
+
+def failure(error: DieError) -> Failure:
+    """The failure of a job that met an error which does not pass."""
+    if isinstance(error, JobFault):
+        return Failure(fault_class=error.fault_class, text=error.text)
+    for kind, fault_class in _SPEAKING.items():
+        if isinstance(error, kind):
+            return Failure(fault_class=fault_class, text=str(error))
+    for kind, (fault_class, text) in _SENTENCES.items():
+        if isinstance(error, kind):
+            return Failure(fault_class=fault_class, text=text)
+    return internal()
+
+
+def internal() -> Failure:
+    """The failure of a job that met an error nobody foresaw."""
+    return Failure(
+        fault_class=FaultClass.SYSTEM,
+        text="Something went wrong in this service. Tell the operator the job's id.",
+    )
+
+
+def waiting_for(error: DieError) -> str:
+    """What a job waits for after an error that may pass, as half a sentence."""
+    return f"waiting for {_away(error)}, which does not answer as it should"
+
+
+def given_up(error: DieError, since: datetime) -> Failure:
+    """The failure of a job that has waited long enough."""
+    name = _away(error)
+    return Failure(
+        fault_class=FaultClass.STORAGE if name == _STORAGEHUB else FaultClass.SYSTEM,
+        text=f"The job was given up because {name} has not answered since {since:%Y-%m-%d %H:%M} UTC. "
+        "Submit it again when it is back.",
+    )
+
+
+def ran_too_long(deadline: timedelta) -> Failure:
+    """The failure of a job whose program was stopped at its run deadline."""
+    return Failure(
+        fault_class=FaultClass.LIMIT,
+        text=f"The program was stopped because it ran longer than the time limit of "
+        f"{_duration(deadline)}. Give it less to do, or ask the operator for more time.",
+    )
+
+
+def never_started(report: TaskReport, deadline: timedelta) -> Failure:
+    """The failure of a job whose container did not start by the start deadline."""
+    reason = ""
+    if "no suitable node" in report.message:
+        reason = " because no machine of the Swarm fits or has room"
+    return Failure(
+        fault_class=FaultClass.SYSTEM,
+        text=f"The container was not started within {_duration(deadline)}{reason}. Submit the job "
+        "again later, or tell the operator.",
+    )
+
+
+def _away(error: DieError) -> str:
+    if isinstance(error, RegistryUnavailable):
+        return _REGISTRY
+    return _SWARM if isinstance(error, SwarmError) else _STORAGEHUB
+
+
+def _duration(duration: timedelta) -> str:
+    seconds = duration.total_seconds()
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            count = seconds / size
+            return f"{count:g} {unit}" + ("s" if count != 1 else "")
+    return f"{seconds:g} seconds"

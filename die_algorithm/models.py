@@ -1,0 +1,304 @@
+"""The nouns of the project, as frozen values. Nothing here touches the outside world.
+
+Times are aware datetimes in UTC; sizes are bytes; ids of StorageHub items and of jobs are strings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from datetime import datetime
+
+
+class JobState(enum.Enum):
+    """Where a job is. Each state is reached at most once, and the final ones exclude each other."""
+
+    #: The record is committed; the client may know the job's id.
+    ACCEPTED = "accepted"
+    #: The item was found and the temp folder exists.
+    STAGED_IN = "staged-in"
+    #: The Swarm has the service; its task has not started yet.
+    DISPATCHED = "dispatched"
+    #: The container runs.
+    RUNNING = "running"
+    #: The task has ended, its outcome is recorded; the result is being fetched and verified.
+    STAGING_OUT = "staging-out"
+    #: The result is published. Final.
+    SUCCEEDED = "succeeded"
+    #: The job carries a :class:`Failure`. Final.
+    FAILED = "failed"
+    #: The owner cancelled it. Final.
+    DISMISSED = "dismissed"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job has ended."""
+        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.DISMISSED)
+
+
+class FaultClass(enum.Enum):
+    """Why a job failed, and so who can do something about it."""
+
+    #: The user's program.
+    USER = "USER"
+    #: The image: not found, not public, cannot be started, has no such command.
+    IMAGE = "IMAGE"
+    #: The user token: expired or revoked.
+    TOKEN = "TOKEN"  # noqa: S105 - a word, not a secret
+    #: StorageHub: does not answer, or does not give back what was written.
+    STORAGE = "STORAGE"
+    #: A limit that the operator set: memory, time, size.
+    LIMIT = "LIMIT"
+    #: This service or its Swarm.
+    SYSTEM = "SYSTEM"
+
+
+@dataclasses.dataclass(frozen=True)
+class UserToken:
+    """The caller's gCube token or JWT, with the user name if HTTP Basic gave one.
+
+    ``repr`` and ``str`` show neither. Use :attr:`secret` only where the token leaves for the
+    container's args or for StorageHub.
+    """
+
+    secret: str
+    username: str | None = None
+
+    def __repr__(self) -> str:
+        return "UserToken(***)"
+
+    __str__ = __repr__
+
+    @property
+    def is_jwt(self) -> bool:
+        """Whether it has the three dotted parts of a JWT, which only a Bearer header may carry."""
+        return self.secret.startswith("ey") and self.secret.count(".") == 2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OutputRequest:
+    """One output that the client asks for by name (WPS 1.0.0, table 54)."""
+
+    identifier: str
+    as_reference: bool = False
+    mime_type: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResponseForm:
+    """How the client wants its answer (WPS 1.0.0, tables 49-54)."""
+
+    #: The one output wanted as the bare body, or None for a document.
+    raw: OutputRequest | None = None
+    #: The outputs named; empty means all.
+    outputs: tuple[OutputRequest, ...] = ()
+    #: ``storeExecuteResponse``: the document is to be kept at a status location.
+    store: bool = False
+    #: ``status``: answer at once, and keep the stored document up to date (an asynchronous job).
+    status: bool = False
+    #: ``lineage``: repeat the inputs and the outputs' definitions.
+    lineage: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JobRequest:
+    """What the researcher asked for, checked and parsed once."""
+
+    #: The image reference in its canonical form, e.g. ``docker.io/d4science/sortapp:latest``.
+    image: str
+    #: The words of CommandName.
+    command: tuple[str, ...]
+    #: The id of the file or folder in the workspace.
+    item_id: str
+    #: The name under which the item was given: ``FileParam`` or ``ItemParam``.
+    item_parameter: str
+    #: The three values as the client wrote them, for ``lineage``.
+    given_image: str
+    given_command: str
+    given_item: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Item:
+    """A file or folder of a workspace, as StorageHub describes it."""
+
+    id: str
+    name: str
+    path: str
+    owner: str
+    parent_id: str | None
+    is_folder: bool
+    trashed: bool
+    hidden: bool
+    #: Bytes; None for folders and where StorageHub does not say.
+    size: int | None
+    mime_type: str | None
+    #: Epoch milliseconds of the last change, None where StorageHub does not say.
+    modified: int | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ListedItem:
+    """An item somewhere below a folder, with the names that lead to it from there."""
+
+    path: tuple[str, ...]
+    item: Item
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Folder:
+    """The temp folder of one job."""
+
+    id: str
+    name: str
+    path: str
+
+
+class TaskPhase(enum.Enum):
+    """What a Swarm task state means for a job. The table that maps them is in ``states``."""
+
+    #: Not started yet.
+    STARTING = "starting"
+    #: The container runs.
+    RUNNING = "running"
+    #: The container ended with exit code 0.
+    COMPLETE = "complete"
+    #: The container ended otherwise, or could not be started.
+    FAILED = "failed"
+    #: Swarm gave the task up: rejected before it started.
+    REJECTED = "rejected"
+    #: Swarm stopped it, or lost it with its node.
+    LOST = "lost"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskReport:
+    """What one look at the Swarm tells about a job's task."""
+
+    job_id: str
+    service_id: str
+    phase: TaskPhase
+    #: Swarm's own word for the state, e.g. ``pending``.
+    state: str
+    desired_state: str
+    #: Swarm's message and error, joined; empty if none. Not for clients.
+    message: str
+    exit_code: int | None
+    container_id: str | None
+    node_id: str | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EngineFacts:
+    """What the Docker engine says about itself, read at start."""
+
+    version: str
+    api_version: str
+    #: Swarm is active on the engine and it is a manager.
+    is_manager: bool
+    nodes: int
+    cpus: int
+    memory: int
+    #: The engine found its ``docker-init``; without it ``Init: true`` fails.
+    has_init: bool
+    #: The node's kernel lets the engine limit memory.
+    limits_memory: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why a job failed."""
+
+    fault_class: FaultClass
+    #: One sentence: what happened and what to do next.
+    text: str
+    exit_code: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResultFile:
+    """The published zip."""
+
+    #: The file's name, e.g. ``die-<job id>.zip``.
+    name: str
+    size: int
+    #: Lower-case hexadecimal digest of the whole file.
+    sha256: str
+    #: Number of files in it (folders not counted).
+    files: int
+    #: What differs from the folder and why, one sentence each; empty if nothing.
+    notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """An outage that a job waits out."""
+
+    #: What is waited for, as a sentence without a full stop.
+    reason: str
+    since: datetime
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """One accepted Execute."""
+
+    #: A random UUID (version 4) in its usual lower-case form.
+    id: str
+    #: The user whom the token belongs to.
+    owner: str
+    request: JobRequest
+    response_form: ResponseForm
+    state: JobState
+    #: When each state was reached.
+    reached: Mapping[JobState, datetime]
+    #: The unguessable part of the URLs of result and log: 128 random bits in hexadecimal.
+    result_key: str
+    #: None once the job has ended.
+    token: UserToken | None = None
+    folder: Folder | None = None
+    #: The image's digest, ``sha256:…``, to which the job is pinned.
+    digest: str | None = None
+    service_id: str | None = None
+    #: The exit code of the program once its task has ended, None if it never ran.
+    exit_code: int | None = None
+    #: Set with STAGING_OUT at the latest, so that a restart finds it.
+    failure: Failure | None = None
+    #: The last part of the container's output, cleaned and without secrets.
+    log_tail: str = ""
+    result: ResultFile | None = None
+    waiting: Waiting | None = None
+    #: The temp folder was left in the workspace on purpose.
+    folder_kept: bool = False
+    cancel_requested: bool = False
+    #: Counts the writes of the record; a write on an old version is refused.
+    version: int = 0
+
+    @property
+    def service_name(self) -> str:
+        """The Swarm service's name: deterministic, so that a second create is a name conflict."""
+        return service_name(self.id)
+
+    @property
+    def folder_name(self) -> str:
+        """The temp folder's name, deterministic like the service's."""
+        return service_name(self.id)
+
+    @property
+    def accepted_at(self) -> datetime:
+        """When the job was accepted."""
+        return self.reached[JobState.ACCEPTED]
+
+    @property
+    def updated_at(self) -> datetime:
+        """When the job reached its present state."""
+        return self.reached[self.state]
+
+
+def service_name(job_id: str) -> str:
+    """``die-<job id>``: the name of a job's service and of its temp folder.
+
+    40 characters, within Swarm's limit of 63 (reference: swarm, "Rules that follow").
+    """
+    return f"die-{job_id}"

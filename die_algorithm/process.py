@@ -1,0 +1,249 @@
+"""The PyWPS process: it works in anybody's service with ``Service([DockerImageExecutor()])``.
+
+PyWPS is the protocol's skin. It finds the process and hands the request over; from there on the
+request is read again by our own rules, because PyWPS drops and changes values without a word, and the
+job is the engine's, because PyWPS's queue loses jobs (reference: pywps 0 and 6). Nothing is forked.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pywps
+from pywps import configuration
+from pywps.inout.literaltypes import AnyValue
+from werkzeug.wrappers import Request, Response
+
+from die_algorithm import description
+from die_algorithm.credentials import user_token
+from die_algorithm.description import InputDescription, OutputDescription
+from die_algorithm.documents import JobDocuments, exception_report, failure_report
+from die_algorithm.downloads import file_response
+from die_algorithm.errors import (
+    DieError,
+    NotAuthorized,
+    RequestError,
+    ServerBusy,
+    ServiceUnavailable,
+    UnsupportedMediaType,
+)
+from die_algorithm.links import Links
+from die_algorithm.models import Failure, FaultClass, Job, JobState, ResponseForm
+from die_algorithm.results import Results
+from die_algorithm.runtime import Runtime
+from die_algorithm.settings import Settings
+from die_algorithm.wps_kvp import parse_kvp, parse_query
+from die_algorithm.wps_operations import Execute
+from die_algorithm.wps_xml import parse_xml
+
+LOGGER = logging.getLogger(__name__)
+
+#: Whose fault makes an HTTP error of the server's, when a bare output was asked for.
+_OURS = (FaultClass.STORAGE, FaultClass.SYSTEM)
+
+
+class DockerImageExecutor(pywps.Process):  # type: ignore[misc] # pywps has no types
+    """Runs a Docker image on a file or folder of the caller's workspace and gives back the result.
+
+    Args:
+        runtime: the engine to use. None, in a PyWPS service of your own: one that is configured by
+            the sections ``[die]`` and ``[server]`` of the PyWPS configuration and by ``DIE_*`` in the
+            environment, and that publishes status documents and results in ``outputpath``.
+        links: where clients find them; None with ``runtime``.
+    """
+
+    def __init__(self, runtime: Runtime | None = None, links: Links | None = None) -> None:
+        super().__init__(
+            # PyWPS calls the handler from machinery that execute() replaces.
+            handler=None,
+            identifier=description.IDENTIFIER,
+            title=description.TITLE,
+            abstract=description.ABSTRACT,
+            version=description.VERSION,
+            inputs=[_pywps_input(described) for described in description.INPUTS],
+            outputs=[_pywps_output(output) for output in description.OUTPUTS],
+            store_supported=True,
+            status_supported=True,
+        )
+        self._runtime = runtime or Runtime(_guest_settings, _publish_status)
+        self._links = links
+
+    def execute(self, wps_request: Any, uuid: object) -> Response:  # noqa: ANN401, ARG002 - PyWPS's
+        """Answer an Execute; called by PyWPS in place of its own queue and forks.
+
+        Args:
+            wps_request: PyWPS's reading of the request, of which only the HTTP request is used.
+            uuid: PyWPS's guess at a job id, not used: it is predictable.
+        """
+        try:
+            http_request = wps_request.http_request
+            return self.answer(_operation(http_request), http_request)
+        except RequestError as error:
+            return error_response(error)
+        finally:
+            self.clean()
+
+    def answer(self, operation: Execute, http_request: Request) -> Response:
+        """Answer an Execute that was read already.
+
+        Args:
+            operation: what is asked for.
+            http_request: how it came; the user token is taken from it.
+
+        Raises:
+            RequestError: the request is refused; nothing was created.
+        """
+        form = operation.response_form
+        description.check_outputs(form)
+        headers = {name.lower(): value for name, value in http_request.headers.items()}
+        token = user_token(parse_query(http_request.query_string.decode("latin-1")), headers)
+        engine = self._engine()
+
+        def submit() -> Job:
+            return engine.submit(operation.texts(), token, form)
+
+        if form.store and form.status:
+            job = submit()
+            self._publish_first(job)
+        else:
+            job = engine.run_to_end(submit)
+        return self._response(job, form, http_request)
+
+    def _engine(self) -> Any:  # noqa: ANN401 - see Runtime.engine
+        try:
+            return self._runtime.engine
+        except RequestError:
+            raise
+        except DieError:
+            LOGGER.exception("The engine cannot start.")
+            raise ServiceUnavailable(
+                "The service is not set up correctly; its operator finds the reason in the log."
+            ) from None
+
+    def _response(self, job: Job, form: ResponseForm, http_request: Request) -> Response:
+        settings = self._runtime.settings
+        documents = job_documents(settings, self._links or _guest_links(settings))
+        if form.raw is None:
+            return Response(documents.execute_response(job), mimetype=description.XML)
+        if job.state is not JobState.SUCCEEDED:
+            return _failed_raw(job)
+        if form.raw.identifier == description.NON_DETERMINISTIC:
+            return Response(documents.non_deterministic_output(job), mimetype=description.XML)
+        return file_response(Results(settings.results_path).zip_path(job), http_request.environ)
+
+    def _publish_first(self, job: Job) -> None:
+        """In somebody else's service, put the accepted document where the client will look."""
+        if self._links is None:
+            settings = self._runtime.settings
+            document = job_documents(settings, _guest_links(settings)).execute_response(job)
+            Results(settings.results_path).write_status(job, document, first=True)
+
+
+def job_documents(settings: Settings, links: Links) -> JobDocuments:
+    """The renderer of documents about jobs, as the settings want them."""
+    return JobDocuments(links, Results(settings.results_path).zip_path, settings.inline_limit)
+
+
+def error_response(error: RequestError) -> Response:
+    """The HTTP answer to a refused request."""
+    response = Response(exception_report(error), error.http_status, mimetype=description.XML)
+    if isinstance(error, NotAuthorized):
+        # Bearer, never Basic: a browser must not ask for a password and then send it by itself.
+        response.headers["WWW-Authenticate"] = 'Bearer realm="Docker Image Executor"'
+    if isinstance(error, ServerBusy | ServiceUnavailable):
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
+
+
+def _failed_raw(job: Job) -> Response:
+    failure = job.failure or Failure(fault_class=FaultClass.USER, text="Computation cancelled.")
+    status = 500 if failure.fault_class in _OURS else 400
+    return Response(failure_report(job, failure), status, mimetype=description.XML)
+
+
+def _operation(http_request: Request) -> Execute:
+    if http_request.method == "GET":
+        operation = parse_kvp(parse_query(http_request.query_string.decode("latin-1")))
+    elif "json" in (http_request.content_type or ""):
+        raise UnsupportedMediaType(
+            "Send the Execute as XML, or as key-value pairs in a GET request."
+        )
+    else:
+        operation = parse_xml(http_request.get_data())
+    if not isinstance(operation, Execute):
+        raise UnsupportedMediaType("The request is not an Execute.")
+    return operation
+
+
+def _pywps_input(described: InputDescription) -> Any:  # noqa: ANN401 - pywps has no types
+    if described.formats:
+        return pywps.ComplexInput(
+            described.identifier,
+            described.title,
+            supported_formats=[pywps.Format(mime_type) for mime_type in described.formats],
+            abstract=described.abstract,
+            min_occurs=described.min_occurs,
+            max_occurs=1,
+        )
+    return pywps.LiteralInput(
+        described.identifier,
+        described.title,
+        data_type="string",
+        abstract=described.abstract,
+        min_occurs=described.min_occurs,
+        max_occurs=1,
+        allowed_values=AnyValue(),
+    )
+
+
+def _pywps_output(output: OutputDescription) -> Any:  # noqa: ANN401 - pywps has no types
+    return pywps.ComplexOutput(
+        output.identifier,
+        output.title,
+        supported_formats=[pywps.Format(mime_type) for mime_type in output.formats],
+        abstract=output.abstract,
+    )
+
+
+# -- in a PyWPS service of somebody else's
+
+
+def _guest_settings() -> Settings:
+    """The settings, with results where the PyWPS configuration puts outputs."""
+    settings = Settings.load()
+    changes: dict[str, object] = {}
+    if settings.results_dir is None:
+        changes["results_dir"] = Path(_server("outputpath")).absolute()
+    if not settings.results_url:
+        changes["results_url"] = _server("outputurl").rstrip("/")
+    return settings.model_copy(update=changes)
+
+
+def _guest_links(settings: Settings) -> Links:
+    return Links(
+        service=_server("url"),
+        status_prefix=f"{settings.results_base_url}/",
+        status_suffix=".xml",
+        results=settings.results_base_url,
+    )
+
+
+def _server(name: str) -> str:
+    return str(configuration.get_config_value("server", name))
+
+
+def _publish_status(job: Job) -> None:
+    """Write a changed job's documents where the developer's web server finds them."""
+    if not job.response_form.store:
+        return
+    settings = _guest_settings()
+    results = Results(settings.results_path)
+    documents = job_documents(settings, _guest_links(settings))
+    try:
+        if job.state is JobState.SUCCEEDED:
+            results.write_collection(job, documents.non_deterministic_output(job))
+        results.write_status(job, documents.execute_response(job))
+    except OSError:
+        LOGGER.exception("Job %s: its status document could not be written.", job.id)

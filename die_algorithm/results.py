@@ -1,0 +1,116 @@
+"""The published files of jobs: a folder each, with an unguessable name, holding zip and log."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+from pathlib import Path
+
+from die_algorithm.models import Job
+
+_KEY = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_NAME = re.compile(r"die-(?P<id>[0-9a-f-]{36})\.(?:zip|log|xml)", re.ASCII)
+
+
+def new_result_key() -> str:
+    """128 random bits in hexadecimal: whoever knows them may fetch the files."""
+    return secrets.token_hex(16)
+
+
+def zip_name(job: Job) -> str:
+    """The zip's file name."""
+    return f"{job.service_name}.zip"
+
+
+def log_name(job: Job) -> str:
+    """The log's file name."""
+    return f"{job.service_name}.log"
+
+
+def collection_name(job: Job) -> str:
+    """The file name of the document that names zip and log."""
+    return f"{job.service_name}.xml"
+
+
+def job_id_in(name: str) -> str | None:
+    """The job's id in a published file's name, or None if it is not one."""
+    match = _NAME.fullmatch(name)
+    return match["id"] if match else None
+
+
+class Results:
+    """The folder of all published files.
+
+    Args:
+        path: the folder; made at first use.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def zip_path(self, job: Job) -> Path:
+        """Where the job's zip belongs; the folder is there."""
+        folder = self._path / job.result_key
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / zip_name(job)
+
+    def write_log(self, job: Job, text: str) -> None:
+        """Publish the log of a job's container."""
+        _replace(self.zip_path(job).with_name(log_name(job)), text.encode())
+
+    def write_collection(self, job: Job, document: bytes) -> None:
+        """Publish the document that names zip and log, for services that serve the folder."""
+        _replace(self.zip_path(job).with_name(collection_name(job)), document)
+
+    def write_status(self, job: Job, document: bytes, *, first: bool = False) -> None:
+        """Publish a status document as ``<job id>.xml``, for services that serve the folder.
+
+        Args:
+            job: the job.
+            document: its status document.
+            first: leave a document that is there already alone: it is newer.
+        """
+        self._path.mkdir(parents=True, exist_ok=True)
+        _replace(self._path / f"{job.id}.xml", document, keep=first)
+
+    def find(self, key: str, name: str) -> Path | None:
+        """The published file of that key and name, or None. Anything but the exact form is None."""
+        if not _KEY.fullmatch(key) or not _NAME.fullmatch(name):
+            return None
+        path = self._path / key / name
+        return path if path.is_file() else None
+
+    def check(self) -> None:
+        """See that files can be written.
+
+        Raises:
+            OSError: they cannot.
+        """
+        self._path.mkdir(parents=True, exist_ok=True)
+        _replace(self._path / ".check", b"")
+        (self._path / ".check").unlink()
+
+
+def _replace(path: Path, content: bytes, *, keep: bool = False) -> None:
+    """Write a file so that a reader sees either the old or the new one, whole.
+
+    Args:
+        path: the file.
+        content: what it is to hold.
+        keep: leave a file that is there already alone.
+    """
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with fresh.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if keep:
+            with contextlib.suppress(FileExistsError):
+                path.hardlink_to(fresh)
+        else:
+            fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)

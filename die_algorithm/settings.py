@@ -1,0 +1,259 @@
+"""The operator's configuration: read once, checked once, frozen.
+
+``Settings.load`` reads the section ``[die]`` of a PyWPS configuration file and then the environment,
+where ``DIE_<NAME>`` overrides the file. This is the only module that looks at ``os.environ``.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+)
+
+from die_algorithm.errors import SettingsError
+
+SECTION = "die"
+ENVIRONMENT_PREFIX = "DIE_"
+
+_UNITS = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(ms|s|m|h|d)", re.ASCII)
+
+
+def _duration(value: object) -> object:
+    """Turn ``30s``, ``1.5h`` or ``2d`` into a timedelta; leave what is not text to pydantic."""
+    if not isinstance(value, str):
+        return value
+    match = _DURATION.fullmatch(value.strip())
+    if match is None:
+        raise ValueError("give a number and a unit: 500ms, 30s, 10m, 24h or 7d")
+    duration = float(match[1]) * _UNITS[match[2]]
+    if not duration:
+        raise ValueError("must be longer than nothing")
+    return duration
+
+
+def _words(value: object) -> object:
+    """Split a comma-separated text into a tuple of its non-empty parts."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+
+
+def _default_data_dir() -> Path:
+    state_home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state_home) / "docker-image-executor"
+
+
+class Settings(BaseModel):
+    """All settings, with their defaults. Each description is the settings table's text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    url: str = Field(
+        "http://127.0.0.1:8080",
+        description="The address under which clients reach the service; every link that a client "
+        "gets begins with it.",
+    )
+    listen: Words = Field(
+        ("127.0.0.1:8080",),
+        description="Where the service listens, `address:port`, several separated by commas.",
+    )
+    data_dir: Path = Field(
+        default_factory=_default_data_dir,
+        description="Folder of the jobs' database, its key and the results.",
+    )
+    database: str = Field(
+        "",
+        description="SQLAlchemy URL of the jobs' database; empty: a SQLite file in `data_dir`.",
+    )
+    results_dir: Path | None = Field(
+        None, description="Folder of the results and logs; empty: `results` in `data_dir`."
+    )
+    results_url: str = Field(
+        "", description="Address of `results_dir`; empty: `/results` below `url`."
+    )
+    storagehub_url: str = Field(
+        "https://api.d4science.org/workspace",
+        description="StorageHub's address, with its `/workspace` path.",
+    )
+    storagehub_auth: Literal["auto", "header", "query", "bearer"] = Field(
+        "auto",
+        description="How StorageHub gets the user token: `header` or `query` named `gcube-token`, "
+        "`bearer`, or `auto`: Bearer for a JWT, the header otherwise.",
+    )
+    container_storagehub_url: str = Field(
+        "",
+        description="StorageHub's address as containers see it, their `STORAGEHUB_URL`; "
+        "empty: `storagehub_url`.",
+    )
+    storagehub_timeout: Duration = Field(
+        "30s", description="Longest wait for one answer of StorageHub, transfers excepted."
+    )
+    transfer_min_rate: ByteSize = Field(
+        "4KiB", description="A transfer slower than this, in bytes per second, is given up."
+    )
+    outage_patience: Duration = Field(
+        "30m",
+        description="How long a job waits for StorageHub, the registry or the engine to come back.",
+    )
+    docker_host: str = Field(
+        "unix:///var/run/docker.sock",
+        description="The Docker engine's address: a manager of the Swarm.",
+    )
+    extra_hosts: Words = Field(
+        (), description="Host names for the containers, `name:address`, separated by commas."
+    )
+    network: str = Field(
+        "", description="Overlay network that the containers join; empty: the engine's own bridge."
+    )
+    placement: Words = Field(
+        (), description="Swarm placement constraints, such as `node.role==worker`."
+    )
+    memory_limit: ByteSize = Field("2GiB", description="Memory that a container may use.")
+    cpu_limit: float = Field(1.0, gt=0, description="CPUs that a container may use.")
+    pids_limit: int = Field(512, gt=0, description="Processes and threads in a container.")
+    log_limit: ByteSize = Field(
+        "10MiB", description="Size of a container's log file; three are kept by the engine."
+    )
+    log_tail: ByteSize = Field(
+        "64KiB", description="How much of the end of a container's log is kept for the client."
+    )
+    start_deadline: Duration = Field(
+        "30m", description="A container that has not started by then is given up."
+    )
+    run_deadline: Duration = Field(
+        "24h", description="A container that still runs by then is stopped."
+    )
+    stop_grace: Duration = Field(
+        "10s", description="Time between SIGTERM and SIGKILL when a container is stopped."
+    )
+    max_result_size: ByteSize = Field("50GiB", description="Largest result, in bytes of its files.")
+    max_result_files: int = Field(100_000, gt=0, description="Most items in a result.")
+    inline_limit: ByteSize = Field(
+        "7MiB",
+        description="Largest zip that is put inline into a document; a larger one is given by "
+        "reference (clients built on libxml2 stop at 10 MB of text).",
+    )
+    max_request_size: ByteSize = Field("3MiB", description="Largest request body.")
+    threads: int = Field(48, ge=4, description="Threads that answer HTTP requests.")
+    max_sync: int = Field(
+        32, ge=1, description="Synchronous Executes held open at once; more get ServerBusy."
+    )
+    transfers: int = Field(4, ge=1, description="Results fetched from StorageHub at once.")
+
+    @field_validator("url", "results_url", "storagehub_url", "container_storagehub_url")
+    @classmethod
+    def _http_url(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", value):
+            raise ValueError("must be an http:// or https:// address without query")
+        return value.rstrip("/")
+
+    @field_validator("listen")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            if not re.fullmatch(r"[^\s:]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}", address):
+                raise ValueError(f"{address!r} is not address:port")
+        return value
+
+    @field_validator("extra_hosts")
+    @classmethod
+    def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if not re.fullmatch(r"[A-Za-z0-9.-]+:[0-9a-fA-F.:]+", host):
+                raise ValueError(f"{host!r} is not name:address")
+        return value
+
+    @property
+    def database_url(self) -> str:
+        """The jobs' database as SQLAlchemy wants it."""
+        return self.database or f"sqlite:///{self.data_dir / 'jobs.sqlite'}"
+
+    @property
+    def results_path(self) -> Path:
+        """The folder of results and logs."""
+        return self.results_dir or self.data_dir / "results"
+
+    @property
+    def results_base_url(self) -> str:
+        """The address of that folder, without a slash at its end."""
+        return self.results_url or f"{self.url}/results"
+
+    @property
+    def storagehub_url_in_containers(self) -> str:
+        """What a container finds in ``STORAGEHUB_URL``."""
+        return self.container_storagehub_url or self.storagehub_url
+
+    @classmethod
+    def load(
+        cls, path: Path | None = None, environment: Mapping[str, str] | None = None
+    ) -> Settings:
+        """Read the file's section ``[die]``, then the environment.
+
+        Args:
+            path: the configuration file; None: the one that ``PYWPS_CFG`` names, if any.
+            environment: instead of the process's own.
+
+        Raises:
+            SettingsError: a setting is unknown or wrong, or the file cannot be read.
+        """
+        environment = os.environ if environment is None else environment
+        if path is None and environment.get("PYWPS_CFG"):
+            path = Path(environment["PYWPS_CFG"])
+        values = _from_file(path) if path else {}
+        values |= _from_environment(environment)
+        try:
+            return cls(**{name: value for name, value in values.items() if value != ""})  # type: ignore[arg-type]
+        except ValidationError as error:
+            raise SettingsError(_explain(error)) from None
+
+
+def _from_file(path: Path) -> dict[str, str]:
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        with path.open(encoding="utf-8") as file:
+            parser.read_file(file)
+    except (OSError, UnicodeDecodeError, configparser.Error) as error:
+        raise SettingsError(f"The configuration file {path} cannot be read: {error}") from None
+    return dict(parser[SECTION]) if parser.has_section(SECTION) else {}
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    known = {f"{ENVIRONMENT_PREFIX}{name.upper()}": name for name in Settings.model_fields}
+    return {known[name]: value for name, value in environment.items() if name in known}
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors():
+        name = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            lines.append(f"The setting {name!r} does not exist.")
+        else:
+            reason = item["msg"].removeprefix("Value error, ")
+            lines.append(f"The setting {name!r} = {item['input']!r} is wrong: {reason}.")
+    return " ".join(lines)

@@ -1,0 +1,247 @@
+"""The WSGI application: WPS, status, cancel, results, health.
+
+Requests are read by our own strict rules and handed to :class:`DockerImageExecutor`. PyWPS is not asked
+to parse them: it would read them a second time, and not as well (reference: pywps 6).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import uuid
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import MethodNotAllowed as RoutingMethodNotAllowed
+from werkzeug.routing import Map, MapAdapter, Rule
+from werkzeug.wrappers import Request, Response
+
+from die_algorithm import checks, description
+from die_algorithm.capabilities import capabilities, check_identifier, process_descriptions
+from die_algorithm.credentials import user_token
+from die_algorithm.downloads import file_response
+from die_algorithm.errors import (
+    DieError,
+    FileSizeExceeded,
+    MethodNotAllowed,
+    MissingParameterValue,
+    NotFound,
+    RequestError,
+    ServiceUnavailable,
+    UnsupportedMediaType,
+)
+from die_algorithm.links import Links
+from die_algorithm.models import Job, JobState
+from die_algorithm.process import DockerImageExecutor, error_response, job_documents
+from die_algorithm.results import Results, collection_name, job_id_in
+from die_algorithm.runtime import Runtime
+from die_algorithm.settings import Settings
+from die_algorithm.wps_kvp import parse_kvp, parse_query
+from die_algorithm.wps_operations import DescribeProcess, Execute, GetCapabilities, Operation
+from die_algorithm.wps_xml import parse_xml
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+LOGGER = logging.getLogger(__name__)
+
+WPS_PATH = "/wps/WebProcessingService"
+STATUS_PATH = "/wps/RetrieveResultServlet"
+CANCEL_PATH = "/wps/CancelComputationServlet"
+RESULTS_PATH = "/results"
+
+_ROUTES = Map(
+    [
+        Rule(WPS_PATH, endpoint="wps", methods=["GET", "POST"]),
+        Rule(STATUS_PATH, endpoint="status", methods=["GET"]),
+        Rule(CANCEL_PATH, endpoint="cancel", methods=["GET", "POST"]),
+        Rule(f"{RESULTS_PATH}/<key>/<name>", endpoint="result", methods=["GET"]),
+        Rule("/health", endpoint="health", methods=["GET"]),
+        Rule("/ready", endpoint="ready", methods=["GET"]),
+        Rule("/", endpoint="welcome", methods=["GET"]),
+    ],
+    strict_slashes=False,
+    # The portal writes ``…:80//wps/RetrieveResultServlet``; a redirect would cost it the request.
+    merge_slashes=False,
+)
+_XML_TYPES = ("text/xml", "application/xml", "")
+
+
+class WebApplication:
+    """The service as a WSGI application.
+
+    Args:
+        settings: the operator's.
+        runtime: the engine.
+    """
+
+    def __init__(self, settings: Settings, runtime: Runtime) -> None:
+        self._settings = settings
+        self._runtime = runtime
+        self._results = Results(settings.results_path)
+        self._links = Links(
+            service=f"{settings.url}{WPS_PATH}",
+            status_prefix=f"{settings.url}{STATUS_PATH}?id=",
+            status_suffix="",
+            results=settings.results_base_url,
+        )
+        self._documents = job_documents(settings, self._links)
+        self._process = DockerImageExecutor(runtime, self._links)
+        self._endpoints = {
+            "wps": self._wps,
+            "status": self._status,
+            "cancel": self._cancel,
+            "result": self._result,
+            "health": self._health,
+            "ready": self._ready,
+            "welcome": self._welcome,
+        }
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request (PEP 3333)."""
+        started = time.monotonic()
+        environ["PATH_INFO"] = "/" + environ.get("PATH_INFO", "").lstrip("/")
+        request = Request(environ)
+        response = self._answer(request)
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        response.headers.setdefault("Cache-Control", "no-store")
+        # The path alone: the query may hold a user token.
+        LOGGER.info(
+            "%s %s %d %.0f ms",
+            request.method,
+            request.path[:120],
+            response.status_code,
+            (time.monotonic() - started) * 1000,
+        )
+        return response(environ, start_response)
+
+    def _answer(self, request: Request) -> Response:
+        try:
+            adapter: MapAdapter = _ROUTES.bind_to_environ(request.environ)
+            endpoint, arguments = adapter.match()
+            return self._endpoints[endpoint](request, **arguments)
+        except RequestError as error:
+            return _refusal(error)
+        except RoutingMethodNotAllowed as error:
+            allowed = tuple(error.valid_methods or ())
+            return _refusal(MethodNotAllowed(f"Use {' or '.join(sorted(allowed))} here.", allowed))
+        except HTTPException:
+            return _refusal(NotFound(f"There is nothing here; the WPS is at {WPS_PATH}."))
+        except DieError:
+            LOGGER.exception("A request could not be answered.")
+            return _refusal(
+                ServiceUnavailable(
+                    "The service cannot answer at the moment; try again in a minute."
+                )
+            )
+        except Exception:  # the door must not fall off, whatever nobody foresaw
+            number = uuid.uuid4()
+            LOGGER.exception("A request failed in an unforeseen way (%s).", number)
+            failure = RequestError(
+                f"Something went wrong in this service. Tell its operator the number {number}."
+            )
+            response = _refusal(failure)
+            response.status_code = 500
+            return response
+
+    # -- WPS
+
+    def _wps(self, request: Request) -> Response:
+        operation = self._operation(request)
+        if isinstance(operation, GetCapabilities):
+            return _xml(capabilities(self._links.service))
+        if isinstance(operation, DescribeProcess):
+            return _xml(process_descriptions(operation.identifiers))
+        check_identifier(operation.identifier)
+        return self._execute(operation, request)
+
+    def _operation(self, request: Request) -> Operation:
+        if request.method != "POST":
+            return parse_kvp(parse_query(request.query_string.decode("latin-1")))
+        if request.mimetype not in _XML_TYPES:
+            raise UnsupportedMediaType(
+                f"A body of type {request.mimetype[:60]!r} is not read here; send XML with the header "
+                "'Content-Type: text/xml'."
+            )
+        limit = self._settings.max_request_size
+        if (request.content_length or 0) > limit:
+            raise FileSizeExceeded(f"The request is larger than {limit} bytes.")
+        return parse_xml(request.get_data())
+
+    def _execute(self, operation: Execute, request: Request) -> Response:
+        if request.method == "HEAD":
+            raise MethodNotAllowed("Execute starts a job; use GET or POST.", ("GET", "POST"))
+        return self._process.answer(operation, request)
+
+    # -- jobs
+
+    def _status(self, request: Request) -> Response:
+        return self._document(self._runtime.engine.job(_job_id(request)))
+
+    def _cancel(self, request: Request) -> Response:
+        if request.method == "HEAD":
+            raise MethodNotAllowed("Cancelling changes the job; use GET or POST.", ("GET", "POST"))
+        job_id = _job_id(request)
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        token = user_token(parse_query(request.query_string.decode("latin-1")), headers)
+        return self._document(self._runtime.engine.cancel(job_id, token))
+
+    def _document(self, job: Job) -> Response:
+        return _xml(self._documents.execute_response(job))
+
+    def _result(self, request: Request, key: str, name: str) -> Response:
+        path = self._results.find(key, name)
+        if path is not None:
+            return file_response(path, request.environ)
+        job_id = job_id_in(name)
+        if job_id is not None:
+            job = self._runtime.engine.job(job_id)
+            right = job.result_key == key and name == collection_name(job)
+            if right and job.state is JobState.SUCCEEDED:
+                return _xml(self._documents.non_deterministic_output(job))
+        raise NotFound("There is no such result, or it has expired.")
+
+    # -- the operator
+
+    def _health(self, _request: Request) -> Response:
+        return _json({"status": "alive"}, 200)
+
+    def _ready(self, _request: Request) -> Response:
+        found = checks.readiness(self._settings)
+        ready = all(check.passed for check in found)
+        body = {
+            "status": "ready" if ready else "not ready",
+            "checks": {check.name: "passed" if check.passed else check.text for check in found},
+        }
+        return _json(body, 200 if ready else 503)
+
+    def _welcome(self, _request: Request) -> Response:
+        text = (
+            f"{description.TITLE}\n\n"
+            f"WPS 1.0.0: {self._links.service}?service=WPS&request=GetCapabilities\n"
+        )
+        return Response(text, mimetype="text/plain")
+
+
+def _job_id(request: Request) -> str:
+    values = parse_query(request.query_string.decode("latin-1")).get("id", ())
+    if not values:
+        raise MissingParameterValue("The parameter id is missing.", "id")
+    return values[0]
+
+
+def _refusal(error: RequestError) -> Response:
+    response = error_response(error)
+    if isinstance(error, MethodNotAllowed):
+        response.headers["Allow"] = ", ".join(sorted(error.allowed))
+    return response
+
+
+def _xml(document: bytes) -> Response:
+    return Response(document, mimetype=description.XML)
+
+
+def _json(body: object, status: int) -> Response:
+    return Response(json.dumps(body, indent=1) + "\n", status, mimetype="application/json")

@@ -1,0 +1,203 @@
+"""WPS operations in key-value pairs: the query of a GET request, read as real clients write it.
+
+PyWPS splits values at every ``=``, ``@`` and ``;`` and drops what it cannot read without a word
+(reference: pywps 6, rows 19-32). Here only ``;`` separates inputs, the first ``=`` ends a name, and
+``@`` starts an attribute only if a known attribute's name follows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from urllib.parse import unquote, unquote_plus
+
+from die_algorithm.errors import (
+    InvalidParameterValue,
+    MalformedRequest,
+    MissingParameterValue,
+    OperationNotSupported,
+)
+from die_algorithm.models import OutputRequest, ResponseForm
+from die_algorithm.wps_operations import (
+    DescribeProcess,
+    Execute,
+    GetCapabilities,
+    InputValue,
+    Operation,
+    check_language,
+    check_literal,
+    check_response_form,
+    check_service,
+    check_version,
+    negotiate_version,
+    truth,
+)
+
+_MAX_PARAMETERS = 200
+_MAX_PARTS = 50
+_BROKEN_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
+_ESCAPE = re.compile(r"%[0-9a-fA-F]{2}")
+_ATTRIBUTE = re.compile(
+    r"@(?=(?:mimeType|encoding|schema|datatype|uom|method|asReference|xlink:href|href)=)",
+    re.IGNORECASE,
+)
+
+Query = Mapping[str, tuple[str, ...]]
+
+
+def parse_query(query_string: str) -> dict[str, tuple[str, ...]]:
+    """Split a query into its parameters: names in lower case, values decoded once.
+
+    Raises:
+        MalformedRequest: there are too many, or an escape is broken or not UTF-8.
+    """
+    pairs = [part for part in query_string.split("&") if part]
+    if len(pairs) > _MAX_PARAMETERS:
+        raise MalformedRequest(f"The query has more than {_MAX_PARAMETERS} parameters.")
+    parameters: dict[str, list[str]] = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        parameters.setdefault(_decoded(name).lower(), []).append(_decoded(value))
+    return {name: tuple(values) for name, values in parameters.items()}
+
+
+def parse_kvp(query: Query) -> Operation:
+    """Read the operation that a query asks for.
+
+    Raises:
+        RequestError: it asks for none, or not as the standard wants it; the locator names where.
+    """
+    check_service(_required(query, "service"))
+    request = _required(query, "request")
+    language = _optional(query, "language")
+    if language:
+        check_language(language)
+    match request.lower():
+        case "getcapabilities":
+            negotiate_version(_list(_optional(query, "AcceptVersions")))
+            return GetCapabilities()
+        case "describeprocess":
+            check_version(_optional(query, "version") or "1.0.0")
+            return DescribeProcess(identifiers=_list(_required(query, "Identifier")))
+        case "execute":
+            check_version(_optional(query, "version") or "1.0.0")
+            return _execute(query)
+    raise OperationNotSupported(
+        "This service offers GetCapabilities, DescribeProcess and Execute.", request[:80]
+    )
+
+
+def _execute(query: Query) -> Execute:
+    return Execute(
+        identifier=_required(query, "Identifier"),
+        inputs=_inputs(_optional(query, "DataInputs")),
+        response_form=_response_form(query),
+    )
+
+
+def _inputs(text: str) -> dict[str, tuple[InputValue, ...]]:
+    inputs: dict[str, tuple[InputValue, ...]] = {}
+    for part in _parts(text, "DataInputs"):
+        name, separator, rest = part.partition("=")
+        if not separator:
+            raise InvalidParameterValue(
+                "DataInputs must be name=value pairs separated by ';'; a value that holds ';' must be "
+                "percent-encoded twice.",
+                "DataInputs",
+            )
+        name = _decoded_again(name.strip())
+        inputs[name] = (*inputs.get(name, ()), _input_value(name, rest))
+    return inputs
+
+
+def _input_value(name: str, text: str) -> InputValue:
+    value, *attributes = _ATTRIBUTE.split(text)
+    given = _attributes(attributes)
+    check_literal(name, given.get("datatype"), given.get("uom"))
+    href = given.get("xlink:href") or given.get("href")
+    if href:
+        return InputValue(href=href, mime_type=given.get("mimetype"))
+    return InputValue(text=_decoded_again(value), mime_type=given.get("mimetype"))
+
+
+def _response_form(query: Query) -> ResponseForm:
+    raw = [_output(part) for part in _parts(_optional(query, "RawDataOutput"), "RawDataOutput")]
+    documents = _optional(query, "ResponseDocument")
+    if len(raw) > 1 or (raw and documents):
+        raise InvalidParameterValue(
+            "RawDataOutput takes one output, and excludes ResponseDocument.", "RawDataOutput"
+        )
+    return check_response_form(
+        ResponseForm(
+            raw=raw[0] if raw else None,
+            outputs=tuple(_output(part) for part in _parts(documents, "ResponseDocument")),
+            store=_flag(query, "storeExecuteResponse"),
+            status=_flag(query, "status"),
+            lineage=_flag(query, "lineage"),
+        )
+    )
+
+
+def _output(text: str) -> OutputRequest:
+    identifier, *attributes = _ATTRIBUTE.split(text)
+    given = _attributes(attributes)
+    return OutputRequest(
+        identifier=_decoded_again(identifier.strip()),
+        as_reference=truth(given.get("asreference", "false"), "asReference"),
+        mime_type=given.get("mimetype"),
+    )
+
+
+def _attributes(parts: Sequence[str]) -> dict[str, str]:
+    pairs = (part.partition("=") for part in parts)
+    return {name.lower(): _decoded_again(value) for name, _, value in pairs}
+
+
+def _flag(query: Query, name: str) -> bool:
+    return truth(_optional(query, name) or "false", name)
+
+
+def _parts(text: str, locator: str) -> list[str]:
+    parts = [part for part in text.split(";") if part.strip()]
+    if len(parts) > _MAX_PARTS:
+        raise InvalidParameterValue(f"{locator} has more than {_MAX_PARTS} parts.", locator)
+    return parts
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _required(query: Query, name: str) -> str:
+    value = _optional(query, name)
+    if not value:
+        raise MissingParameterValue(f"The parameter {name} is missing.", name)
+    return value
+
+
+def _optional(query: Query, name: str) -> str:
+    values = set(query.get(name.lower(), ()))
+    if len(values) > 1 or (name == "DataInputs" and len(query.get("datainputs", ())) > 1):
+        raise InvalidParameterValue(f"{name} is given more than once.", name)
+    return values.pop() if values else ""
+
+
+def _decoded(text: str) -> str:
+    if _BROKEN_ESCAPE.search(text):
+        raise MalformedRequest(
+            "The query holds a '%' that is not followed by two hexadecimal digits."
+        )
+    try:
+        return unquote_plus(text, errors="strict")
+    except UnicodeDecodeError:
+        raise MalformedRequest("The query is not UTF-8.") from None
+
+
+def _decoded_again(text: str) -> str:
+    """Decode a value that its writer encoded twice, as the standard asks; leave others alone."""
+    if not _ESCAPE.search(text):
+        return text
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise MalformedRequest("The query is not UTF-8.") from None

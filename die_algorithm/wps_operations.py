@@ -1,0 +1,158 @@
+"""The three operations of WPS 1.0.0 as frozen values, and the rules that both encodings share."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+
+from die_algorithm.errors import InvalidParameterValue, VersionNegotiationFailed
+from die_algorithm.models import ResponseForm
+
+VERSION = "1.0.0"
+LANGUAGES = ("en-US", "en")
+
+# What clients write for "a string": the DescribeProcess's own text, and its usual short forms.
+_STRING_TYPES = re.compile(
+    r"(?:(?:xs:|xsd:)?string|(?:https?://www\.w3\.org/(?:TR/xmlschema-2/|2001/XMLSchema)#)string"
+    r"|urn:ogc:def:dataType:OGC:1\.1:string)",
+    re.ASCII,
+)
+_TRUTH = {"true": True, "false": False, "1": True, "0": False}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InputValue:
+    """One value of an input as the client gave it: text, or a reference to it."""
+
+    #: The text; None for a reference.
+    text: str | None = None
+    #: The reference's address; None for text. Nothing here ever fetches it.
+    href: str | None = None
+    mime_type: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GetCapabilities:
+    """The GetCapabilities operation (05-007r7, clause 8)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DescribeProcess:
+    """The DescribeProcess operation (05-007r7, clause 9)."""
+
+    identifiers: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Execute:
+    """The Execute operation (05-007r7, clause 10)."""
+
+    identifier: str
+    inputs: Mapping[str, tuple[InputValue, ...]]
+    response_form: ResponseForm
+
+    def __post_init__(self) -> None:
+        for name, texts in self.texts().items():
+            for text in (name, *texts):
+                if not text.isprintable():
+                    raise InvalidParameterValue(
+                        "An input holds a control character, which no image, command or item has.",
+                        name,
+                    )
+
+    def texts(self) -> dict[str, tuple[str, ...]]:
+        """Each input's values as the client wrote them, a reference by its address."""
+        return {
+            name: tuple(
+                (value.href if value.text is None else value.text) or "" for value in values
+            )
+            for name, values in self.inputs.items()
+        }
+
+
+Operation = GetCapabilities | DescribeProcess | Execute
+
+
+def check_version(version: str) -> None:
+    """Refuse another version than 1.0.0.
+
+    Raises:
+        InvalidParameterValue: locator ``version``.
+    """
+    if version != VERSION:
+        raise InvalidParameterValue(
+            f"This service speaks WPS {VERSION}; ask with version={VERSION}.", "version"
+        )
+
+
+def negotiate_version(accepted: tuple[str, ...]) -> None:
+    """Refuse a client none of whose versions is offered (OWS Common 1.1, 7.3.2).
+
+    Raises:
+        VersionNegotiationFailed: none fits; the standard knows no locator here.
+    """
+    if accepted and VERSION not in accepted:
+        raise VersionNegotiationFailed(
+            f"This service speaks WPS {VERSION}, which is not among the versions you accept."
+        )
+
+
+def check_service(service: str) -> None:
+    """Refuse another service type than WPS.
+
+    Raises:
+        InvalidParameterValue: locator ``service``.
+    """
+    if service.upper() != "WPS":
+        raise InvalidParameterValue("This is a WPS; ask with service=WPS.", "service")
+
+
+def check_language(language: str) -> None:
+    """Refuse a language that is not offered.
+
+    Raises:
+        InvalidParameterValue: locator ``language``.
+    """
+    if language not in LANGUAGES:
+        raise InvalidParameterValue(
+            f"This service speaks {' and '.join(LANGUAGES)} only.", "language"
+        )
+
+
+def check_literal(name: str, data_type: str | None, uom: str | None) -> None:
+    """Refuse that a client changes what a literal is; repeating its type is no change.
+
+    Raises:
+        InvalidParameterValue: locator is the input's name.
+    """
+    if data_type and not _STRING_TYPES.fullmatch(data_type):
+        raise InvalidParameterValue(f"{name} is a string, not {data_type[:40]!r}.", name)
+    if uom:
+        raise InvalidParameterValue(f"{name} is a string and has no unit of measure.", name)
+
+
+def truth(text: str, name: str) -> bool:
+    """Read an xs:boolean.
+
+    Raises:
+        InvalidParameterValue: it is none.
+    """
+    try:
+        return _TRUTH[text.strip().lower()]
+    except KeyError:
+        raise InvalidParameterValue(f"{name} must be 'true' or 'false'.", name) from None
+
+
+def check_response_form(form: ResponseForm) -> ResponseForm:
+    """Refuse a status without storage (05-007r7, table 50: the service shall raise an exception).
+
+    Raises:
+        InvalidParameterValue: locator ``status``.
+    """
+    if form.status and not form.store:
+        raise InvalidParameterValue(
+            "status=true needs storeExecuteResponse=true: without it there is no document to update.",
+            "status",
+        )
+    return form
