@@ -83,7 +83,9 @@ def process_descriptions(identifiers: Sequence[str]) -> bytes:
     Raises:
         InvalidParameterValue: there is no such process.
     """
-    check_identifier(*identifiers)
+    for identifier in identifiers:
+        if identifier.upper() != "ALL":
+            check_identifier(identifier)
     document = root(WPS, "ProcessDescriptions", wps=WPS, ows=OWS)
     document.set("service", "WPS")
     document.set("version", "1.0.0")
@@ -104,18 +106,17 @@ def process_descriptions(identifiers: Sequence[str]) -> bytes:
     return serialise(document)
 
 
-def check_identifier(*identifiers: str) -> None:
-    """Refuse processes that are not offered.
+def check_identifier(identifier: str) -> None:
+    """Refuse a process that is not offered.
 
     Raises:
         InvalidParameterValue: locator ``Identifier``.
     """
-    for identifier in identifiers:
-        if identifier not in (description.IDENTIFIER, "ALL", "all"):
-            raise InvalidParameterValue(
-                f"There is no such process here; the one offered is {description.IDENTIFIER}.",
-                "Identifier",
-            )
+    if identifier != description.IDENTIFIER:
+        raise InvalidParameterValue(
+            f"There is no such process here; the one offered is {description.IDENTIFIER}.",
+            "Identifier",
+        )
 
 
 def _write_input(inputs: Element, described: InputDescription) -> None:

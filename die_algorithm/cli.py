@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+import threading
 from pathlib import Path
 
 import click
 
 from die_algorithm import __version__, checks
 from die_algorithm.errors import DieError, SettingsError
+from die_algorithm.local_storagehub.server import LocalStorageHub
 from die_algorithm.runtime import Runtime
-from die_algorithm.server import Server
+from die_algorithm.server import service_server
 from die_algorithm.settings import Settings
 from die_algorithm.web import WebApplication
 
@@ -40,16 +43,16 @@ def serve(config: Path | None) -> None:
     runtime = Runtime(lambda: settings)
     try:
         runtime.start()
-        server = Server(settings, WebApplication(settings, runtime))
+        server = service_server(settings, WebApplication(settings, runtime))
     except (DieError, OSError) as error:
         runtime.stop()
         raise click.ClickException(f"The service cannot start: {error}") from None
     LOGGER.info("Listening on %s; clients use %s.", ", ".join(settings.listen), settings.url)
-    try:
-        server.run()
-    finally:
-        LOGGER.info("Stopping; jobs under way go on at the next start.")
-        runtime.stop()
+    server.start()
+    _wait_for_the_end()
+    LOGGER.info("Stopping; jobs under way go on at the next start.")
+    server.stop()
+    runtime.stop()
 
 
 @main.command()
@@ -66,6 +69,48 @@ def doctor(config: Path | None) -> None:
     if not all(check.passed for check in found):
         sys.exit(1)
     click.echo("The service can run jobs.")
+
+
+@main.command("local-storagehub")
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Where workspaces are kept; made if need be.",
+)
+@click.option(
+    "--users",
+    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    required=True,
+    help="TOML file of the users and their tokens.",
+)
+@click.option(
+    "--listen",
+    multiple=True,
+    default=("127.0.0.1:8081",),
+    show_default=True,
+    help="ADDRESS:PORT; may be repeated.",
+)
+@click.option("--url", help="Its address as clients see it; without it, what they ask for.")
+def local_storagehub(folder: Path, users: Path, listen: tuple[str, ...], url: str | None) -> None:
+    """Start the embedded StorageHub: workspaces on this machine's disk."""
+    _log_to_stderr()
+    hub = LocalStorageHub(folder, users, listen, url)
+    try:
+        hub.start()
+    except DieError as error:
+        raise click.ClickException(str(error)) from None
+    LOGGER.info("The embedded StorageHub answers at %s.", hub.base_url)
+    _wait_for_the_end()
+    hub.stop()
+
+
+def _wait_for_the_end() -> None:
+    """Return at SIGTERM or SIGINT."""
+    end = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _signal, _frame: end.set())
+    end.wait()
 
 
 def _settings(config: Path | None) -> Settings:

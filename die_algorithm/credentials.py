@@ -67,7 +67,7 @@ def _checked(secret: str, username: str | None) -> UserToken:
 
 
 def redact(text: str, token: UserToken | None) -> str:
-    """Replace every form of the token in a text: plain, percent-encoded, base64.
+    """Replace every form of the token in a text: plain, percent-encoded, base64, in JSON.
 
     The original example image prints its token; whatever a container wrote goes through here before
     anybody sees it (reference: storagehub 3.2; safety 2.8).
@@ -80,7 +80,10 @@ def redact(text: str, token: UserToken | None) -> str:
 
 
 def _forms(secret: str) -> list[str]:
-    encoded = base64.b64encode(secret.encode()).decode()
     percent = "".join(c if c.isalnum() or c in "._~-" else f"%{ord(c):02X}" for c in secret)
+    forms = {secret, percent, percent.lower(), secret.replace("/", "\\/")}
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        encoded = encode(secret.encode()).decode()
+        forms |= {encoded, encoded.rstrip("=")}
     # Longest first, so that one form that holds another is replaced whole.
-    return sorted({secret, percent, encoded, encoded.rstrip("=")}, key=len, reverse=True)
+    return sorted(forms, key=len, reverse=True)

@@ -8,10 +8,12 @@ widget for files (reference: dataminer-wps, items 1-5, 2.2 and 2.3).
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from die_algorithm.errors import InvalidParameterValue
 from die_algorithm.job_request import COMMAND_NAME, FILE_PARAM, IMAGE, ITEM_PARAM
 from die_algorithm.models import OutputRequest, ResponseForm
+from die_algorithm.wps_operations import InputValue
 
 IDENTIFIER = (
     "org.gcube.dataanalysis.wps.statisticalmanager.synchserver.mappedclasses.transducerers."
@@ -117,13 +119,34 @@ OUTPUTS = (
 
 
 def check_outputs(form: ResponseForm) -> None:
-    """Refuse outputs and formats that the process does not have.
+    """Refuse outputs and formats that the process does not have, and an output asked for twice.
 
     Raises:
         InvalidParameterValue: locator is the output's name.
     """
     for wanted in (*form.outputs, *([form.raw] if form.raw else ())):
         _check_output(wanted)
+    names = [wanted.identifier for wanted in form.outputs]
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidParameterValue(f"{name} is asked for more than once.", name)
+    if form.raw and form.raw.identifier == RESULT and form.raw.mime_type == XML:
+        raise InvalidParameterValue(f"As a bare output, {RESULT} is offered as {ZIP} only.", RESULT)
+
+
+def check_inputs(inputs: Mapping[str, tuple[InputValue, ...]]) -> None:
+    """Refuse files and references where a literal belongs (05-007r7, table 48).
+
+    ItemParam may come like FileParam: it is the same input, and scripts only exchange the name.
+
+    Raises:
+        InvalidParameterValue: locator is the input's name.
+    """
+    for name in (IMAGE, COMMAND_NAME):
+        if any(value.is_file for value in inputs.get(name, ())):
+            raise InvalidParameterValue(
+                f"{name} is a string: give it as a literal, not as a file or by reference.", name
+            )
 
 
 def _check_output(wanted: OutputRequest) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from die_algorithm.errors import FileSizeExceeded, InvalidParameterValue, MissingParameterValue
 from die_algorithm.image_reference import ImageReference
@@ -23,6 +23,7 @@ _MAX_ITEM = 2048
 _FIRST_WORD = re.compile(r"[A-Za-z0-9_./+][A-Za-z0-9_./+-]*", re.ASCII)
 _SHELL = re.compile(r"[\"'`$;&|<>\\*?(){}\[\]!#~^]")
 _ITEM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{7,127}", re.ASCII)
+_QUERY = re.compile(r"[?#]")
 _ITEM_IN_PATH = re.compile(r"(?P<base>.*)/items/(?P<id>[^/]+)(?:/download)?/?")
 
 
@@ -50,7 +51,7 @@ def parse_job_request(inputs: Mapping[str, Sequence[str]], storagehub_url: str) 
         item_parameter=parameter,
         given_image=image,
         given_command=command,
-        given_item=item,
+        given_item=_without_query(item),
     )
 
 
@@ -114,11 +115,16 @@ def parse_item(text: str, storagehub_url: str, parameter: str) -> str:
 
 
 def _id_in_url(text: str, storagehub_url: str) -> str | None:
-    match = _ITEM_IN_PATH.fullmatch(urlsplit(text)._replace(query="", fragment="").geturl())
+    match = _ITEM_IN_PATH.fullmatch(_without_query(text))
     if match is None or match["base"].rstrip("/") != storagehub_url:
         return None
     item_id = unquote(match["id"])
     return item_id if _ITEM_ID.fullmatch(item_id) else None
+
+
+def _without_query(text: str) -> str:
+    """The text without what may hold a token: clients write ``…/download?gcube-token=…``."""
+    return _QUERY.split(text, maxsplit=1)[0]
 
 
 def _check_names(inputs: Mapping[str, Sequence[str]]) -> None:

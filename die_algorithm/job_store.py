@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import sqlalchemy as sa
 from cryptography.fernet import Fernet, InvalidToken
 from pydantic import TypeAdapter
 
-from die_algorithm.errors import StaleJob, StoreUnavailable
+from die_algorithm.errors import SettingsError, StaleJob, StoreUnavailable
 from die_algorithm.models import Job, JobState, UserToken
 
 _METADATA = sa.MetaData()
@@ -48,11 +49,15 @@ class JobStore:
     Args:
         url: SQLAlchemy URL; for SQLite the file's folder is made.
         key_file: where the key of the tokens lies; made at first use, readable by its owner only.
+
+    Raises:
+        SettingsError: the URL is none, or its driver is missing.
+        StoreUnavailable: the database or the key cannot be used.
     """
 
     def __init__(self, url: str, key_file: Path) -> None:
         self._engine = _engine(url)
-        self._cipher = Fernet(_key(key_file))
+        self._cipher = _cipher(key_file)
         with self._mapped():
             _METADATA.create_all(self._engine)
 
@@ -127,7 +132,8 @@ class JobStore:
         token = job.token
         sealed = None
         if token is not None:
-            sealed = self._cipher.encrypt(f"{token.username or ''}\n{token.secret}".encode())
+            # The secret first: a line's end is possible in the user name only.
+            sealed = self._cipher.encrypt(f"{token.secret}\n{token.username or ''}".encode())
         return {
             "id": job.id,
             "owner": job.owner,
@@ -152,7 +158,7 @@ class JobStore:
         if sealed is None:
             return None
         try:
-            username, _, secret = self._cipher.decrypt(sealed).decode().partition("\n")
+            secret, _, username = self._cipher.decrypt(sealed).decode().partition("\n")
         except InvalidToken:
             # The key file was replaced: the job goes on as far as it can without its token.
             return None
@@ -168,12 +174,21 @@ class JobStore:
 
 
 def _engine(url: str) -> sa.Engine:
-    parsed = sa.make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return sa.create_engine(parsed, pool_pre_ping=True)
-    if parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    engine = sa.create_engine(parsed, connect_args={"timeout": 10})
+    try:
+        parsed = sa.make_url(url)
+        if parsed.get_backend_name() != "sqlite":
+            return sa.create_engine(parsed, pool_pre_ping=True)
+        if parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        engine = sa.create_engine(parsed, connect_args={"timeout": 10})
+    except (sa.exc.ArgumentError, ImportError):
+        # Without the cause: it shows the address, and with it a password.
+        raise SettingsError(
+            "The setting 'database' is no address of a database that can be used here: give a "
+            "SQLAlchemy URL, and install the driver that it names."
+        ) from None
+    except OSError as error:
+        raise StoreUnavailable("The folder of the jobs' database cannot be made.") from error
     sa.event.listen(engine, "connect", _prepare_sqlite)
     return engine
 
@@ -187,23 +202,34 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 -
     cursor.close()
 
 
-def _key(path: Path) -> bytes:
-    """Read the key, making it first if there is none; two processes at once get the same one."""
+def _cipher(key_file: Path) -> Fernet:
     try:
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            fresh = path.with_name(f".{path.name}.{os.getpid()}")
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(Fernet.generate_key())
-            try:
-                path.hardlink_to(fresh)
-            except FileExistsError:
-                pass
-            finally:
-                fresh.unlink()
-        return path.read_bytes()
+        if not key_file.exists():
+            _make_key(key_file)
+        return Fernet(key_file.read_bytes())
     except OSError as error:
         raise StoreUnavailable(
             "The key that protects user tokens can be neither read nor made."
         ) from error
+    except ValueError:
+        raise StoreUnavailable(
+            "The key that protects user tokens is damaged. Remove its file: a new one is made, and "
+            "the jobs under way end without their tokens."
+        ) from None
+
+
+def _make_key(path: Path) -> None:
+    """Make the key, readable by its owner only; of two processes at once both get the first one's."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # Not the process id: in a container it is the same again after every crash.
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(Fernet.generate_key())
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            path.hardlink_to(fresh)
+    finally:
+        fresh.unlink(missing_ok=True)

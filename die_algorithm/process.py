@@ -21,6 +21,7 @@ from die_algorithm.credentials import user_token
 from die_algorithm.description import InputDescription, OutputDescription
 from die_algorithm.documents import JobDocuments, exception_report, failure_report
 from die_algorithm.downloads import file_response
+from die_algorithm.engine import Engine
 from die_algorithm.errors import (
     DieError,
     NotAuthorized,
@@ -96,6 +97,7 @@ class DockerImageExecutor(pywps.Process):  # type: ignore[misc] # pywps has no t
             RequestError: the request is refused; nothing was created.
         """
         form = operation.response_form
+        description.check_inputs(operation.inputs)
         description.check_outputs(form)
         headers = {name.lower(): value for name, value in http_request.headers.items()}
         token = user_token(parse_query(http_request.query_string.decode("latin-1")), headers)
@@ -111,11 +113,9 @@ class DockerImageExecutor(pywps.Process):  # type: ignore[misc] # pywps has no t
             job = engine.run_to_end(submit)
         return self._response(job, form, http_request)
 
-    def _engine(self) -> Any:  # noqa: ANN401 - see Runtime.engine
+    def _engine(self) -> Engine:
         try:
             return self._runtime.engine
-        except RequestError:
-            raise
         except DieError:
             LOGGER.exception("The engine cannot start.")
             raise ServiceUnavailable(

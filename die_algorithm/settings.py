@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -23,6 +23,7 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
+from pydantic_core import PydanticUndefined
 
 from die_algorithm.errors import SettingsError
 
@@ -46,7 +47,10 @@ def _duration(value: object) -> object:
     match = _DURATION.fullmatch(value.strip())
     if match is None:
         raise ValueError("give a number and a unit: 500ms, 30s, 10m, 24h or 7d")
-    duration = float(match[1]) * _UNITS[match[2]]
+    try:
+        duration = float(match[1]) * _UNITS[match[2]]
+    except OverflowError:
+        raise ValueError("must be shorter than that") from None
     if not duration:
         raise ValueError("must be longer than nothing")
     return duration
@@ -57,6 +61,11 @@ def _words(value: object) -> object:
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
+
+
+def _as_written(default: str) -> Any:  # noqa: ANN401 - pydantic makes it what the field is
+    """A default as an operator would write it."""
+    return default
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
@@ -111,13 +120,15 @@ class Settings(BaseModel):
         "empty: `storagehub_url`.",
     )
     storagehub_timeout: Duration = Field(
-        "30s", description="Longest wait for one answer of StorageHub, transfers excepted."
+        _as_written("30s"),
+        description="Longest wait for one answer of StorageHub, transfers excepted.",
     )
     transfer_min_rate: ByteSize = Field(
-        "4KiB", description="A transfer slower than this, in bytes per second, is given up."
+        _as_written("4KiB"),
+        description="A transfer slower than this, in bytes per second, is given up.",
     )
     outage_patience: Duration = Field(
-        "30m",
+        _as_written("30m"),
         description="How long a job waits for StorageHub, the registry or the engine to come back.",
     )
     docker_host: str = Field(
@@ -133,32 +144,41 @@ class Settings(BaseModel):
     placement: Words = Field(
         (), description="Swarm placement constraints, such as `node.role==worker`."
     )
-    memory_limit: ByteSize = Field("2GiB", description="Memory that a container may use.")
-    cpu_limit: float = Field(1.0, gt=0, description="CPUs that a container may use.")
+    memory_limit: ByteSize = Field(
+        _as_written("2GiB"), description="Memory that a container may use."
+    )
+    cpu_limit: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="CPUs that a container may use."
+    )
     pids_limit: int = Field(512, gt=0, description="Processes and threads in a container.")
     log_limit: ByteSize = Field(
-        "10MiB", description="Size of a container's log file; three are kept by the engine."
+        _as_written("10MiB"),
+        description="Size of a container's log file; three are kept by the engine.",
     )
     log_tail: ByteSize = Field(
-        "64KiB", description="How much of the end of a container's log is kept for the client."
+        _as_written("64KiB"),
+        description="How much of the end of a container's log is kept for the client.",
     )
     start_deadline: Duration = Field(
-        "30m", description="A container that has not started by then is given up."
+        _as_written("30m"), description="A container that has not started by then is given up."
     )
     run_deadline: Duration = Field(
-        "24h", description="A container that still runs by then is stopped."
+        _as_written("24h"), description="A container that still runs by then is stopped."
     )
     stop_grace: Duration = Field(
-        "10s", description="Time between SIGTERM and SIGKILL when a container is stopped."
+        _as_written("10s"),
+        description="Time between SIGTERM and SIGKILL when a container is stopped.",
     )
-    max_result_size: ByteSize = Field("50GiB", description="Largest result, in bytes of its files.")
+    max_result_size: ByteSize = Field(
+        _as_written("50GiB"), description="Largest result, in bytes of its files."
+    )
     max_result_files: int = Field(100_000, gt=0, description="Most items in a result.")
     inline_limit: ByteSize = Field(
-        "7MiB",
+        _as_written("7MiB"),
         description="Largest zip that is put inline into a document; a larger one is given by "
         "reference (clients built on libxml2 stop at 10 MB of text).",
     )
-    max_request_size: ByteSize = Field("3MiB", description="Largest request body.")
+    max_request_size: ByteSize = Field(_as_written("3MiB"), description="Largest request body.")
     threads: int = Field(48, ge=4, description="Threads that answer HTTP requests.")
     max_sync: int = Field(
         32, ge=1, description="Synchronous Executes held open at once; more get ServerBusy."
@@ -175,8 +195,11 @@ class Settings(BaseModel):
     @field_validator("listen")
     @classmethod
     def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("must name at least one address:port")
         for address in value:
-            if not re.fullmatch(r"[^\s:]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}", address):
+            match = re.fullmatch(r"(?:[^\s:]+|\[[0-9a-fA-F:]+\]):(\d{1,5})", address, re.ASCII)
+            if match is None or int(match[1]) > 65535:
                 raise ValueError(f"{address!r} is not address:port")
         return value
 
@@ -209,6 +232,14 @@ class Settings(BaseModel):
         return self.container_storagehub_url or self.storagehub_url
 
     @classmethod
+    def table(cls) -> list[tuple[str, str, str]]:
+        """Each setting's name, its default as an operator would write it, and what it is for."""
+        return [
+            (name, _written(field.default), field.description or "")
+            for name, field in cls.model_fields.items()
+        ]
+
+    @classmethod
     def load(
         cls, path: Path | None = None, environment: Mapping[str, str] | None = None
     ) -> Settings:
@@ -227,9 +258,17 @@ class Settings(BaseModel):
         values = _from_file(path) if path else {}
         values |= _from_environment(environment)
         try:
-            return cls(**{name: value for name, value in values.items() if value != ""})  # type: ignore[arg-type]
+            return cls(**{name: value for name, value in values.items() if value != ""})
         except ValidationError as error:
             raise SettingsError(_explain(error)) from None
+
+
+def _written(default: object) -> str:
+    if default is PydanticUndefined:
+        return "~/.local/state/docker-image-executor"
+    if isinstance(default, tuple):
+        return ", ".join(default)
+    return "" if default is None else str(default)
 
 
 def _from_file(path: Path) -> dict[str, str]:

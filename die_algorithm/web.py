@@ -10,7 +10,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import HTTPException
@@ -89,7 +89,7 @@ class WebApplication:
         )
         self._documents = job_documents(settings, self._links)
         self._process = DockerImageExecutor(runtime, self._links)
-        self._endpoints = {
+        self._endpoints: dict[str, Callable[..., Response]] = {
             "wps": self._wps,
             "status": self._status,
             "cancel": self._cancel,

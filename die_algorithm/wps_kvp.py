@@ -78,13 +78,20 @@ def parse_kvp(query: Query) -> Operation:
             return GetCapabilities()
         case "describeprocess":
             check_version(_optional(query, "version") or "1.0.0")
-            return DescribeProcess(identifiers=_list(_required(query, "Identifier")))
+            return _describe_process(query)
         case "execute":
             check_version(_optional(query, "version") or "1.0.0")
             return _execute(query)
     raise OperationNotSupported(
         "This service offers GetCapabilities, DescribeProcess and Execute.", request[:80]
     )
+
+
+def _describe_process(query: Query) -> DescribeProcess:
+    identifiers = _list(_optional(query, "Identifier"))
+    if not identifiers:
+        raise MissingParameterValue("The parameter Identifier is missing.", "Identifier")
+    return DescribeProcess(identifiers=identifiers)
 
 
 def _execute(query: Query) -> Execute:
@@ -115,9 +122,11 @@ def _input_value(name: str, text: str) -> InputValue:
     given = _attributes(attributes)
     check_literal(name, given.get("datatype"), given.get("uom"))
     href = given.get("xlink:href") or given.get("href")
+    if href and value:
+        raise InvalidParameterValue(f"{name[:80]} is given as a value and by reference.", name)
     if href:
-        return InputValue(href=href, mime_type=given.get("mimetype"))
-    return InputValue(text=_decoded_again(value), mime_type=given.get("mimetype"))
+        return InputValue(href=href, is_file=True)
+    return InputValue(text=_decoded_again(value))
 
 
 def _response_form(query: Query) -> ResponseForm:

@@ -29,7 +29,8 @@ class InputValue:
     text: str | None = None
     #: The reference's address; None for text. Nothing here ever fetches it.
     href: str | None = None
-    mime_type: str | None = None
+    #: Given as a file: as complex data or by reference, not as a literal.
+    is_file: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,9 +128,9 @@ def check_literal(name: str, data_type: str | None, uom: str | None) -> None:
         InvalidParameterValue: locator is the input's name.
     """
     if data_type and not _STRING_TYPES.fullmatch(data_type):
-        raise InvalidParameterValue(f"{name} is a string, not {data_type[:40]!r}.", name)
+        raise InvalidParameterValue(f"{name[:80]} is a string, not {data_type[:40]!r}.", name)
     if uom:
-        raise InvalidParameterValue(f"{name} is a string and has no unit of measure.", name)
+        raise InvalidParameterValue(f"{name[:80]} is a string and has no unit of measure.", name)
 
 
 def truth(text: str, name: str) -> bool:
@@ -147,9 +148,17 @@ def truth(text: str, name: str) -> bool:
 def check_response_form(form: ResponseForm) -> ResponseForm:
     """Refuse a status without storage (05-007r7, table 50: the service shall raise an exception).
 
+    A bare output has no document that could be stored; only key-value pairs can ask for both.
+
     Raises:
-        InvalidParameterValue: locator ``status``.
+        InvalidParameterValue: locator ``status`` or ``RawDataOutput``.
     """
+    if form.raw and (form.store or form.status):
+        raise InvalidParameterValue(
+            "RawDataOutput is the bare output: leave storeExecuteResponse and status out, or ask "
+            "with ResponseDocument.",
+            "RawDataOutput",
+        )
     if form.status and not form.store:
         raise InvalidParameterValue(
             "status=true needs storeExecuteResponse=true: without it there is no document to update.",

@@ -7,7 +7,7 @@ other encodings than UTF-8, elements inside literals (reference: safety 4.1).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from lxml import etree
 
@@ -38,6 +38,7 @@ from die_algorithm.xml_writer import OWS, WPS, XLINK, Element
 _WPS_2 = "http://www.opengis.net/wps/2.0"
 _NAMESPACES = {"wps": WPS, "ows": OWS}
 _MAX_IDENTIFIERS = 100
+_MAX_INPUTS = 50
 _ENCODING = re.compile(rb"^<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"']")
 
 
@@ -53,25 +54,18 @@ def parse_xml(body: bytes) -> Operation:
         check_version("2.0.0")
     if name.namespace != WPS:
         raise MalformedRequest(f"The root element is not in the namespace of WPS {VERSION}.")
+    reader = _READERS.get(name.localname)
+    if reader is None:
+        raise OperationNotSupported(
+            "This service offers GetCapabilities, DescribeProcess and Execute.", name.localname[:80]
+        )
     service = root.get("service")
     if service is None:
         raise MissingParameterValue("The attribute service is missing.", "service")
     check_service(service)
     if root.get("language"):
         check_language(root.get("language", ""))
-    match name.localname:
-        case "GetCapabilities":
-            negotiate_version(tuple(_texts(root, "*[self::wps:AcceptVersions]/ows:Version")))
-            return GetCapabilities()
-        case "DescribeProcess":
-            check_version(root.get("version") or VERSION)
-            return DescribeProcess(identifiers=_identifiers(root))
-        case "Execute":
-            check_version(root.get("version") or VERSION)
-            return _execute(root)
-    raise OperationNotSupported(
-        "This service offers GetCapabilities, DescribeProcess and Execute.", name.localname[:80]
-    )
+    return reader(root)
 
 
 def _root(body: bytes) -> Element:
@@ -103,6 +97,16 @@ def _root(body: bytes) -> Element:
         raise MalformedRequest(f"The request is not well-formed XML (line {line}).") from None
 
 
+def _get_capabilities(root: Element) -> GetCapabilities:
+    negotiate_version(tuple(_texts(root, "wps:AcceptVersions/ows:Version")))
+    return GetCapabilities()
+
+
+def _describe_process(root: Element) -> DescribeProcess:
+    check_version(root.get("version") or VERSION)
+    return DescribeProcess(identifiers=_identifiers(root))
+
+
 def _identifiers(root: Element) -> tuple[str, ...]:
     identifiers = tuple(_texts(root, "ows:Identifier"))
     if not identifiers:
@@ -115,8 +119,12 @@ def _identifiers(root: Element) -> tuple[str, ...]:
 
 
 def _execute(root: Element) -> Execute:
+    check_version(root.get("version") or VERSION)
+    elements = _find(root, "wps:DataInputs/wps:Input")
+    if len(elements) > _MAX_INPUTS:
+        raise InvalidParameterValue(f"More than {_MAX_INPUTS} inputs are given.", "DataInputs")
     inputs: dict[str, tuple[InputValue, ...]] = {}
-    for element in _find(root, "wps:DataInputs/wps:Input"):
+    for element in elements:
         name = _identifier(element)
         inputs[name] = (*inputs.get(name, ()), _input_value(name, element))
     return Execute(identifier=_identifier(root), inputs=inputs, response_form=_response_form(root))
@@ -147,27 +155,29 @@ def _input_value(name: str, element: Element) -> InputValue:
     if data[0].tag == f"{{{WPS}}}ComplexData":
         # Editors and serialisers indent complex data; an id has no blanks of its own.
         text = _plain_text(name, data[0]).strip()
-        return InputValue(text=text, mime_type=data[0].get("mimeType"))
-    raise InvalidParameterValue(f"{name} is given as something else than a value or a file.", name)
+        return InputValue(text=text, is_file=True)
+    raise InvalidParameterValue(
+        f"{name[:80]} is given as something else than a value or a file.", name
+    )
 
 
 def _reference(name: str, element: Element) -> InputValue:
     href = element.get(f"{{{XLINK}}}href") or ""
     if not href or len(element):
         raise InvalidParameterValue(
-            f"{name} is a reference without address, or one with headers or a body.", name
+            f"{name[:80]} is a reference without address, or one with headers or a body.", name
         )
-    return InputValue(href=href, mime_type=element.get("mimeType"))
+    return InputValue(href=href, is_file=True)
 
 
 def _plain_text(name: str, element: Element) -> str:
     # A child, a comment and a processing instruction all count as children of the element.
     if len(element):
         raise InvalidParameterValue(
-            f"{name} must be plain text, without elements or comments.", name
+            f"{name[:80]} must be plain text, without elements or comments.", name
         )
     if not element.text:
-        raise InvalidParameterValue(f"{name} is empty.", name)
+        raise InvalidParameterValue(f"{name[:80]} is empty.", name)
     return element.text
 
 
@@ -209,4 +219,17 @@ def _find(element: Element, path: str) -> Sequence[Element]:
 
 
 def _texts(element: Element, path: str) -> list[str]:
-    return [(item.text or "").strip() for item in _find(element, path)]
+    found = _find(element, path)
+    if any(len(item) for item in found):
+        # Otherwise the text before a comment would pass for the whole.
+        raise MalformedRequest(
+            "A name or version must be plain text, without elements or comments."
+        )
+    return [(item.text or "").strip() for item in found]
+
+
+_READERS: Mapping[str, Callable[[Element], Operation]] = {
+    "GetCapabilities": _get_capabilities,
+    "DescribeProcess": _describe_process,
+    "Execute": _execute,
+}

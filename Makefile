@@ -1,0 +1,38 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+
+.PHONY: help setup demo serve stop doctor test check bench clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+setup: ## Install what is missing: virtual environment, Docker engine, registry
+	@scripts/bootstrap
+
+demo: setup ## Run one job on a private Swarm and show its result
+	@$(PYTHON) scripts/local_stack.py demo
+
+serve: setup ## Start everything and leave it running
+	@$(PYTHON) scripts/local_stack.py serve
+
+stop: ## Stop everything that demo or serve has started
+	@[ ! -x $(PYTHON) ] || $(PYTHON) scripts/local_stack.py stop
+
+doctor: setup ## Say what is missing for the service to work
+	@.venv/bin/die doctor
+
+test: setup check ## Run all tests on a private Swarm
+	$(PYTHON) -m pytest
+
+check: setup ## Lint, format and types
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+bench: setup ## Measure against the bare Swarm and curl; prints ratios
+	PYTHONPATH=scripts:tests $(PYTHON) -m benchmarks
+
+clean: stop ## Remove everything that was installed or written here
+	@[ ! -x $(PYTHON) ] || [ ! -d .die/swarm ] || $(PYTHON) -m die_algorithm.local_swarm purge --state .die/swarm
+	rm -rf .die .venv

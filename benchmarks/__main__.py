@@ -1,0 +1,39 @@
+"""``make bench``: the service measured against the bare Swarm and against curl, as ratios in one run."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from local_stack import LocalStack
+from swarm_fixture import publish_probe
+
+from benchmarks.large_result import measure_large_result
+from benchmarks.no_op import measure_no_op
+
+
+def main() -> int:
+    """Run all benchmarks on a stack of their own.
+
+    Returns:
+        0 if every aim is met, else 1.
+    """
+    state = Path(tempfile.mkdtemp(prefix="die-bench-"))
+    stack = LocalStack(state)
+    try:
+        facts = stack.up()
+        if stack.swarm is None:
+            raise RuntimeError("The benchmarks run on a private engine only.")
+        publish_probe(stack.swarm)
+        lines = [*measure_no_op(facts, stack.swarm.docker_host), *measure_large_result(facts)]
+    finally:
+        stack.purge()
+    print()
+    for line in lines:
+        print(line)
+    return 0 if all(line.met for line in lines) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""Names of zip entries that are safe and distinct wherever the zip is unpacked.
+
+A name in a workspace may be anything, and a zip written with it would let whoever unpacks it write
+outside the target (reference: safety 3.3, F42). The rules, name by name:
+
+- ``/``, backslash, NUL, control characters, line separators, marks that turn the reading direction
+  and lone surrogates become ``_``;
+- trailing dots and blanks become ``_``, because Windows drops them; so an empty name, ``.`` and
+  ``..`` cannot remain;
+- ``C:`` at the beginning loses its colon;
+- names that Windows reserves (``CON``, ``nul.txt`` …) get a ``_`` in front;
+- a name of more than 255 bytes is cut, its extension kept;
+- of two names in a folder that differ at most in case or in Unicode form, the later in order of the
+  listing gets a number.
+
+A path of more than 3000 bytes moves into a folder of its own near the top. Anything else stays as it
+is, ``:`` and ``?`` too, which unzippers for Windows replace themselves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable
+
+_UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_TRAILING = re.compile(r"[. ]+\Z")
+_DRIVE = re.compile(r"\A([A-Za-z]):")
+_RESERVED = re.compile(
+    r"\A(?:CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(?:COM|LPT)[0-9¹²³]) *(?:\..*)?\Z", re.IGNORECASE
+)
+_MAX_NAME = 255
+_MAX_PATH = 3000
+_DEEP = "_deep"
+
+
+def entry_paths(top: str, paths: Iterable[tuple[str, ...]]) -> list[str]:
+    """Give each path below a folder the path of its zip entry, without a slash at the end.
+
+    Args:
+        top: the folder's name, the first part of every entry's path.
+        paths: the names that lead to each item; a folder comes before what is in it. A path may
+            occur twice.
+
+    Returns:
+        The entries' paths, in the same order. ``top/`` and the names joined by ``/`` if all of them
+        are safe.
+    """
+    names = _Names(safe_name(top))
+    return [names.add(path) for path in paths]
+
+
+def safe_name(name: str) -> str:
+    """One name after the rules above, but for its being distinct."""
+    safe = _UNSAFE.sub("_", name)
+    safe = _DRIVE.sub(r"\1_", safe)
+    safe = _TRAILING.sub(lambda match: "_" * len(match[0]), safe) or "_"
+    if _RESERVED.match(safe):
+        safe = f"_{safe}"
+    return _cut(safe, "")
+
+
+class _Names:
+    """The entries' paths given so far."""
+
+    def __init__(self, top: str) -> None:
+        #: Safe paths of folders and files by their own paths.
+        self._safe: dict[tuple[str, ...], str] = {(): top}
+        self._taken: set[str] = set()
+        self._deep = f"{top}/{_DEEP}"
+
+    def add(self, path: tuple[str, ...]) -> str:
+        parent = self._safe.get(path[:-1], self._safe[()])
+        name = safe_name(path[-1])
+        if len(parent.encode()) + 1 + len(name.encode()) > _MAX_PATH:
+            parent = self._deep
+            digest = hashlib.sha256("/".join(path).encode(errors="surrogatepass")).hexdigest()
+            name = _cut(f"{digest[:16]} {name}", "")
+        safe = f"{parent}/{name}"
+        number = 2
+        while _key(safe) in self._taken:
+            safe = f"{parent}/{_cut(name, f' ({number})')}"
+            number += 1
+        self._taken.add(_key(safe))
+        self._safe.setdefault(path, safe)
+        return safe
+
+
+def _cut(name: str, number: str) -> str:
+    """Put a number before the extension, and cut what is then too long."""
+    stem, dot, extension = name.rpartition(".")
+    if not stem or len(extension.encode()) > 20:
+        stem, dot, extension = name, "", ""
+    end = f"{number}{dot}{extension}"
+    room = _MAX_NAME - len(end.encode())
+    if len(stem.encode()) <= room:
+        return stem + end
+    return stem.encode()[:room].decode(errors="ignore").rstrip(". ") + end
+
+
+def _key(path: str) -> str:
+    """What is the same for two paths that a file system may take for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())

@@ -1,0 +1,149 @@
+"""Which image to run: a strict grammar for image references on Docker Hub.
+
+Docker's own parsers disagree with each other about upper case, registries and ids, so none of them
+decides here. The grammar is a subset of theirs: whatever it accepts means the same image to every
+Docker engine (reference: safety 2.6).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from die_algorithm.errors import InvalidParameterValue
+
+#: The input at fault, for the locator of an exception report.
+_IMAGE = "Image"
+
+_HUB = "docker.io"
+_HUB_PREFIX = re.compile(r"(?:docker\.io|index\.docker\.io)/", re.ASCII)
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REPOSITORY = re.compile(rf"(?:{_COMPONENT}/)?{_COMPONENT}", re.ASCII)
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
+_DIGEST = re.compile(r"sha256:[a-f0-9]{64}", re.ASCII)
+_IMAGE_ID = re.compile(r"[a-f0-9]{64}", re.ASCII)
+_DEFAULT_TAG = "latest"
+_OFFICIAL = "library/"
+#: The engine counts the whole name, registry included, but neither tag nor digest.
+_MAX_NAME = 255
+_MAX_TEXT = _MAX_NAME + len(":") + 128 + len("@sha256:") + 64
+#: ``sha256:…`` would be read as a repository of that name with a very long tag.
+_ALGORITHMS = ("sha256", "sha384", "sha512")
+#: Transports of other tools, such as skopeo's.
+_TRANSPORTS = ("containers-storage", "dir", "docker", "docker-archive", "docker-daemon", "oci")
+
+_EXAMPLE = "Write it as 'docker run' does: user/name:tag."
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageReference:
+    """An image on Docker Hub, by tag, by digest, or by both; then the digest decides."""
+
+    #: Name space and name, such as ``d4science/sortapp`` or ``library/alpine``.
+    repository: str
+    #: None only if there is a digest.
+    tag: str | None
+    #: ``sha256:`` and 64 hexadecimal digits.
+    digest: str | None
+
+    @classmethod
+    def parse(cls, text: str) -> ImageReference:
+        """Read what a user gave as the image.
+
+        Without tag and digest the tag is ``latest``, and a name of one component is an official
+        image, as for ``docker run``.
+
+        Raises:
+            InvalidParameterValue: it is no reference to an image on Docker Hub; says why.
+        """
+        _refuse_what_is_no_reference(text)
+        name, at, digest = text.partition("@")
+        prefix = _HUB_PREFIX.match(name)
+        path, colon, tag = name[prefix.end() if prefix else 0 :].rpartition(":")
+        if not colon or "/" in tag:
+            path, colon, tag = path + colon + tag, "", ""
+        _check_repository(path, has_prefix=prefix is not None)
+        if colon and not _TAG.fullmatch(tag):
+            raise _refused("The image's tag is wrong: letters, digits, '_', '.' and '-' only.")
+        if at and not _DIGEST.fullmatch(digest):
+            raise _refused("The image's digest is wrong: 'sha256:' and 64 hexadecimal digits.")
+        return cls(
+            repository=path if "/" in path else _OFFICIAL + path,
+            tag=tag if colon else None if at else _DEFAULT_TAG,
+            digest=digest if at else None,
+        )
+
+    @property
+    def canonical(self) -> str:
+        """The full form, such as ``docker.io/d4science/sortapp:latest``."""
+        return f"{_HUB}/{self.repository}{self._suffix}"
+
+    @property
+    def familiar(self) -> str:
+        """The short form that people use, such as ``alpine:3.20``; it parses to the same."""
+        name = self.repository.removeprefix(_OFFICIAL)
+        if _looks_like_registry(name):
+            name = f"{_HUB}/{name}"
+        return name + self._suffix
+
+    def pinned(self, digest: str) -> ImageReference:
+        """The same image by a digest alone, whatever its tag comes to mean.
+
+        Args:
+            digest: ``sha256:`` and 64 hexadecimal digits.
+        """
+        return dataclasses.replace(self, tag=None, digest=digest)
+
+    @property
+    def _suffix(self) -> str:
+        tag = f":{self.tag}" if self.tag else ""
+        return tag + (f"@{self.digest}" if self.digest else "")
+
+
+def _refuse_what_is_no_reference(text: str) -> None:
+    """Refuse, with a hint, what a user may take for an image reference.
+
+    Every character is checked before anything else, and nothing is ever normalised: some letters
+    outside ASCII would turn into others.
+    """
+    if not text:
+        raise _refused(f"No image is named. {_EXAMPLE}")
+    if " " in text or text.startswith("-"):
+        raise _refused(f"The image takes no options and no blanks. {_EXAMPLE}")
+    if any(not "!" <= character <= "~" for character in text):
+        raise _refused(f"The image holds a character that is not printable ASCII. {_EXAMPLE}")
+    if "://" in text or text.partition(":")[0] in _TRANSPORTS:
+        raise _refused(f"The image is a name on Docker Hub, not an address. {_EXAMPLE}")
+    if _IMAGE_ID.fullmatch(text):
+        raise _refused(f"An image id does not say where the image comes from. {_EXAMPLE}")
+    if len(text) > _MAX_TEXT:
+        raise _refused("The image's name is too long.")
+
+
+def _check_repository(path: str, *, has_prefix: bool) -> None:
+    if not has_prefix and _looks_like_registry(path):
+        raise _refused(f"Only images on Docker Hub can be run, no other registry's. {_EXAMPLE}")
+    if path != path.lower():
+        raise _refused("The image's name has upper-case letters; names on Docker Hub have none.")
+    if path.count("/") > 1:
+        raise _refused(f"The image's name has too many parts. {_EXAMPLE}")
+    if not _REPOSITORY.fullmatch(path):
+        raise _refused(f"The image's name is wrong. {_EXAMPLE}")
+    name = path.removeprefix(_OFFICIAL)
+    if name == "scratch":
+        raise _refused("The image 'scratch' is empty and cannot be run.")
+    if name in _ALGORITHMS:
+        raise _refused(f"A digest alone does not say where the image comes from. {_EXAMPLE}")
+    full_path = path if "/" in path else _OFFICIAL + path
+    if len(f"{_HUB}/{full_path}") > _MAX_NAME:
+        raise _refused("The image's name is too long.")
+
+
+def _looks_like_registry(path: str) -> bool:
+    """Whether Docker takes what is before the first slash for a registry's address."""
+    first, slash, _ = path.partition("/")
+    return bool(slash) and (first == "localhost" or "." in first or ":" in first)
+
+
+def _refused(text: str) -> InvalidParameterValue:
+    return InvalidParameterValue(text, _IMAGE)

@@ -1,0 +1,136 @@
+"""From a job to the Swarm service that runs it: the body of ``POST /services/create``.
+
+Written for the raw API of the Docker engine, because its client library does not know half of the
+fields. What each field protects from is told in reference: safety 2.1 and 2.2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from die_algorithm.errors import SettingsError
+from die_algorithm.image_reference import ImageReference
+from die_algorithm.models import EngineFacts, Job
+from die_algorithm.settings import Settings
+
+#: Label of service and container: the job's id. Tasks are found by the service's label, and the
+#: task itself tells the container's.
+JOB_LABEL = "die.job"
+#: Label of service and container: a pseudonym of the job's owner.
+OWNER_LABEL = "die.owner"
+
+_NO_NEW_PRIVILEGES_SINCE = (1, 44)
+_SWAP_SINCE = (1, 52)
+_OPEN_FILES = 4096
+_LOG_FILES = "3"
+
+
+def service_spec(
+    job: Job, settings: Settings, *, image: ImageReference, engine: EngineFacts
+) -> dict[str, object]:
+    """Describe the service of a job.
+
+    The command goes to ``Args``, so the image's ENTRYPOINT stays, as with ``docker run IMAGE CMD``.
+    The user token is the word after the command and stands nowhere else. Nothing that a user wrote
+    goes where Swarm expands templates (environment, host name, mounts).
+
+    Args:
+        job: staged in, so that it has a token and a temp folder.
+        settings: the operator's.
+        image: to run, pinned to its digest.
+        engine: decides what can be asked for; engines ignore fields that are younger than they are
+            without a word, so those are not sent to them. The operator of an engine without
+            ``NoNewPrivileges`` (API 1.44) sets ``no-new-privileges`` for the whole engine instead.
+
+    Raises:
+        SettingsError: the StorageHub address would be expanded as a template.
+    """
+    labels = {JOB_LABEL: job.id, OWNER_LABEL: _pseudonym(job.owner)}
+    task: dict[str, object] = {
+        "ContainerSpec": _container(job, settings, image, engine) | {"Labels": labels},
+        "Resources": _resources(settings, engine),
+        "RestartPolicy": {"Condition": "none"},
+        "Placement": {"Constraints": list(settings.placement)},
+        "LogDriver": {
+            "Name": "local",
+            "Options": {"max-size": str(int(settings.log_limit)), "max-file": _LOG_FILES},
+        },
+    }
+    if settings.network:
+        task["Networks"] = [{"Target": settings.network}]
+    return {
+        "Name": job.service_name,
+        "Labels": labels,
+        "TaskTemplate": task,
+        "Mode": {"Replicated": {"Replicas": 1}},
+        "EndpointSpec": {"Mode": "dnsrr"},
+    }
+
+
+def _container(
+    job: Job, settings: Settings, image: ImageReference, engine: EngineFacts
+) -> dict[str, object]:
+    container: dict[str, object] = {
+        "Image": image.canonical,
+        "Args": _args(job),
+        "Env": [f"STORAGEHUB_URL={_literal(settings.storagehub_url_in_containers)}"],
+        "Hosts": [_hosts_line(host) for host in settings.extra_hosts],
+        # An image's own health check may declare the container unhealthy, and Swarm would end it.
+        "Healthcheck": {"Test": ["NONE"]},
+        "TTY": False,
+        "OpenStdin": False,
+        "CapabilityDrop": ["ALL"],
+        "Ulimits": [
+            {"Name": "nofile", "Soft": _OPEN_FILES, "Hard": _OPEN_FILES},
+            {"Name": "core", "Soft": 0, "Hard": 0},
+        ],
+        "StopGracePeriod": round(settings.stop_grace.total_seconds() * 1e9),
+    }
+    if engine.has_init:
+        container["Init"] = True
+    if _version(engine.api_version) >= _NO_NEW_PRIVILEGES_SINCE:
+        container["Privileges"] = {"NoNewPrivileges": True}
+    return container
+
+
+def _resources(settings: Settings, engine: EngineFacts) -> dict[str, object]:
+    limits: dict[str, object] = {
+        "NanoCPUs": round(settings.cpu_limit * 1e9),
+        "Pids": settings.pids_limit,
+    }
+    resources: dict[str, object] = {"Limits": limits}
+    if engine.limits_memory:
+        limits["MemoryBytes"] = int(settings.memory_limit)
+        if _version(engine.api_version) >= _SWAP_SINCE:
+            # Older engines let a container swap as much again.
+            resources["SwapBytes"] = 0
+    return resources
+
+
+def _args(job: Job) -> list[str]:
+    """The contract with the images: ``<command…> <token> <item id> <temp folder id>``."""
+    if job.token is None or job.folder is None:
+        raise ValueError("the job is not staged in")
+    return [*job.request.command, job.token.secret, job.request.item_id, job.folder.id]
+
+
+def _literal(value: str) -> str:
+    """An environment value as it is; Swarm would expand what stands between double braces."""
+    if "{{" in value:
+        raise SettingsError("The address of StorageHub must not hold '{{'.")
+    return value
+
+
+def _hosts_line(host: str) -> str:
+    """``name:address`` as a line of ``/etc/hosts``."""
+    name, _, address = host.partition(":")
+    return f"{address} {name}"
+
+
+def _pseudonym(owner: str) -> str:
+    return hashlib.sha256(owner.encode()).hexdigest()[:16]
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", text)[:2])

@@ -1,0 +1,253 @@
+"""What Swarm's words about a task mean for a job. Pure rules, from what engines were seen to answer.
+
+A task ends in few ways (reference: swarm, "What a task tells"): the program ended, the container
+could not be started, or Swarm took the task away. :func:`failure` sorts them by whose fault it is.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from die_algorithm.errors import SwarmError
+from die_algorithm.models import Failure, FaultClass, TaskPhase, TaskReport
+
+#: All task states of Swarm, in Swarm's order; ``remove`` is only ever desired.
+TASK_PHASES: Mapping[str, TaskPhase] = MappingProxyType(
+    {
+        "new": TaskPhase.STARTING,
+        "allocated": TaskPhase.STARTING,
+        "pending": TaskPhase.STARTING,
+        "assigned": TaskPhase.STARTING,
+        "accepted": TaskPhase.STARTING,
+        "preparing": TaskPhase.STARTING,
+        "ready": TaskPhase.STARTING,
+        "starting": TaskPhase.STARTING,
+        "running": TaskPhase.RUNNING,
+        "complete": TaskPhase.COMPLETE,
+        "shutdown": TaskPhase.LOST,
+        "failed": TaskPhase.FAILED,
+        "rejected": TaskPhase.REJECTED,
+        "remove": TaskPhase.LOST,
+        "orphaned": TaskPhase.LOST,
+    }
+)
+
+#: Desired states of a task that Swarm has given up. It never takes that back.
+_CONDEMNED = ("shutdown", "remove", "orphaned")
+
+_KILLED = 128 + signal.SIGKILL
+_TERMINATED = 128 + signal.SIGTERM
+_CANNOT_EXECUTE = 126
+_NOT_FOUND = 127
+
+# docker-init (tini) is pid 1 when the service asks for it, so it is tini that does not find the
+# command, says so in the container's log and exits with 126 or 127.
+_TINI = re.compile(r"\[FATAL tini \(\d+\)\] exec (?P<word>.{1,128}?) failed: (?P<reason>.+)")
+# Without it, runc says so to the engine, and nothing ever runs.
+_RUNC = re.compile(r'exec: "(?P<word>[^"]{1,128})": (?P<reason>.+)')
+# A file that is no program is found out late, so that runc can only say so in the log.
+_NO_PROGRAM = re.compile(r"exec (?P<word>\S{1,128}): (?P<reason>exec format error)\s*\Z")
+
+_AGAIN = "Submit the job again; if it happens again, tell the operator."
+
+
+def phase(state: str, desired_state: str) -> TaskPhase:
+    """What a task's two states mean for its job.
+
+    A task that Swarm wants gone counts as lost even while it is said to run. Its node is then
+    drained, and the task ends as ``shutdown`` whatever its exit code; or the node is lost, and the
+    task is called ``running`` until the node comes back or a day has passed.
+
+    Args:
+        state: what the task is.
+        desired_state: what Swarm wants it to be.
+
+    Raises:
+        SwarmError: a word that Swarm did not have when this was written.
+    """
+    try:
+        result = TASK_PHASES[state]
+        TASK_PHASES[desired_state]
+    except KeyError as error:
+        raise SwarmError(f"The Swarm calls a task {error}, which is not known here.") from None
+    under_way = result in (TaskPhase.STARTING, TaskPhase.RUNNING)
+    return TaskPhase.LOST if under_way and desired_state in _CONDEMNED else result
+
+
+def failure(
+    report: TaskReport,
+    command: str,
+    memory_limit: int,
+    oom_killed: bool | None,
+    log_tail: str,
+    *,
+    cut_off: bool | None = None,
+) -> Failure | None:
+    """Sort the end of a task.
+
+    Args:
+        report: of a task that has ended.
+        command: the first word of the job's command.
+        memory_limit: of the container, in bytes.
+        oom_killed: whether something in the container was killed for want of memory; None if
+            nobody knows, because the container is on another node.
+        log_tail: the end of the container's output.
+        cut_off: whether the engine was restarted under the container; None if nobody knows.
+
+    Returns:
+        None if the program ended well, otherwise whose fault it is and what to do next.
+
+    Raises:
+        ValueError: the task has not ended.
+    """
+    if report.phase is TaskPhase.COMPLETE:
+        return None
+    if report.phase is TaskPhase.FAILED:
+        return (
+            _interrupted(report, cut_off=cut_off)
+            or _not_started(report, command, log_tail)
+            or _ended_badly(report, memory_limit, oom_killed)
+        )
+    if report.phase is TaskPhase.REJECTED:
+        return _rejected(report)
+    if report.phase is TaskPhase.LOST:
+        return Failure(
+            fault_class=FaultClass.SYSTEM,
+            text="The machine that ran the container was lost or taken out of the Swarm, or somebody "
+            f"stopped the container. {_AGAIN}",
+        )
+    raise ValueError("the task has not ended")
+
+
+def _interrupted(report: TaskReport, *, cut_off: bool | None) -> Failure | None:
+    """The engine ended under the container: stopped in good order, or killed with it.
+
+    An engine that was stopped no longer finds the container afterwards. One that was killed stops
+    the container when it is back, or gives it exit code 255 if it finds it dead.
+    """
+    gone = "No such container" in report.message
+    killed = bool(cut_off) and report.exit_code in (_KILLED, _TERMINATED, 255)
+    if not (gone or killed):
+        return None
+    return Failure(
+        fault_class=FaultClass.SYSTEM,
+        text=f"The machine was restarted while the program ran. {_AGAIN}",
+    )
+
+
+def _not_started(report: TaskReport, command: str, log_tail: str) -> Failure | None:
+    """The image has no such command, or one that cannot be executed."""
+    found = _NO_PROGRAM.search(log_tail)
+    if report.exit_code in (_CANNOT_EXECUTE, _NOT_FOUND):
+        found = found or _RUNC.search(report.message) or _TINI.search(log_tail)
+    if found:
+        return _image_fault(_why_not(found["word"], command, found["reason"]), report.exit_code)
+    if "starting container failed" not in report.message:
+        return None
+    if report.exit_code in (_CANNOT_EXECUTE, _NOT_FOUND) or "unable to find user" in report.message:
+        return _image_fault(
+            "The engine could not start a container from the image. Try it with 'docker run' and "
+            "mend the image.",
+            report.exit_code,
+        )
+    return Failure(
+        fault_class=FaultClass.SYSTEM,
+        text=f"The machine could not start the container. {_AGAIN}",
+        exit_code=report.exit_code,
+    )
+
+
+def _why_not(word: str, command: str, reason: str) -> str:
+    if "ermission denied" in reason:
+        return (
+            f"The image's '{word}' may not be executed: it is a folder, or its file mode lacks the "
+            "right. Set it with 'chmod +x' when the image is built, or correct the command's name."
+        )
+    if "exec format error" in reason:
+        return (
+            f"The machine cannot execute '{word}': it was built for another kind of processor, or is "
+            "a script without '#!' line. Build the image for this platform."
+        )
+    if word == command:
+        return (
+            f"The image has no command '{word}', or lacks the interpreter that it needs. Correct the "
+            "command's name, or give its full path in the image."
+        )
+    return (
+        f"The image's own entry point '{word}' does not exist in it. Tell the author of the image."
+    )
+
+
+def _ended_badly(report: TaskReport, memory_limit: int, oom_killed: bool | None) -> Failure:
+    code = report.exit_code
+    if oom_killed or (oom_killed is None and code == _KILLED):
+        surely = "" if oom_killed else "most probably "
+        return Failure(
+            fault_class=FaultClass.LIMIT,
+            text=f"The program was killed, {surely}because it needed more than the memory limit of "
+            f"{_size(memory_limit)}. Give it less to do at once, or ask the operator for more memory.",
+            exit_code=code,
+        )
+    if not code:
+        return Failure(
+            fault_class=FaultClass.SYSTEM,
+            text=f"The container failed for a reason that the engine does not name. {_AGAIN}",
+        )
+    return Failure(
+        fault_class=FaultClass.USER,
+        text=f"The program ended with exit code {code}{_by_signal(code)}. Its log says more.",
+        exit_code=code,
+    )
+
+
+def _by_signal(code: int) -> str:
+    """What a shell means by an exit code above 128, for the signals that end programs."""
+    meanings = {
+        signal.SIGABRT: "it gave up by itself",
+        signal.SIGFPE: "a wrong calculation",
+        signal.SIGILL: "an instruction that this processor does not have",
+        signal.SIGSEGV: "a wrong memory access",
+        signal.SIGKILL: "it was killed",
+        signal.SIGTERM: "it was asked to end",
+    }
+    for number, meaning in meanings.items():
+        if code == 128 + number:
+            return f" ({number.name}: {meaning})"
+    return ""
+
+
+def _rejected(report: TaskReport) -> Failure:
+    if "No such image" in report.message:
+        return _image_fault(
+            "The machine could not fetch the image from Docker Hub, which knew it a moment before. "
+            "Check with 'docker pull' that all of it is there and public, then submit the job again."
+        )
+    if "no matching manifest" in report.message:
+        return _image_fault(
+            "The image has no variant for the machine's platform. Build and publish one."
+        )
+    if "Range of CPUs" in report.message:
+        return Failure(
+            fault_class=FaultClass.SYSTEM,
+            text="The service is set to give a container more CPUs than the machine has. Tell the "
+            "operator.",
+        )
+    return Failure(
+        fault_class=FaultClass.SYSTEM,
+        text=f"The machine refused the container before it started. {_AGAIN}",
+    )
+
+
+def _image_fault(text: str, exit_code: int | None = None) -> Failure:
+    return Failure(fault_class=FaultClass.IMAGE, text=text, exit_code=exit_code)
+
+
+def _size(count: int) -> str:
+    """Bytes in words: ``2 GiB``, ``1.5 GiB``, ``512 MiB``."""
+    for exponent, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if count >= 1024**exponent:
+            return f"{count / 1024**exponent:.4g} {unit}"
+    return f"{count} bytes"

@@ -1,0 +1,141 @@
+"""What an answer's status and headers mean, whoever received it. StorageHub is not trusted with them.
+
+StorageHub's releases do not agree on a status for "not found", so several mean "this item cannot be
+used"; any 2xx is success (reference: storagehub 1.5).
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from die_algorithm.errors import (
+    ItemUnusable,
+    StorageHubError,
+    StorageHubUnavailable,
+    TokenRejected,
+)
+
+_INVALID_TOKEN = re.compile(
+    r"\binvalid\b.{0,40}\btoken\b|\btoken\b.{0,80}\binvalid\b", re.IGNORECASE | re.DOTALL
+)
+_LENGTH = re.compile(r"\d{1,18}", re.ASCII)
+
+
+class Forbidden(ItemUnusable):
+    """The item is there, but not for this user."""
+
+
+class MayPass(Exception):
+    """Wraps an error after which another try makes sense. It never leaves the client.
+
+    Args:
+        error: what it comes to if no try helps.
+        after: seconds that StorageHub wants us to wait (``Retry-After``).
+    """
+
+    def __init__(self, error: StorageHubError, after: float = 0.0) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.after = after
+
+
+def is_success(status: int) -> bool:
+    """Whether it is any of 2xx."""
+    return 200 <= status < 300
+
+
+def error_of(status: int, headers: Mapping[str, str], text: str) -> StorageHubError | MayPass:
+    """The error that an answer without success means.
+
+    Args:
+        status: the HTTP status.
+        headers: the headers, found whatever their case.
+        text: the beginning of the body, if it could be read.
+    """
+    if status == 500 and _is_error_form(text):
+        return MayPass(ItemUnusable("StorageHub cannot use the item (HTTP 500)."))
+    if status >= 500 or status in {408, 410, 429}:
+        away = StorageHubUnavailable(f"StorageHub does not serve the request (HTTP {status}).")
+        return MayPass(away, _retry_after(headers))
+    if 300 <= status < 400:
+        return StorageHubUnavailable(
+            "StorageHub answers with a redirect, which is not followed because it would take the "
+            "user token elsewhere. Its address in the settings may be wrong."
+        )
+    return _refusal(status, text)
+
+
+def _refusal(status: int, text: str) -> StorageHubError:
+    if status == 401 or (status == 400 and _INVALID_TOKEN.search(text)):
+        return TokenRejected("StorageHub does not accept the user token.")
+    if status == 403:
+        return Forbidden("StorageHub does not let this user have the item.")
+    if status in {400, 404, 406, 409}:
+        return ItemUnusable(f"StorageHub cannot use the item (HTTP {status}).")
+    return StorageHubError(f"StorageHub refuses the request (HTTP {status}).")
+
+
+def check_frame(status: int, headers: Mapping[str, str], *, marked: bool) -> None:
+    """See that a successful answer says where it ends, and is not compressed.
+
+    A header block that was cut after the status line looks like an empty success (reference: safety
+    3.4).
+
+    Args:
+        status: the HTTP status.
+        headers: the headers, found whatever their case.
+        marked: whether the end must be marked; otherwise any header is enough.
+
+    Raises:
+        ValueError: it does not, or is.
+    """
+    if headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        raise ValueError("it is compressed, which was not asked for")
+    has_end = content_length(headers) is not None or "Transfer-Encoding" in headers or status == 204
+    if not has_end and (marked or not headers):
+        raise ValueError("it is cut off")
+
+
+def content_length(headers: Mapping[str, str]) -> int | None:
+    """The announced length in bytes, None if there is none or the body is chunked.
+
+    Raises:
+        ValueError: it is no number.
+    """
+    if "Transfer-Encoding" in headers or "Content-Length" not in headers:
+        return None
+    if not _LENGTH.fullmatch(headers["Content-Length"]):
+        raise ValueError("its length is no number")
+    return int(headers["Content-Length"])
+
+
+def media_type(headers: Mapping[str, str]) -> str:
+    """The media type in lower case without parameters, empty if there is none."""
+    return headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def _is_error_form(text: str) -> bool:
+    """Whether this is StorageHub's own error: ``{"message": …, "exceptionClass": …}``."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(data, dict) and ("message" in data or "exceptionClass" in data)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds that ``Retry-After`` asks for, given in seconds or as a date; 0 without it."""
+    value = headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"\d{1,9}", value, re.ASCII):
+        return float(value)
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+    except ValueError:
+        return 0.0
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

@@ -1,0 +1,247 @@
+"""What can be asked of a workspace (reference: storagehub 1.3)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from types import TracebackType
+from typing import BinaryIO, Self
+from urllib.parse import quote
+
+from die_algorithm.errors import ItemUnusable, StorageHubUnavailable, TokenRejected
+from die_algorithm.models import Item, ListedItem, UserToken
+from die_algorithm.storagehub.answers import Forbidden
+from die_algorithm.storagehub.calls import Auth, Call, Calls, Download
+from die_algorithm.storagehub.items import is_item_id, read_id, read_item, read_items
+from die_algorithm.storagehub.multipart import Multipart
+from die_algorithm.storagehub.paced_http import Pace
+
+_JSON = frozenset({"application/json"})
+_TEXT = frozenset({"text/plain", "application/json"})
+#: Clients commonly leave the accounting out: it can be longer than all the rest.
+_LEAN = {"exclude": "hl:accounting"}
+_PAGE = 500
+_MAX_PAGES = 2_000
+_MAX_DEPTH = 500
+
+
+class StorageHub:
+    """A client for one StorageHub, for all users and threads.
+
+    It is safe to use from several threads: it keeps no session, only urllib3's connection pool,
+    which is. Close it at the end, or use it as a context manager.
+
+    Every method may raise :class:`~die_algorithm.errors.TokenRejected`,
+    :class:`~die_algorithm.errors.ItemUnusable` (the item given is missing or forbidden),
+    :class:`~die_algorithm.errors.StorageHubUnavailable` (no answer, or none as it should be), and
+    plain :class:`~die_algorithm.errors.StorageHubError` for what no release is known to answer.
+
+    Args:
+        base_url: the address of the workspace API, ``…/workspace``.
+        auth: how the user token travels (see the setting ``storagehub_auth``).
+        timeout: longest wait for a connection, for the start of an answer, and for the whole of an
+            answer that is no transfer.
+        min_rate: a transfer slower than this, in bytes per second over ``timeout``, is given up.
+        attempts: how often a call that may be repeated is tried in all. Creating and uploading are
+            tried once: only the caller can find out whether it happened.
+        pause: the first pause between two tries; it doubles each time, give or take a half.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        auth: Auth = "auto",
+        timeout: timedelta = timedelta(seconds=30),
+        min_rate: int = 4096,
+        attempts: int = 4,
+        pause: timedelta = timedelta(milliseconds=500),
+    ) -> None:
+        self._calls = Calls(
+            base_url,
+            auth=auth,
+            timeout=timeout.total_seconds(),
+            min_rate=min_rate,
+            attempts=attempts,
+            pause=pause.total_seconds(),
+        )
+        self._upload_pace = (timeout.total_seconds(), min_rate * timeout.total_seconds())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the idle connections back; a call that waits to try again gives up."""
+        self._calls.close()
+
+    def ping(self) -> None:
+        """See whether StorageHub can be reached: any HTTP answer will do.
+
+        Raises:
+            StorageHubUnavailable: it cannot.
+        """
+        self._calls.ping()
+
+    def workspace_root(self, token: UserToken) -> Item:
+        """The root folder of the workspace that the token opens; its owner is the token's."""
+        try:
+            root = self._item(token, "/")
+        except Forbidden:
+            raise TokenRejected("StorageHub shows no workspace to this user token.") from None
+        except ItemUnusable:
+            raise StorageHubUnavailable(
+                "StorageHub shows no workspace. Its address in the settings may be wrong."
+            ) from None
+        if not root.owner:
+            raise StorageHubUnavailable("StorageHub does not say whose workspace it is.")
+        return root
+
+    def item(self, token: UserToken, item_id: str) -> Item:
+        """One file or folder. A trashed one is returned too, and marked."""
+        return self._item(token, _path(item_id))
+
+    def find_child(self, token: UserToken, folder_id: str, name: str) -> Item | None:
+        """The child of a folder with exactly this name, hidden or not, but not trashed."""
+        for item in self._children(token, folder_id):
+            if item.name == name:
+                return item
+        return None
+
+    def create_folder(self, token: UserToken, parent_id: str, name: str, description: str) -> str:
+        """Make a folder.
+
+        Returns:
+            Its id. StorageHub never refuses a name that is taken: the folder becomes ``name(1)``
+            (reference: storagehub 1.5).
+        """
+        form = {"name": name, "description": description or name, "hidden": "false"}
+        return self._create(token, _path(parent_id, "/create/FOLDER"), form)
+
+    def upload(
+        self, token: UserToken, folder_id: str, name: str, content: BinaryIO, description: str
+    ) -> str:
+        """Write a file; one of that name in the folder gets a new version.
+
+        Args:
+            token: the user's.
+            folder_id: the folder's id.
+            name: the file's name.
+            content: a seekable file, sent from where it stands to its end.
+            description: a text; StorageHub refuses an empty one, so the name takes its place.
+
+        Returns:
+            The file's id.
+        """
+        form = Multipart(name, description or name, content, Pace(*self._upload_pace))
+        return self._create(token, _path(folder_id, "/create/FILE"), form)
+
+    def walk(self, token: UserToken, folder_id: str, *, max_items: int) -> list[ListedItem]:
+        """Everything below a folder, folders and hidden items included, trashed ones not.
+
+        Args:
+            token: the user's.
+            folder_id: the folder's id.
+            max_items: the walk ends with the first item beyond that number, so a list longer than
+                ``max_items`` says that there is more.
+
+        Raises:
+            ItemUnusable: a folder went away meanwhile, or lies deeper than 500 levels.
+        """
+        found: list[ListedItem] = []
+        seen = {folder_id}
+        waiting: deque[tuple[tuple[str, ...], str]] = deque([((), folder_id)])
+        while waiting:
+            path, parent_id = waiting.popleft()
+            if len(path) > _MAX_DEPTH:
+                raise ItemUnusable(f"The folder has more than {_MAX_DEPTH} levels below it.")
+            for item in self._children(token, parent_id):
+                if item.is_folder and item.id in seen:
+                    continue  # a folder below itself
+                found.append(ListedItem(path=(*path, item.name), item=item))
+                if len(found) > max_items:
+                    return found
+                if item.is_folder:
+                    seen.add(item.id)
+                    waiting.append((found[-1].path, item.id))
+        return found
+
+    def download(self, token: UserToken, item_id: str) -> AbstractContextManager[Download]:
+        """Open a file's content, or a folder's zip, when the context is entered.
+
+        Raises:
+            DamagedDownload: the answer's head is not that of a whole file.
+        """
+        return self._calls.download(
+            Call(method="GET", path=_path(item_id, "/download"), token=token)
+        )
+
+    def delete(self, token: UserToken, item_id: str) -> None:
+        """Remove an item for good, not into the trash. One that is gone already is fine.
+
+        Raises:
+            ItemUnusable: it is still there, or forbidden.
+        """
+        path = _path(item_id)
+        call = Call(method="DELETE", path=path, token=token, params={"force": "true"})
+        try:
+            self._calls.answer(call, len)
+        except Forbidden:
+            raise
+        except ItemUnusable:
+            # The status does not tell "gone" from "could not be removed"; a look does.
+            if self._is_there(token, item_id):
+                raise
+
+    def _is_there(self, token: UserToken, item_id: str) -> bool:
+        try:
+            self.item(token, item_id)
+        except Forbidden:
+            return True
+        except ItemUnusable:
+            return False
+        return True
+
+    def _item(self, token: UserToken, path: str) -> Item:
+        call = Call(method="GET", path=path, token=token, params=_LEAN, types=_JSON)
+        return self._calls.answer(call, read_item)
+
+    def _children(self, token: UserToken, folder_id: str) -> Iterator[Item]:
+        """The children of a folder, page by page.
+
+        A page may be short because of what StorageHub filters, so only one with nothing new is the
+        end. That also ends the listing of a server which ignores the paging.
+        """
+        path = _path(folder_id, "/children/paged")
+        seen: set[str] = set()
+        start = 0
+        for _ in range(_MAX_PAGES):
+            params = {**_LEAN, "showHidden": "true", "start": str(start), "limit": str(_PAGE)}
+            call = Call(method="GET", path=path, token=token, params=params, types=_JSON)
+            page = self._calls.answer(call, read_items)
+            fresh = [item for item in page if item.id not in seen]
+            if not fresh:
+                return
+            seen.update(item.id for item in fresh)
+            yield from (item for item in fresh if not item.trashed)
+            start += len(page)
+        raise StorageHubUnavailable("StorageHub's listing of a folder does not end.")
+
+    def _create(self, token: UserToken, path: str, body: Mapping[str, str] | Multipart) -> str:
+        call = Call(method="POST", path=path, token=token, body=body, types=_TEXT, repeatable=False)
+        return self._calls.answer(call, read_id)
+
+
+def _path(item_id: str, rest: str = "") -> str:
+    if not is_item_id(item_id):
+        raise ItemUnusable("This is not the id of a StorageHub item.")
+    return f"/items/{quote(item_id, safe='')}{rest}"

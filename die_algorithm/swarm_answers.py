@@ -1,0 +1,261 @@
+"""The few fields of the Docker engine's answers that matter here, and its stream of log frames.
+
+Everything else in an answer is skipped while it is parsed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
+
+from die_algorithm.models import TaskPhase, TaskReport
+from die_algorithm.service_spec import JOB_LABEL
+from die_algorithm.states import phase
+
+#: What the engine says in place of a version of docker-init if it has none.
+_NONE = "N/A"
+_HEADER = 8
+_ENGINE_ERROR = 3
+
+
+class _Fields(BaseModel):
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+
+class _Error(_Fields):
+    message: str
+
+
+class Version(_Fields):
+    """``GET /version``."""
+
+    version: str = Field(alias="Version")
+    api_version: str = Field(alias="ApiVersion", pattern=r"^\d+\.\d+$")
+    os: str = Field(alias="Os")
+    architecture: str = Field(alias="Arch")
+
+
+class _SwarmInfo(_Fields):
+    control_available: bool = Field(False, alias="ControlAvailable")
+    nodes: int = Field(0, alias="Nodes")
+
+
+class _InitCommit(_Fields):
+    id: str = Field(_NONE, alias="ID")
+
+
+class Info(_Fields):
+    """``GET /info``."""
+
+    cpus: int = Field(alias="NCPU")
+    memory: int = Field(alias="MemTotal")
+    memory_limit: bool = Field(False, alias="MemoryLimit")
+    init_commit: _InitCommit = Field(_InitCommit(), alias="InitCommit")
+    swarm: _SwarmInfo = Field(alias="Swarm")
+
+    @property
+    def has_init(self) -> bool:
+        """Whether the engine found its docker-init and could ask for its version."""
+        return self.init_commit.id != _NONE
+
+
+class _Descriptor(_Fields):
+    digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
+
+
+class _Platform(_Fields):
+    os: str = ""
+    architecture: str = ""
+
+
+def _empty_if_null(value: object) -> object:
+    return () if value is None else value
+
+
+class Distribution(_Fields):
+    """``GET /distribution/{image}/json``."""
+
+    descriptor: _Descriptor = Field(alias="Descriptor")
+    platforms: Annotated[tuple[_Platform, ...], BeforeValidator(_empty_if_null)] = Field(
+        (), alias="Platforms"
+    )
+
+
+class _Created(_Fields):
+    id: str = Field(alias="ID", min_length=1)
+
+
+class _Labelled(_Fields):
+    labels: dict[str, str] = Field({}, alias="Labels")
+
+
+class Service(_Fields):
+    """``GET /services/{id}``."""
+
+    id: str = Field(alias="ID")
+    spec: _Labelled = Field(alias="Spec")
+
+    @property
+    def job_id(self) -> str:
+        """The job's id; empty if the service is none of ours."""
+        return self.spec.labels.get(JOB_LABEL, "")
+
+
+class _ContainerStatus(_Fields):
+    id: str = Field("", alias="ContainerID")
+    exit_code: int = Field(0, alias="ExitCode")
+
+
+class _Status(_Fields):
+    state: str = Field(alias="State")
+    message: str = Field("", alias="Message")
+    err: str = Field("", alias="Err")
+    container: _ContainerStatus = Field(_ContainerStatus(), alias="ContainerStatus")
+
+
+class _TaskSpec(_Fields):
+    container: _Labelled = Field(alias="ContainerSpec")
+
+
+class Task(_Fields):
+    """One of ``GET /tasks``. A task does not tell its service's labels, only its container's."""
+
+    created_at: datetime = Field(alias="CreatedAt")
+    spec: _TaskSpec = Field(alias="Spec")
+    service_id: str = Field(alias="ServiceID")
+    node_id: str = Field("", alias="NodeID")
+    status: _Status = Field(alias="Status")
+    desired_state: str = Field(alias="DesiredState")
+
+    @property
+    def job_id(self) -> str:
+        """The job's id."""
+        return self.spec.container.labels.get(JOB_LABEL, "")
+
+    @property
+    def report(self) -> TaskReport:
+        """What it means.
+
+        Raises:
+            SwarmError: its state is not known here.
+        """
+        task_phase = phase(self.status.state, self.desired_state)
+        return TaskReport(
+            job_id=self.job_id,
+            service_id=self.service_id,
+            phase=task_phase,
+            state=self.status.state,
+            desired_state=self.desired_state,
+            message=": ".join(part for part in (self.status.message, self.status.err) if part),
+            exit_code=_exit_code(task_phase, self.status.container.exit_code),
+            container_id=self.status.container.id or None,
+            node_id=self.node_id or None,
+        )
+
+
+def newest_of_each_job(tasks: Iterable[Task]) -> Iterable[Task]:
+    """Swarm makes one task of a job, but an operator who updates its service makes more."""
+    newest: dict[str, Task] = {}
+    for task in tasks:
+        known = newest.get(task.job_id)
+        if known is None or known.created_at < task.created_at:
+            newest[task.job_id] = task
+    return newest.values()
+
+
+def _exit_code(task_phase: TaskPhase, code: int) -> int | None:
+    """The exit code where it is one: Swarm says 0 for what has none, and -1 while it stops a task."""
+    if task_phase is TaskPhase.COMPLETE:
+        return code
+    return code or None if task_phase is TaskPhase.FAILED else None
+
+
+class _ContainerState(_Fields):
+    oom_killed: bool = Field(alias="OOMKilled")
+    started_at: datetime = Field(alias="StartedAt")
+    finished_at: datetime = Field(alias="FinishedAt")
+
+
+class Container(_Fields):
+    """``GET /containers/{id}/json``."""
+
+    state: _ContainerState = Field(alias="State")
+
+
+class Network(_Fields):
+    """``GET /networks/{name}``."""
+
+    created: datetime = Field(alias="Created")
+
+
+ERROR = TypeAdapter(_Error)
+VERSION = TypeAdapter(Version)
+INFO = TypeAdapter(Info)
+DISTRIBUTION = TypeAdapter(Distribution)
+CREATED = TypeAdapter(_Created)
+SERVICE = TypeAdapter(Service)
+SERVICES = TypeAdapter(list[Service])
+TASKS = TypeAdapter(list[Task])
+CONTAINER = TypeAdapter(Container)
+NETWORK = TypeAdapter(Network)
+
+
+class LogTail:
+    """The end of a stream of log frames, in bounded memory.
+
+    A frame is a header of eight bytes (stream, three zeros, length in network order) and the
+    payload. Stream 3 carries errors of the engine, which are no part of the program's output.
+
+    Args:
+        limit: bytes of payload to keep.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._kept = bytearray()
+        self._header = bytearray()
+        self._left = 0
+        self._stream = 0
+        #: Frames begun so far; one for each line, or for each part of a very long one.
+        self.frames = 0
+        #: Whether the engine has put an error of its own between the output.
+        self.engine_errors = False
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next part of the stream, wherever it was cut."""
+        rest = memoryview(chunk)
+        while rest:
+            if not self._left:
+                missing = _HEADER - len(self._header)
+                self._header += rest[:missing]
+                rest = rest[missing:]
+                self._begin_frame()
+                continue
+            payload, rest = rest[: self._left], rest[self._left :]
+            self._left -= len(payload)
+            if self._stream != _ENGINE_ERROR:
+                self._kept += payload
+        if len(self._kept) > 2 * self._limit:
+            del self._kept[: -self._limit or None]
+
+    @property
+    def content(self) -> bytes:
+        """The last bytes of the output."""
+        return bytes(self._kept[-self._limit :]) if self._limit else b""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there was at least as much output as is kept."""
+        return len(self._kept) >= self._limit
+
+    def _begin_frame(self) -> None:
+        if len(self._header) < _HEADER:
+            return
+        self._stream = self._header[0]
+        self._left = int.from_bytes(self._header[4:], "big")
+        self._header.clear()
+        self.frames += 1
+        self.engine_errors = self.engine_errors or self._stream == _ENGINE_ERROR

@@ -1,0 +1,94 @@
+"""The real parts that tests share: one private Swarm, one embedded StorageHub, one service."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from service_fixture import Service, running_service
+from storagehub_fixture import ALICE, HubClient, hub_client, local_storagehub
+from swarm_fixture import PROBE, private_swarm
+
+from die_algorithm.local_storagehub.server import LocalStorageHub
+from die_algorithm.local_swarm import LocalSwarm
+from die_algorithm.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLE = ROOT / "examples" / "sortapp" / "sortableelements.txt"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clean_environment() -> None:
+    """No setting, proxy or password file of the developer's own leaks into a test."""
+    for name in list(os.environ):
+        if name.startswith(("DIE_", "PYWPS_")) or name.lower().endswith("_proxy"):
+            del os.environ[name]
+    os.environ["NETRC"] = os.devnull
+
+
+@pytest.fixture(scope="session")
+def swarm() -> Iterator[LocalSwarm]:
+    """A private Swarm whose registry has the test images; its folder is kept for the next run."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can start a private Swarm")
+    with private_swarm(ROOT / ".die" / "tests" / "swarm") as swarm:
+        yield swarm
+
+
+@pytest.fixture(scope="session")
+def docker_host(swarm: LocalSwarm) -> str:
+    """The private engine's address."""
+    return swarm.docker_host
+
+
+@pytest.fixture(scope="session")
+def probe_image() -> str:
+    """The repository of the image that behaves as its command says."""
+    return PROBE
+
+
+@pytest.fixture(scope="session")
+def storagehub(
+    swarm: LocalSwarm, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalStorageHub]:
+    """An embedded StorageHub that containers reach, also under the original's address."""
+    listen = (f"{swarm.host_address}:0",)
+    with local_storagehub(tmp_path_factory.mktemp("storagehub"), listen=listen) as hub:
+        swarm.forward_port(80, to=int(hub.url.rpartition(":")[2]))
+        yield hub
+
+
+@pytest.fixture
+def alice(storagehub: LocalStorageHub) -> Iterator[HubClient]:
+    """Bare requests of a user to her workspace."""
+    with hub_client(storagehub, ALICE) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def item(storagehub: LocalStorageHub) -> str:
+    """The id of the sample file in alice's workspace."""
+    return storagehub.seed(ALICE.name, SAMPLE.name, SAMPLE.read_bytes())
+
+
+@pytest.fixture(scope="session")
+def settings(
+    swarm: LocalSwarm, storagehub: LocalStorageHub, tmp_path_factory: pytest.TempPathFactory
+) -> Settings:
+    """The settings of the shared service."""
+    return Settings(
+        data_dir=tmp_path_factory.mktemp("service"),
+        storagehub_url=storagehub.base_url,
+        docker_host=swarm.docker_host,
+        extra_hosts=(f"registry.d4science.org:{swarm.host_address}",),
+        memory_limit="64MiB",
+    )
+
+
+@pytest.fixture(scope="session")
+def service(settings: Settings) -> Iterator[Service]:
+    """The shared service."""
+    with running_service(settings) as service:
+        yield service

@@ -1,0 +1,69 @@
+"""Holds a document to the OGC's schemas, and reads it like a client that trusts nobody."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+from lxml import etree
+
+#: The schemas are kept beside the repository; a copy of the repository alone goes without them.
+SCHEMAS = Path(__file__).resolve().parents[2] / "shared" / "schemas"
+
+needs_schemas = pytest.mark.skipif(
+    not SCHEMAS.is_dir(), reason="the OGC's schemas are not in ../shared/schemas"
+)
+
+NAMESPACES = {
+    "wps": "http://www.opengis.net/wps/1.0.0",
+    "ows": "http://www.opengis.net/ows/1.1",
+    "ogr": "http://ogr.maptools.org/",
+    "gml": "http://www.opengis.net/gml",
+    "d4science": "http://www.d4science.org",
+    "xlink": "http://www.w3.org/1999/xlink",
+}
+
+
+def assert_valid(document: bytes) -> etree._Element:
+    """Check that a document is well-formed and, where the schemas are at hand, valid.
+
+    Returns:
+        Its root element.
+    """
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True)
+    root = etree.fromstring(document, parser)
+    if SCHEMAS.is_dir():
+        schema = _schema_for()(root)
+        assert schema.validate(root), f"{schema.error_log}\n{document.decode()}"
+    return root
+
+
+def texts(root: etree._Element, path: str) -> list[str]:
+    """The texts (or attribute values) that an XPath finds."""
+    found = root.xpath(path, namespaces=NAMESPACES)
+    assert isinstance(found, list)
+    return [
+        "".join(item.itertext()) if isinstance(item, etree._Element) else str(item)
+        for item in found
+    ]
+
+
+def text(root: etree._Element, path: str) -> str:
+    """The one text that an XPath finds."""
+    found = texts(root, path)
+    assert len(found) == 1, f"{path} is there {len(found)} times"
+    return found[0]
+
+
+@cache
+def _schema_for() -> Callable[[etree._Element], etree.XMLSchema]:
+    spec = importlib.util.spec_from_file_location("ogc_schemas", SCHEMAS / "validate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    schema_for: Callable[[etree._Element], etree.XMLSchema] = module.schema_for
+    return schema_for

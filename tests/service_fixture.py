@@ -1,0 +1,121 @@
+"""The real service for tests: in this process, on a free port, with its worker."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import socket
+from collections.abc import Iterator
+from urllib.parse import quote, urlencode
+
+import requests
+from lxml import etree
+from ogc import assert_valid
+
+from die_algorithm.description import IDENTIFIER
+from die_algorithm.runtime import Runtime
+from die_algorithm.server import service_server
+from die_algorithm.settings import Settings
+from die_algorithm.web import WPS_PATH, WebApplication
+
+NAMESPACES = {
+    "wps": "http://www.opengis.net/wps/1.0.0",
+    "ows": "http://www.opengis.net/ows/1.1",
+    "ogr": "http://ogr.maptools.org/",
+    "gml": "http://www.opengis.net/gml",
+    "d4science": "http://www.d4science.org",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Service:
+    """A running service and bare HTTP requests to it. Every XML answer is held to the schemas."""
+
+    settings: Settings
+    runtime: Runtime
+    application: WebApplication
+
+    @property
+    def wps(self) -> str:
+        """Where the WPS answers."""
+        return self.settings.url + WPS_PATH
+
+    def get(self, url: str, **options: object) -> requests.Response:
+        """A GET; a path is taken below the service's address."""
+        return self._request("GET", url, **options)
+
+    def post(self, body: bytes | str, **options: object) -> requests.Response:
+        """A POST of XML to the WPS."""
+        headers = {"Content-Type": "text/xml", **dict(options.pop("headers", {}) or {})}  # type: ignore[call-overload]
+        return self._request("POST", self.wps, data=body, headers=headers, **options)
+
+    def _request(self, method: str, url: str, **options: object) -> requests.Response:
+        if url.startswith("/"):
+            url = self.settings.url + url
+        with requests.Session() as session:
+            session.trust_env = False
+            response = session.request(method, url, timeout=120, **options)  # type: ignore[arg-type]
+        if response.headers.get("Content-Type", "").startswith("text/xml"):
+            if b"FeatureCollection" not in response.content[:300]:
+                assert_valid(response.content)
+        return response
+
+    def execute_url(self, token: str | None, *, asynchronous: bool = False, **inputs: str) -> str:
+        """The address of an Execute in key-value pairs, inputs encoded as the standard asks."""
+        pairs = ";".join(f"{name}={quote(value, safe='')}" for name, value in inputs.items())
+        query = {
+            "service": "WPS",
+            "version": "1.0.0",
+            "request": "Execute",
+            "Identifier": IDENTIFIER,
+            "DataInputs": pairs,
+        }
+        if token:
+            query["gcube-token"] = token
+        if asynchronous:
+            query |= {"storeExecuteResponse": "true", "status": "true"}
+        return f"{self.wps}?{urlencode(query, quote_via=quote)}"
+
+    def run(self, token: str, image: str, command: str, item: str) -> etree._Element:
+        """Run a job to its end and give back its document."""
+        url = self.execute_url(token, Image=image, CommandName=command, FileParam=item)
+        response = self.get(url)
+        assert response.status_code == 200, response.text
+        return etree.fromstring(response.content)
+
+    def submit(self, token: str, image: str, command: str, item: str) -> str:
+        """Start a job and give back its id."""
+        url = self.execute_url(
+            token, asynchronous=True, Image=image, CommandName=command, FileParam=item
+        )
+        response = self.get(url)
+        assert response.status_code == 200, response.text
+        location: str = etree.fromstring(response.content).attrib["statusLocation"]
+        return location.partition("?id=")[2]
+
+
+@contextlib.contextmanager
+def running_service(settings: Settings) -> Iterator[Service]:
+    """Run the service on a free port until the end of the block."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    settings = settings.model_copy(update={"url": f"http://{address}", "listen": (address,)})
+    runtime = Runtime(lambda: settings)
+    runtime.start()
+    application = WebApplication(settings, runtime)
+    server = service_server(settings, application)
+    server.start()
+    try:
+        yield Service(settings, runtime, application)
+    finally:
+        server.stop()
+        runtime.stop()
+
+
+def text_of(document: etree._Element, path: str) -> str:
+    """The text below the first element that an XPath finds, white space folded."""
+    found = document.xpath(path, namespaces=NAMESPACES)
+    assert isinstance(found, list)
+    assert found, etree.tostring(document).decode()
+    return " ".join("".join(found[0].itertext()).split())

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import base64
+import json
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from die_algorithm.credentials import redact, user_token
+from die_algorithm.errors import NotAuthorized
+from die_algorithm.models import UserToken
+
+GCUBE = "a11ce000-0000-4000-8000-000000000001-98187548"
+JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl-_c2lnbmF0dXJl"
+OTHER = "b0b00000-0000-4000-8000-000000000002-98187548"
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def refusal(query: dict[str, tuple[str, ...]], headers: dict[str, str]) -> NotAuthorized:
+    with pytest.raises(NotAuthorized) as refused:
+        user_token(query, headers)
+    return refused.value
+
+
+# -- where it is found
+
+
+@pytest.mark.parametrize("token", [GCUBE, JWT, "a11ce000-0000-4000-8000-000000000001"])
+def test_each_place_that_clients_use_is_read(token: str) -> None:
+    assert user_token({"gcube-token": (token,)}, {}) == UserToken(token)
+    assert user_token({}, {"gcube-token": token}) == UserToken(token)
+    assert user_token({}, {"authorization": f"Bearer {token}"}) == UserToken(token)
+    assert user_token({}, {"authorization": basic("alice", token)}) == UserToken(token, "alice")
+
+
+def test_the_query_precedes_the_header_and_the_header_precedes_authorization() -> None:
+    headers = {"gcube-token": OTHER, "authorization": basic("alice", JWT)}
+    assert user_token({"gcube-token": (GCUBE,)}, headers).secret == GCUBE
+    assert user_token({}, headers).secret == OTHER
+    assert user_token({}, {"authorization": headers["authorization"]}).secret == JWT
+
+
+def test_an_empty_parameter_counts_as_absent() -> None:
+    # The portal and scripts write "gcube-token=" when they send it elsewhere.
+    assert user_token({"gcube-token": ("",)}, {"gcube-token": GCUBE}).secret == GCUBE
+
+
+@pytest.mark.parametrize("scheme", ["bearer", "BEARER", "Bearer  "])
+def test_the_scheme_is_read_in_any_case(scheme: str) -> None:
+    assert user_token({}, {"authorization": f"{scheme} {GCUBE}"}).secret == GCUBE
+
+
+def test_basic_without_a_user_name_names_nobody() -> None:
+    assert user_token({}, {"authorization": basic("", GCUBE)}) == UserToken(GCUBE, None)
+
+
+def test_a_basic_user_name_may_be_of_any_language() -> None:
+    assert user_token({}, {"authorization": basic("алиса", GCUBE)}).username == "алиса"
+
+
+# -- what is refused
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"gcube-token": ""},
+        {"authorization": ""},
+        {"authorization": "Bearer"},
+        {"authorization": "Bearer "},
+        {"authorization": "Bearer a b"},
+        {"authorization": "Basic"},
+        {"authorization": "Basic !!!"},
+        {"authorization": "Basic /////w=="},
+        {"authorization": basic("alice", "")},
+        {"authorization": "Basic " + base64.b64encode(GCUBE.encode()).decode()},
+        {"authorization": f"Digest {GCUBE}"},
+        {"cookie": f"gcube-token={GCUBE}"},
+        {"x-gcube-token": GCUBE},
+    ],
+)
+def test_a_request_without_a_token_is_answered_401(headers: dict[str, str]) -> None:
+    error = refusal({}, headers)
+    assert (error.http_status, error.code, error.locator) == (401, "NoApplicableCode", None)
+    assert "gcube-token" in error.text
+
+
+@pytest.mark.parametrize("parameter", ["access_token", "token", "gcube_token"])
+def test_a_parameter_of_another_name_is_no_token(parameter: str) -> None:
+    refusal({parameter: (GCUBE,)}, {})
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "sh0rt",
+        "-rf-looks-like-an-option",
+        "--token=abcdefgh",
+        "=abcdefgh",
+        f"{GCUBE}\n",
+        f"{GCUBE}\r\nX-Evil: 1",
+        f"{GCUBE}\x00",
+        f" {GCUBE}",
+        f"{GCUBE} {OTHER}",
+        f"{GCUBE};id",
+        "$(id)abcdefgh",
+        "tökentöken",
+        "０１２３４５６７８９",  # noqa: RUF001 - digits of full width
+        "a" * 8193,
+    ],
+)
+def test_what_cannot_be_a_token_is_refused_and_not_repeated(secret: str) -> None:
+    for error in (
+        refusal({"gcube-token": (secret,)}, {}),
+        refusal({}, {"gcube-token": secret}),
+        refusal({}, {"authorization": basic("alice", secret)}),
+    ):
+        assert error.http_status == 401
+        assert secret not in error.text
+        assert error.__cause__ is None
+
+
+def test_a_bad_token_in_the_query_is_not_replaced_by_one_elsewhere() -> None:
+    refusal({"gcube-token": ("no token",)}, {"gcube-token": GCUBE})
+
+
+def test_a_token_may_be_8_kib_long() -> None:
+    assert user_token({}, {"gcube-token": "a" * 8192}).secret == "a" * 8192
+
+
+def test_a_token_shows_itself_nowhere() -> None:
+    token = UserToken(GCUBE, "alice")
+    assert f"{token} {token!r} {[token]}" == "UserToken(***) UserToken(***) [UserToken(***)]"
+
+
+# -- redact
+
+SECRETS = st.from_regex(r"[A-Za-z0-9._~+/][A-Za-z0-9._~+/=-]{7,60}", fullmatch=True)
+
+
+@given(SECRETS, st.text(), st.text())
+def test_no_form_of_the_token_survives_redaction(secret: str, before: str, after: str) -> None:
+    for form in (
+        secret,
+        quote(secret, safe=""),
+        quote(secret, safe="").lower(),
+        base64.b64encode(secret.encode()).decode(),
+        base64.b64encode(secret.encode()).decode().rstrip("="),
+        base64.urlsafe_b64encode(secret.encode()).decode(),
+        json.dumps(secret)[1:-1],
+        secret.replace("/", "\\/"),
+    ):
+        redacted = redact(f"{before} {form} {after}", UserToken(secret))
+        assert "***" in redacted
+        assert form not in redacted
+
+
+def test_the_rest_of_the_text_stays() -> None:
+    line = f"running sortapp {GCUBE} item folder\n"
+    assert redact(line, UserToken(GCUBE)) == "running sortapp *** item folder\n"
+    assert redact(line, UserToken(OTHER)) == line
+
+
+def test_a_job_that_has_lost_its_token_keeps_its_text() -> None:
+    assert redact("some text", None) == "some text"

@@ -1,0 +1,178 @@
+"""The service of a job, field by field where a field protects from something."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from jobs_fixture import TOKEN, make_job
+
+from die_algorithm.errors import SettingsError
+from die_algorithm.image_reference import ImageReference
+from die_algorithm.models import EngineFacts, Job, UserToken
+from die_algorithm.service_spec import service_spec
+from die_algorithm.settings import Settings
+
+IMAGE = ImageReference.parse("d4science/sortapp").pinned("sha256:" + "0" * 64)
+
+
+def engine(api: str = "1.41", *, has_init: bool = True, limits_memory: bool = True) -> EngineFacts:
+    return EngineFacts(
+        version="20.10.24",
+        api_version=api,
+        is_manager=True,
+        nodes=1,
+        cpus=2,
+        memory=2**34,
+        has_init=has_init,
+        limits_memory=limits_memory,
+    )
+
+
+def spec(
+    job: Job | None = None, facts: EngineFacts | None = None, **settings: Any
+) -> dict[str, Any]:
+    return service_spec(
+        job or make_job(),
+        Settings(**settings),
+        image=IMAGE,
+        engine=facts or engine(),
+    )
+
+
+def container(*args: Any, **settings: Any) -> dict[str, Any]:
+    result: dict[str, Any] = spec(*args, **settings)["TaskTemplate"]["ContainerSpec"]
+    return result
+
+
+def test_the_args_are_the_contracts_words_and_the_entry_point_stays() -> None:
+    job = make_job(command=("python3", "/app/main.py", "-v"))
+    assert container(job)["Args"] == [
+        "python3", "/app/main.py", "-v", TOKEN, "item-0001", "folder-0001"
+    ]  # fmt: skip
+    assert "Command" not in container(job)
+
+
+def test_the_token_stands_nowhere_but_in_the_args() -> None:
+    body = spec()
+    assert body["TaskTemplate"]["ContainerSpec"].pop("Args")
+    assert TOKEN not in json.dumps(body)
+    assert "canary" not in json.dumps(body)
+
+
+def test_the_name_is_the_jobs_so_that_a_second_create_is_a_conflict() -> None:
+    job = make_job()
+    assert spec(job)["Name"] == f"die-{job.id}"
+    assert len(spec(job)["Name"]) <= 63
+
+
+def test_the_image_is_pinned_to_its_digest() -> None:
+    assert container()["Image"] == "docker.io/d4science/sortapp@sha256:" + "0" * 64
+
+
+def test_service_and_container_tell_the_job_and_a_pseudonym_of_the_owner() -> None:
+    job = make_job(owner="alice.liddell")
+    labels = spec(job)["Labels"]
+    assert labels == container(job)["Labels"]
+    assert labels["die.job"] == job.id
+    assert "alice" not in json.dumps(spec(job))
+    assert labels["die.owner"] == spec(make_job(owner="alice.liddell"))["Labels"]["die.owner"]
+    assert labels["die.owner"] != spec(make_job(owner="bob"))["Labels"]["die.owner"]
+
+
+def test_the_environment_is_the_address_of_storagehub_alone() -> None:
+    assert container(container_storagehub_url="http://hub:80/workspace")["Env"] == [
+        "STORAGEHUB_URL=http://hub:80/workspace"
+    ]
+
+
+def test_an_address_that_swarm_would_expand_is_refused() -> None:
+    with pytest.raises(SettingsError):
+        spec(container_storagehub_url="http://hub/{{.Node.ID}}")
+
+
+def test_extra_hosts_become_lines_of_the_hosts_file() -> None:
+    hosts = ("hub.example.org:10.0.0.7", "six.example.org:fd00::7")
+    assert container(extra_hosts=hosts)["Hosts"] == [
+        "10.0.0.7 hub.example.org",
+        "fd00::7 six.example.org",
+    ]
+
+
+def test_a_container_gets_no_privilege_that_it_could_use() -> None:
+    described = container()
+    assert described["CapabilityDrop"] == ["ALL"]
+    assert described["TTY"] is False
+    assert described["OpenStdin"] is False
+    assert {"Name": "core", "Soft": 0, "Hard": 0} in described["Ulimits"]
+    assert not {"User", "Mounts", "Secrets", "Configs", "CapabilityAdd"} & set(described)
+
+
+def test_the_images_health_check_is_off() -> None:
+    assert container()["Healthcheck"] == {"Test": ["NONE"]}
+
+
+@pytest.mark.parametrize("has_init", [True, False])
+def test_init_is_asked_for_only_where_the_engine_has_it(has_init: bool) -> None:
+    assert container(None, engine(has_init=has_init)).get("Init", False) is has_init
+
+
+@pytest.mark.parametrize(("api", "sent"), [("1.41", False), ("1.43", False), ("1.44", True)])
+def test_no_new_privileges_is_sent_only_to_engines_that_know_it(api: str, sent: bool) -> None:
+    privileges = container(None, engine(api)).get("Privileges", {})
+    assert privileges.get("NoNewPrivileges", False) is sent
+
+
+def test_the_limits_are_the_operators() -> None:
+    resources = spec(memory_limit="64MiB", cpu_limit=0.5, pids_limit=99)["TaskTemplate"][
+        "Resources"
+    ]
+    assert resources == {"Limits": {"MemoryBytes": 64 * 2**20, "NanoCPUs": 500_000_000, "Pids": 99}}
+
+
+def test_no_memory_limit_is_sent_to_an_engine_that_cannot_keep_it() -> None:
+    for api in ("1.41", "1.52"):
+        resources = spec(None, engine(api, limits_memory=False))["TaskTemplate"]["Resources"]
+        assert "MemoryBytes" not in resources["Limits"]
+        assert "SwapBytes" not in resources
+
+
+def test_swap_is_ruled_out_where_the_engine_can() -> None:
+    assert spec(None, engine("1.52"))["TaskTemplate"]["Resources"]["SwapBytes"] == 0
+
+
+def test_a_task_is_tried_once_and_stopped_after_its_grace() -> None:
+    body = spec(stop_grace="1500ms")
+    assert body["TaskTemplate"]["RestartPolicy"] == {"Condition": "none"}
+    assert body["Mode"] == {"Replicated": {"Replicas": 1}}
+    assert body["TaskTemplate"]["ContainerSpec"]["StopGracePeriod"] == 1_500_000_000
+
+
+def test_the_log_is_limited() -> None:
+    assert spec(log_limit="10MiB")["TaskTemplate"]["LogDriver"] == {
+        "Name": "local",
+        "Options": {"max-size": "10485760", "max-file": "3"},
+    }
+
+
+def test_placement_and_network_are_the_operators() -> None:
+    task = spec(placement=("node.role==worker",), network="die-jobs")["TaskTemplate"]
+    assert task["Placement"] == {"Constraints": ["node.role==worker"]}
+    assert task["Networks"] == [{"Target": "die-jobs"}]
+    assert "Networks" not in spec()["TaskTemplate"]
+
+
+def test_no_port_is_published_and_no_virtual_address_taken() -> None:
+    assert spec()["EndpointSpec"] == {"Mode": "dnsrr"}
+
+
+@pytest.mark.parametrize("missing", [{"token": None}, {"folder": None}])
+def test_a_job_that_is_not_staged_in_has_no_service(missing: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="not staged in"):
+        spec(make_job(**missing))
+
+
+def test_braces_in_what_the_user_wrote_are_words_like_others() -> None:
+    job = make_job(command=("run", "{{.Service.Name}}"), token=UserToken("{{x}}"))
+    assert container(job)["Args"][1:3] == ["{{.Service.Name}}", "{{x}}"]

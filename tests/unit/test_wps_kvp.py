@@ -1,0 +1,321 @@
+from __future__ import annotations
+
+import contextlib
+import time
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from die_algorithm.description import IDENTIFIER, check_inputs, check_outputs
+from die_algorithm.errors import RequestError
+from die_algorithm.models import OutputRequest, ResponseForm
+from die_algorithm.wps_kvp import parse_kvp, parse_query
+from die_algorithm.wps_operations import DescribeProcess, Execute, GetCapabilities, Operation
+
+BASE = f"service=WPS&version=1.0.0&request=Execute&Identifier={IDENTIFIER}"
+
+
+def parse(query_string: str) -> Operation:
+    return parse_kvp(parse_query(query_string))
+
+
+def execute(query_string: str) -> Execute:
+    operation = parse(query_string)
+    assert isinstance(operation, Execute)
+    return operation
+
+
+def inputs(data_inputs: str) -> dict[str, tuple[str, ...]]:
+    return execute(f"{BASE}&DataInputs={data_inputs}").texts()
+
+
+def refusal(query_string: str) -> tuple[int, str, str | None]:
+    with pytest.raises(RequestError) as refused:
+        parse(query_string)
+    return refused.value.http_status, refused.value.code, refused.value.locator
+
+
+def invalid(locator: str | None) -> tuple[int, str, str | None]:
+    return 400, "InvalidParameterValue", locator
+
+
+def missing(locator: str) -> tuple[int, str, str | None]:
+    return 400, "MissingParameterValue", locator
+
+
+MALFORMED = (400, "NoApplicableCode", None)
+
+
+# -- what real clients send (reference: dataminer-wps, wire samples)
+
+
+def test_the_wikis_sample_is_read() -> None:
+    operation = execute(
+        "request=Execute&service=WPS&Version=1.0.0&gcube-token=a-b&lang=en-US&Identifier=x.y.DBSCAN"
+        "&DataInputs=OccurrencePointsClusterLabel=OccClustersTest;epsilon=10;min_points=1;"
+        "OccurrencePointsTable=http://goo.gl/VDzpch;FeaturesColumnNames=depthmean|sstmnmax;"
+    )
+    assert operation.identifier == "x.y.DBSCAN"
+    assert operation.response_form == ResponseForm()
+    assert operation.texts() == {
+        "OccurrencePointsClusterLabel": ("OccClustersTest",),
+        "epsilon": ("10",),
+        "min_points": ("1",),
+        "OccurrencePointsTable": ("http://goo.gl/VDzpch",),
+        "FeaturesColumnNames": ("depthmean|sstmnmax",),
+    }
+
+
+def test_what_the_portal_shows_as_its_request_is_read() -> None:
+    found = inputs(
+        "Image=d4science%2Fsortapp;CommandName=sortapp;"
+        "FileParam=https%3A%2F%2Fdata.d4science.org%2Fshub%2FE_abc%3D%3D;"
+    )
+    assert found == {
+        "Image": ("d4science/sortapp",),
+        "CommandName": ("sortapp",),
+        "FileParam": ("https://data.d4science.org/shub/E_abc==",),
+    }
+
+
+def test_names_of_parameters_are_read_in_any_case() -> None:
+    operation = execute(
+        "SERVICE=wps&Version=1.0.0&ReQuEsT=execute&IDENTIFIER=x&datainputs=Image=a"
+        "&StoreExecuteResponse=TRUE&STATUS=1"
+    )
+    assert operation.response_form == ResponseForm(store=True, status=True)
+
+
+@pytest.mark.parametrize("noise", ["foo=bar", "lang=en-US", "gcube-token=x", "&&&", "=", "x"])
+def test_what_the_standard_does_not_know_is_ignored(noise: str) -> None:
+    assert parse(f"service=WPS&request=GetCapabilities&{noise}&") == GetCapabilities()
+
+
+def test_describe_process_takes_several_identifiers() -> None:
+    operation = parse("service=WPS&version=1.0.0&request=DescribeProcess&identifier=a,%20b,")
+    assert operation == DescribeProcess(identifiers=("a", "b"))
+
+
+def test_capabilities_are_negotiated() -> None:
+    query = "service=WPS&request=GetCapabilities&AcceptVersions="
+    assert parse(query + "2.0.0,1.0.0") == GetCapabilities()
+    assert refusal(query + "2.0.0,0.4.0") == (400, "VersionNegotiationFailed", None)
+
+
+# -- values (reference: safety 4.2)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a==", "a=="),
+        ("a%3D%3D", "a=="),
+        ("a%253D%253D", "a=="),
+        ("alpine@sha256:abc", "alpine@sha256:abc"),
+        ("alpine%40sha256:abc", "alpine@sha256:abc"),
+        ("alpine@foo=bar", "alpine@foo=bar"),
+        ("a+b", "a b"),
+        ("a%2Bb", "a+b"),
+        ("a%20b", "a b"),
+        ("a%253Bb", "a;b"),
+        ("a%2541", "aA"),
+        ("100%25", "100%"),
+        ("%C3%A9", "é"),
+        ("x@dataType=string", "x"),
+        ("x@datatype=xs:string@uom=", "x"),
+        ("x@mimeType=text%2Fplain", "x"),
+        ("@xlink:href=http%3A%2F%2Fhub%2Fitems%2Fx%3Fa%3Db", "http://hub/items/x?a=b"),
+        ("@href=http://hub/x@method=GET", "http://hub/x"),
+        ("@xlink:href=", ""),
+        ("", ""),
+    ],
+)
+def test_a_value_arrives_as_it_was_meant(text: str, value: str) -> None:
+    assert inputs(f"FileParam={text}") == {"FileParam": (value,)}
+
+
+PRINTABLE = st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" "))
+
+
+@given(PRINTABLE, PRINTABLE)
+def test_any_printable_text_survives_the_double_encoding_of_the_standard(name: str, text: str) -> None:
+    twice = [quote(quote(part, safe=""), safe="") for part in (name.strip(), text)]
+    assert inputs("=".join(twice)) == {name.strip(): (text,)}
+
+
+@given(
+    st.text(
+        st.characters(exclude_categories=["C", "Z"], exclude_characters=";%@") | st.just(" "),
+        min_size=1,
+    )
+)
+def test_text_without_semicolon_percent_and_at_survives_single_encoding(text: str) -> None:
+    assert inputs(f"FileParam={quote(text)}") == {"FileParam": (text,)}
+
+
+def test_several_values_of_a_name_are_all_kept() -> None:
+    assert inputs("Image=a;CommandName=c;Image=b") == {"Image": ("a", "b"), "CommandName": ("c",)}
+
+
+def test_empty_parts_are_ignored() -> None:
+    assert inputs(";;Image=a;;;%20;") == {"Image": ("a",)}
+
+
+def test_blanks_around_a_name_do_not_count_and_those_of_a_value_do() -> None:
+    assert inputs("%20Image%20=%20a") == {"Image": (" a",)}
+
+
+def test_only_a_reference_makes_a_value_a_file() -> None:
+    operation = execute(f"{BASE}&DataInputs=Image=@xlink:href=alpine;FileParam=x")
+    assert operation.inputs["Image"][0].is_file
+    assert not operation.inputs["FileParam"][0].is_file
+    with pytest.raises(RequestError) as refused:
+        check_inputs(operation.inputs)
+    assert refused.value.locator == "Image"
+
+
+# -- what is refused
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", missing("service")),
+        ("service=", missing("service")),
+        ("service=WMS", invalid("service")),
+        ("service=WPS", missing("request")),
+        ("service=WPS&request=Foo", (501, "OperationNotSupported", "Foo")),
+        ("service=WPS&request=GetStatus", (501, "OperationNotSupported", "GetStatus")),
+        ("service=WPS&request=Dismiss", (501, "OperationNotSupported", "Dismiss")),
+        ("service=WPS&request=GetCapabilities&language=xx", invalid("language")),
+        ("service=WPS&service=WMS&request=GetCapabilities", invalid("service")),
+        ("service=WPS&request=Execute&Request=GetCapabilities", invalid("request")),
+        ("service=WPS&request=DescribeProcess", missing("Identifier")),
+        ("service=WPS&request=DescribeProcess&Identifier=,", missing("Identifier")),
+        ("service=WPS&request=DescribeProcess&version=3&identifier=x", invalid("version")),
+        ("service=WPS&request=Execute&version=1.0&identifier=x", invalid("version")),
+        ("service=WPS&request=Execute&version=1.0.0", missing("Identifier")),
+        (f"{BASE}&language=de", invalid("language")),
+        (f"{BASE}&DataInputs=Image=a&DataInputs=Image=b", invalid("DataInputs")),
+        (f"{BASE}&DataInputs=Image=a&datainputs=Image=a", invalid("DataInputs")),
+        (f"{BASE}&DataInputs=Image", invalid("DataInputs")),
+        (f"{BASE}&DataInputs=Image=a;x", invalid("DataInputs")),
+        (f"{BASE}&DataInputs={'x=1;' * 51}", invalid("DataInputs")),
+        (f"{BASE}&DataInputs=Image=a@datatype=integer", invalid("Image")),
+        (f"{BASE}&DataInputs=Image=a@uom=m", invalid("Image")),
+        (f"{BASE}&DataInputs=FileParam=abc@xlink:href=http://x", invalid("FileParam")),
+        (f"{BASE}&status=true", invalid("status")),
+        (f"{BASE}&status=true&storeExecuteResponse=false", invalid("status")),
+        (f"{BASE}&storeExecuteResponse=maybe", invalid("storeExecuteResponse")),
+        (f"{BASE}&lineage=2", invalid("lineage")),
+        (f"{BASE}&lineage=true&Lineage=false", invalid("lineage")),
+        (f"{BASE}&ResponseDocument=Result@asReference=perhaps", invalid("asReference")),
+        (f"{BASE}&RawDataOutput=a;b", invalid("RawDataOutput")),
+        (f"{BASE}&RawDataOutput=a&ResponseDocument=b", invalid("RawDataOutput")),
+        (
+            f"{BASE}&RawDataOutput=Result&storeExecuteResponse=true&status=true",
+            invalid("RawDataOutput"),
+        ),
+        (f"{BASE}&RawDataOutput=Result&storeExecuteResponse=true", invalid("RawDataOutput")),
+        (f"{BASE}&DataInputs=Image=%zz", MALFORMED),
+        (f"{BASE}&DataInputs=Image=%", MALFORMED),
+        (f"{BASE}&DataInputs=Image=%f", MALFORMED),
+        (f"{BASE}&DataInputs=Image=%FF%FE", MALFORMED),
+        (f"{BASE}&DataInputs=Image=%25FF", MALFORMED),
+        (f"{BASE}&%zz=1", MALFORMED),
+        ("&".join(f"p{number}=" for number in range(201)), MALFORMED),
+    ],
+)
+def test_a_wrong_request_is_refused_where_it_is_wrong(
+    query: str, expected: tuple[int, str, str | None]
+) -> None:
+    assert refusal(query) == expected
+
+
+@pytest.mark.parametrize("name", ["Image", "CommandName", "FileParam"])
+@pytest.mark.parametrize(
+    "text", ["%00", "a%0d%0ab", "%1b[2J", "a%250Ab", "%E2%80%AE", "%C2%A0", "%E2%80%8B", "%ED%9F%BF"]
+)
+def test_characters_that_nobody_sees_are_refused(name: str, text: str) -> None:
+    assert refusal(f"{BASE}&DataInputs={name}={text}") == invalid(name)
+
+
+def test_an_unknown_operations_name_is_repeated_in_part_only() -> None:
+    status, code, locator = refusal(f"service=WPS&request={'x' * 5000}")
+    assert (status, code, locator) == (501, "OperationNotSupported", "x" * 80)
+
+
+@pytest.mark.parametrize(
+    "query", ["&".join(["a=b"] * 100_000), f"{BASE}&DataInputs={';' * 1_000_000}", "%" * 1_000_000]
+)
+def test_a_flood_is_answered_in_less_than_a_second(query: str) -> None:
+    started = time.monotonic()
+    with contextlib.suppress(RequestError):
+        parse(query)
+    assert time.monotonic() - started < 1
+
+
+# -- response forms
+
+
+def test_outputs_are_asked_for_in_every_form() -> None:
+    query = f"{BASE}&storeExecuteResponse=true&lineage=true&ResponseDocument="
+    form = execute(f"{query}non_deterministic_output@asReference=true;Result@mimeType=application/zip")
+    assert form.response_form == ResponseForm(
+        outputs=(
+            OutputRequest(identifier="non_deterministic_output", as_reference=True),
+            OutputRequest(identifier="Result", mime_type="application/zip"),
+        ),
+        store=True,
+        lineage=True,
+    )
+    raw = execute(f"{BASE}&RawDataOutput=Result@mimeType=application%2Fzip").response_form.raw
+    assert raw == OutputRequest(identifier="Result", mime_type="application/zip")
+
+
+@pytest.mark.parametrize(
+    ("form", "locator"),
+    [
+        ("RawDataOutput=Bogus", "Bogus"),
+        ("ResponseDocument=Bogus", "Bogus"),
+        ("ResponseDocument=Result;Bogus", "Bogus"),
+        ("ResponseDocument=result", "result"),
+        ("ResponseDocument=Result@mimeType=image/png", "Result"),
+        ("ResponseDocument=Result;Result@asReference=true", "Result"),
+        ("RawDataOutput=non_deterministic_output@mimeType=application/zip", "non_deterministic_output"),
+        ("RawDataOutput=Result@mimeType=text/xml", "Result"),
+    ],
+)
+def test_outputs_that_the_process_does_not_give_are_refused(form: str, locator: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        check_outputs(execute(f"{BASE}&{form}").response_form)
+    assert (refused.value.code, refused.value.locator) == ("InvalidParameterValue", locator)
+
+
+# -- anything
+
+FRAGMENTS = st.lists(
+    st.sampled_from(
+        [
+            *("service=WPS", "&", "request=Execute", "request=DescribeProcess", "version=1.0.0"),
+            *("&DataInputs=", "Image", "=", ";", "@", "@xlink:href=", "@mimeType=", "%", "%3D", "%ff"),
+            *("&ResponseDocument=", "&RawDataOutput=", "&status=true", "&storeExecuteResponse=true"),
+            *("&Identifier=x", ",", "+", " ", "\0", "é", "\ud800", "%00"),
+        ]
+    )
+).map("".join)
+
+
+@given(st.one_of(FRAGMENTS, FRAGMENTS.map(lambda rest: f"{BASE}&{rest}"), st.text()))
+def test_any_query_is_read_or_refused(query: str) -> None:
+    with contextlib.suppress(RequestError):
+        operation = parse(query)
+        assert isinstance(operation, GetCapabilities | DescribeProcess | Execute)
+
+
+@given(st.binary())
+def test_any_bytes_in_a_query_are_read_or_refused(query: bytes) -> None:
+    with contextlib.suppress(RequestError):
+        parse(query.decode("latin-1"))

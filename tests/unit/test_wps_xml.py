@@ -1,0 +1,491 @@
+from __future__ import annotations
+
+import contextlib
+import resource
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lxml import etree
+
+from die_algorithm.description import IDENTIFIER, check_inputs
+from die_algorithm.errors import RequestError
+from die_algorithm.models import OutputRequest, ResponseForm
+from die_algorithm.wps_operations import DescribeProcess, Execute, GetCapabilities
+from die_algorithm.wps_xml import parse_xml
+
+WPS = "http://www.opengis.net/wps/1.0.0"
+NAMESPACES = (
+    f'xmlns:wps="{WPS}" xmlns:ows="http://www.opengis.net/ows/1.1" '
+    'xmlns:xlink="http://www.w3.org/1999/xlink"'
+)
+ITEM = "2f4c9e0a-5b1d-4a6e-9c39-1d5c1f8f7a11"
+
+MALFORMED = (400, "NoApplicableCode", None)
+
+
+def literal(name: str, value: str, attributes: str = "") -> str:
+    return (
+        f"<wps:Input><ows:Identifier>{name}</ows:Identifier><wps:Data>"
+        f"<wps:LiteralData {attributes}>{value}</wps:LiteralData></wps:Data></wps:Input>"
+    )
+
+
+def given_as(name: str, value: str) -> str:
+    return f"<wps:Input><ows:Identifier>{name}</ows:Identifier>{value}</wps:Input>"
+
+
+def body(
+    inputs: str = "",
+    form: str = "",
+    *,
+    attributes: str = 'service="WPS" version="1.0.0"',
+    identifier: str = f"<ows:Identifier>{IDENTIFIER}</ows:Identifier>",
+    prolog: str = "",
+) -> bytes:
+    return (
+        f"{prolog}<wps:Execute {attributes} {NAMESPACES}>{identifier}"
+        f"<wps:DataInputs>{inputs}</wps:DataInputs>{form}</wps:Execute>"
+    ).encode()
+
+
+def execute(document: bytes) -> Execute:
+    operation = parse_xml(document)
+    assert isinstance(operation, Execute)
+    return operation
+
+
+def refusal(document: bytes) -> tuple[int, str, str | None]:
+    with pytest.raises(RequestError) as refused:
+        parse_xml(document)
+    return refused.value.http_status, refused.value.code, refused.value.locator
+
+
+def invalid(locator: str | None) -> tuple[int, str, str | None]:
+    return 400, "InvalidParameterValue", locator
+
+
+def missing(locator: str) -> tuple[int, str, str | None]:
+    return 400, "MissingParameterValue", locator
+
+
+# -- what real clients send (reference: dataminer-wps, W3 and 2.3)
+
+JAVA_CLIENT = """<?xml version="1.0" encoding="UTF-8"?>
+<Execute xmlns="http://www.opengis.net/wps/1.0.0" xmlns:ns="http://www.opengis.net/ows/1.1"
+    xmlns:xlin="http://www.w3.org/1999/xlink" service="WPS" version="1.0.0">
+  <ns:Identifier>some.process</ns:Identifier>
+  <DataInputs>
+    <Input><ns:Identifier>inputAudioFile</ns:Identifier>
+      <Data><ComplexData mimeType="application/d4science">
+        text
+      </ComplexData></Data></Input>
+    <Input><ns:Identifier>language</ns:Identifier>
+      <Data><LiteralData dataType="xs:string">en-US</LiteralData></Data></Input>
+    <Input><ns:Identifier>file</ns:Identifier>
+      <Reference mimeType="text/xml" xlin:href="https://data.d4science.org/shub/E_x=="/></Input>
+  </DataInputs>
+  <ResponseForm>
+    <ResponseDocument storeExecuteResponse="true" lineage="true" status="true">
+      <Output mimeType="text/xml"><ows:Identifier xmlns:ows="http://www.opengis.net/ows/1.1">
+        non_deterministic_output </ows:Identifier></Output>
+    </ResponseDocument>
+  </ResponseForm>
+</Execute>
+"""
+
+
+def test_the_java_clients_request_is_read() -> None:
+    operation = execute(JAVA_CLIENT.encode())
+    assert operation.identifier == "some.process"
+    assert operation.texts() == {
+        "inputAudioFile": ("text",),
+        "language": ("en-US",),
+        "file": ("https://data.d4science.org/shub/E_x==",),
+    }
+    assert operation.response_form == ResponseForm(
+        outputs=(OutputRequest(identifier="non_deterministic_output", mime_type="text/xml"),),
+        store=True,
+        status=True,
+        lineage=True,
+    )
+
+
+@pytest.mark.parametrize(
+    "data_type",
+    [
+        "http://www.w3.org/TR/xmlschema-2/#string",
+        "https://www.w3.org/TR/xmlschema-2/#string",
+        "http://www.w3.org/2001/XMLSchema#string",
+        "urn:ogc:def:dataType:OGC:1.1:string",
+        "xs:string",
+        "xsd:string",
+        "string",
+        "",
+    ],
+)
+def test_a_client_may_repeat_that_a_literal_is_a_string(data_type: str) -> None:
+    operation = execute(body(literal("Image", "alpine", f'dataType="{data_type}" uom=""')))
+    assert operation.texts() == {"Image": ("alpine",)}
+
+
+@pytest.mark.parametrize("before", ["\ufeff", '<?xml version="1.0"?>', "<!-- hello -->", "\n  "])
+def test_what_may_stand_before_the_root_may_stand_there(before: str) -> None:
+    assert execute(body(prolog=before)).identifier == IDENTIFIER
+
+
+def test_a_stylesheet_instruction_is_ignored() -> None:
+    assert execute(body(prolog='<?xml-stylesheet href="http://evil/x.xsl"?>')).inputs == {}
+
+
+def test_prefixes_are_the_clients_choice() -> None:
+    document = body(literal("Image", "alpine"))
+    swapped = document.replace(b"wps:", b"a:").replace(b"xmlns:wps", b"xmlns:a")
+    assert execute(swapped).texts() == {"Image": ("alpine",)}
+
+
+def test_values_are_kept_exactly() -> None:
+    value = " a  b\N{SNAKE}é&amp;&lt;&#62;&quot; "
+    assert execute(body(literal("Image", value))).texts() == {"Image": (' a  b🐍é&<>" ',)}
+    assert execute(body(literal("Image", "<![CDATA[a<b>]]>"))).texts() == {"Image": ("a<b>",)}
+
+
+def test_complex_data_may_be_indented() -> None:
+    data = f"<wps:Data><wps:ComplexData>\n\t{ITEM}\n</wps:ComplexData></wps:Data>"
+    operation = execute(body(given_as("FileParam", data)))
+    assert operation.texts() == {"FileParam": (ITEM,)}
+    assert operation.inputs["FileParam"][0].is_file
+
+
+@pytest.mark.parametrize(
+    "attributes", ['xsi:type="x"', 'xml:base="http://evil/"', 'xlink:href="http://evil/"']
+)
+def test_other_attributes_of_a_literal_are_ignored(attributes: str) -> None:
+    document = body(literal("Image", "alpine", attributes)).replace(
+        b"<wps:Execute", b'<wps:Execute xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
+    )
+    assert execute(document).texts() == {"Image": ("alpine",)}
+
+
+def test_the_other_operations_are_read() -> None:
+    capabilities = f'<wps:GetCapabilities service="WPS" {NAMESPACES}/>'
+    assert parse_xml(capabilities.encode()) == GetCapabilities()
+    versions = "<wps:AcceptVersions><ows:Version>{}</ows:Version></wps:AcceptVersions>"
+    document = f'<wps:GetCapabilities service="WPS" {NAMESPACES}>{versions}</wps:GetCapabilities>'
+    assert parse_xml(document.format("1.0.0").encode()) == GetCapabilities()
+    assert refusal(document.format("2.0.0").encode()) == (400, "VersionNegotiationFailed", None)
+    describe = (
+        f'<wps:DescribeProcess service="WPS" version="1.0.0" language="en-US" {NAMESPACES}>'
+        "<ows:Identifier>a</ows:Identifier><ows:Identifier> b </ows:Identifier>"
+        "</wps:DescribeProcess>"
+    )
+    assert parse_xml(describe.encode()) == DescribeProcess(identifiers=("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("", ResponseForm()),
+        ("<wps:ResponseForm><wps:ResponseDocument/></wps:ResponseForm>", ResponseForm()),
+        (
+            "<wps:ResponseForm><wps:ResponseDocument storeExecuteResponse='1'>"
+            "<wps:Output asReference='true'><ows:Identifier>Result</ows:Identifier></wps:Output>"
+            "</wps:ResponseDocument></wps:ResponseForm>",
+            ResponseForm(outputs=(OutputRequest(identifier="Result", as_reference=True),), store=True),
+        ),
+        (
+            "<wps:ResponseForm><wps:RawDataOutput mimeType='application/zip'>"
+            "<ows:Identifier>Result</ows:Identifier></wps:RawDataOutput></wps:ResponseForm>",
+            ResponseForm(raw=OutputRequest(identifier="Result", mime_type="application/zip")),
+        ),
+    ],
+)
+def test_the_form_of_the_answer_is_read(form: str, expected: ResponseForm) -> None:
+    assert execute(body(form=form)).response_form == expected
+
+
+# -- what is refused (reference: safety 4.1)
+
+DATA = "<wps:Data><wps:LiteralData>a</wps:LiteralData></wps:Data>"
+
+
+def form(content: str) -> bytes:
+    return body(form=f"<wps:ResponseForm>{content}</wps:ResponseForm>")
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        (b"", MALFORMED),
+        (b" \n", MALFORMED),
+        (b"\xef\xbb\xbf", MALFORMED),
+        (b"hello", MALFORMED),
+        (b"{}", MALFORMED),
+        (body()[:-3], MALFORMED),
+        (body() + b"x", MALFORMED),
+        (body() + body(), MALFORMED),
+        (b"<a/>", MALFORMED),
+        (b'<Execute service="WPS"/>', MALFORMED),
+        (b'<x:Execute xmlns:x="http://www.opengis.net/wps" service="WPS"/>', MALFORMED),
+        (f'<wps:Foo service="WPS" {NAMESPACES}/>'.encode(), (501, "OperationNotSupported", "Foo")),
+        (f"<wps:Foo {NAMESPACES}/>".encode(), (501, "OperationNotSupported", "Foo")),
+        (
+            b'<w:Execute xmlns:w="http://www.opengis.net/wps/2.0" service="WPS" version="2.0.0"/>',
+            invalid("version"),
+        ),
+        (body(attributes='service="WPS" version="0.4.0"'), invalid("version")),
+        (body(attributes='service="WMS" version="1.0.0"'), invalid("service")),
+        (body(attributes='version="1.0.0"'), missing("service")),
+        (body(attributes='service="WPS" version="1.0.0" language="xx"'), invalid("language")),
+        (body(identifier=""), missing("Identifier")),
+        (body(identifier="<ows:Identifier/>"), missing("Identifier")),
+        (body(identifier="<wps:Identifier>x</wps:Identifier>"), missing("Identifier")),
+        (body(identifier="<ows:Identifier>a</ows:Identifier>" * 2), MALFORMED),
+        (body(identifier="<ows:Identifier>a<!-- --></ows:Identifier>"), MALFORMED),
+        (body(f"<wps:Input>{DATA}</wps:Input>"), missing("Identifier")),
+        (
+            body(f"<wps:Input>{'<ows:Identifier>a</ows:Identifier>' * 2}{DATA}</wps:Input>"),
+            MALFORMED,
+        ),
+        (body(given_as("Image", "")), missing("Image")),
+        (body(given_as("Image", "<wps:Data/>")), missing("Image")),
+        (body(given_as("Image", "<ows:Data/>")), missing("Image")),
+        (body(literal("Image", "")), invalid("Image")),
+        (body(literal("Image", "a<b>c</b>d")), invalid("Image")),
+        (body(literal("Image", "a<!-- c -->d")), invalid("Image")),
+        (body(literal("Image", "a<?c d?>e")), invalid("Image")),
+        (
+            body(literal("Image", '<i:include xmlns:i="http://www.w3.org/2001/XInclude" href="/x"/>')),
+            invalid("Image"),
+        ),
+        (body(literal("Image", "a", 'dataType="xs:integer"')), invalid("Image")),
+        (body(literal("Image", "a", 'uom="m"')), invalid("Image")),
+        (body(given_as("Image", "<wps:Data><wps:BoundingBoxData/></wps:Data>")), invalid("Image")),
+        (body(given_as("Image", DATA * 2)), MALFORMED),
+        (body(given_as("Image", f'{DATA}<wps:Reference xlink:href="x"/>')), MALFORMED),
+        (body(given_as("FileParam", "<wps:Reference/>")), invalid("FileParam")),
+        (body(given_as("FileParam", '<wps:Reference href="x"/>')), invalid("FileParam")),
+        (
+            body(
+                given_as("FileParam", '<wps:Reference xlink:href="x"><wps:Body/></wps:Reference>')
+            ),
+            invalid("FileParam"),
+        ),
+        (body(literal("x", "1") * 51), invalid("DataInputs")),
+        (body(literal("Image", "&undefined;")), MALFORMED),
+        (body(literal("Image", "&#0;")), MALFORMED),
+        (form('<wps:ResponseDocument status="true"/>'), invalid("status")),
+        (form('<wps:ResponseDocument lineage="maybe"/>'), invalid("lineage")),
+        (form('<wps:ResponseDocument storeExecuteResponse=""/>'), invalid("storeExecuteResponse")),
+        (form("<wps:ResponseDocument/><wps:ResponseDocument/>"), MALFORMED),
+        (form("<wps:ResponseDocument><wps:Output/></wps:ResponseDocument>"), missing("Identifier")),
+        (form("<wps:RawDataOutput/>"), missing("Identifier")),
+    ],
+)
+def test_a_wrong_request_is_refused_where_it_is_wrong(
+    document: bytes, expected: tuple[int, str, str | None]
+) -> None:
+    assert refusal(document) == expected
+
+
+@pytest.mark.parametrize("name", ["Image", "CommandName", "FileParam"])
+@pytest.mark.parametrize(
+    "value", ["&#10;a", "a&#13;", "a&#9;b", "\na\n", "\u202ea", "a\u200b", "\u00a0a"]
+)
+def test_characters_that_nobody_sees_are_refused(name: str, value: str) -> None:
+    assert refusal(body(literal(name, value))) == invalid(name)
+
+
+@pytest.mark.parametrize("name", ["Image", "CommandName"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "<wps:Data><wps:ComplexData>alpine</wps:ComplexData></wps:Data>",
+        '<wps:Reference xlink:href="alpine"/>',
+        '<wps:Reference xlink:href="file:///etc/passwd"/>',
+    ],
+)
+def test_a_literal_is_not_taken_from_a_file(name: str, value: str) -> None:
+    operation = execute(body(given_as(name, value)))
+    with pytest.raises(RequestError) as refused:
+        check_inputs(operation.inputs)
+    assert (refused.value.code, refused.value.locator) == ("InvalidParameterValue", name)
+
+
+@pytest.mark.parametrize("name", ["FileParam", "ItemParam"])
+def test_the_item_may_be_given_as_a_literal_inline_or_by_reference(name: str) -> None:
+    for value in (
+        f"<wps:Data><wps:LiteralData>{ITEM}</wps:LiteralData></wps:Data>",
+        f'<wps:Data><wps:ComplexData mimeType="text/plain">{ITEM}</wps:ComplexData></wps:Data>',
+        f'<wps:Reference xlink:href="{ITEM}"/>',
+    ):
+        operation = execute(body(given_as(name, value)))
+        check_inputs(operation.inputs)
+        assert operation.texts() == {name: (ITEM,)}
+
+
+def test_the_refusal_names_the_line_and_repeats_nothing() -> None:
+    with pytest.raises(RequestError, match=r"\(line 3\)") as refused:
+        parse_xml(b"<a>\n<secret>\n</b></a>")
+    assert "secret" not in refused.value.text
+
+
+def test_a_long_name_is_repeated_in_part_only() -> None:
+    with pytest.raises(RequestError) as refused:
+        parse_xml(body(literal("x" * 100_000, "")))
+    assert len(refused.value.text) < 200
+
+
+# -- document types, entities and encodings
+
+
+def with_doctype(doctype: str, value: str = "alpine") -> str:
+    return body(literal("Image", value), prolog=doctype).decode()
+
+
+@pytest.fixture
+def listener() -> socket.socket:
+    return socket.create_server(("127.0.0.1", 0))
+
+
+def test_no_document_type_is_read_in_any_encoding(listener: socket.socket, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("alpine")
+    port = listener.getsockname()[1]
+    connections: list[object] = []
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            connections.append(listener.accept())
+
+    thread = threading.Thread(target=accept)
+    thread.start()
+    lol = "".join(
+        f'<!ENTITY l{number} "{f"&l{number - 1};" * 10}">' for number in range(1, 10)
+    )
+    doctypes = [
+        with_doctype("<!DOCTYPE wps:Execute>"),
+        with_doctype(f'<!DOCTYPE x [<!ENTITY e SYSTEM "file://{secret}">]>', "&e;"),
+        with_doctype(f'<!DOCTYPE x [<!ENTITY e SYSTEM "http://127.0.0.1:{port}/">]>', "&e;"),
+        with_doctype(f'<!DOCTYPE x SYSTEM "http://127.0.0.1:{port}/x.dtd">'),
+        with_doctype(f'<!DOCTYPE x [<!ENTITY % p SYSTEM "http://127.0.0.1:{port}/">%p;]>'),
+        with_doctype('<!DOCTYPE x [<!ENTITY e "b">]>', "a&e;c"),
+        with_doctype(f'<!DOCTYPE x [<!ENTITY l0 "lol">{lol}]>', "&l9;"),
+        with_doctype(f'<!DOCTYPE x [<!ENTITY q "{"q" * 100_000}">]>', "&q;" * 10_000),
+    ]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for document in doctypes:
+        for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"):
+            for prolog in ("", f'<?xml version="1.0" encoding="{encoding[:6]}"?>'):
+                started = time.monotonic()
+                assert refusal((prolog + document).encode(encoding)) == MALFORMED
+                assert time.monotonic() - started < 1
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024
+    # Our own connection is the first and only one.
+    with socket.create_connection(("127.0.0.1", port)):
+        thread.join(10)
+    assert len(connections) == 1
+    connections[0][0].close()  # type: ignore[index]
+    listener.close()
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1", "cp037", "utf-7"]
+)
+def test_another_encoding_than_utf_8_is_refused(encoding: str) -> None:
+    document = f'<?xml version="1.0" encoding="{encoding}"?>' + body(literal("Image", "é")).decode()
+    assert refusal(document.encode(encoding)) == MALFORMED
+
+
+def test_what_calls_itself_utf_8_and_is_not_is_refused() -> None:
+    document = '<?xml version="1.0" encoding="UTF-8"?>' + body(literal("Image", "é")).decode()
+    assert refusal(document.encode("latin-1")) == MALFORMED
+
+
+def test_what_is_utf_8_and_calls_itself_something_else_is_refused() -> None:
+    for name in ("ISO-8859-1", "UTF-7", "UTF-16", "x"):
+        document = f"<?xml version='1.0' encoding='{name}'?>" + body().decode()
+        assert refusal(document.encode()) == MALFORMED
+
+
+# -- floods
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        body(literal("Image", "<a>" * 10_000 + "</a>" * 10_000)),
+        body("<wps:Input>" * 10_000 + "</wps:Input>" * 10_000),
+        body(literal("Image", "a") * 15_000),
+        body("<wps:Input/>" * 200_000),
+        body(attributes=" ".join(f'a{n}="1"' for n in range(100_000)) + ' service="WPS"'),
+        body(" ".join(f"<!-- {n} -->" for n in range(200_000))),
+        (
+            f'<wps:DescribeProcess service="WPS" version="1.0.0" {NAMESPACES}>'
+            f"{'<ows:Identifier>x</ows:Identifier>' * 10_000}</wps:DescribeProcess>"
+        ).encode(),
+        body(
+            form="<wps:ResponseForm><wps:ResponseDocument>"
+            + "<wps:Output><ows:Identifier>Result</ows:Identifier></wps:Output>" * 30_000
+            + "</wps:ResponseDocument></wps:ResponseForm>"
+        ),
+    ],
+    ids=lambda document: f"{len(document)} bytes",
+)
+def test_a_flood_is_answered_in_less_than_a_second(document: bytes) -> None:
+    started = time.monotonic()
+    with contextlib.suppress(RequestError):
+        parse_xml(document)
+    assert time.monotonic() - started < 1
+
+
+# -- anything
+
+PIECES = st.lists(
+    st.sampled_from(
+        [
+            *(b"<?xml version='1.0'?>", b"<wps:Execute service='WPS'", b" ", b">", b"</wps:Execute>"),
+            *(NAMESPACES.encode(), b"<wps:DataInputs>", b"<wps:Input>", b"<ows:Identifier>", b"x"),
+            *(b"<!-- -->", b"<![CDATA[", b"]]>", b"&amp;", b"&#1;", b"\xff", b"\0", b"<", b'"', b"/>"),
+        ]
+    )
+).map(b"".join)
+
+NAMES = st.sampled_from(
+    ["Execute", "DataInputs", "Input", "Data", "LiteralData", "ComplexData", "Reference", "Output"]
+    + ["ResponseForm", "ResponseDocument", "RawDataOutput", "Identifier", "AcceptVersions", "Version"]
+    + ["GetCapabilities", "DescribeProcess", "Foo"]
+)
+SPACES = st.sampled_from([WPS, "http://www.opengis.net/ows/1.1", "http://www.opengis.net/wps/2.0", ""])
+ATTRIBUTES = st.dictionaries(
+    st.sampled_from(
+        ["service", "version", "language", "status", "storeExecuteResponse", "mimeType", "uom"]
+        + ["{http://www.w3.org/1999/xlink}href", "asReference", "dataType", "lineage"]
+    ),
+    st.sampled_from(["WPS", "1.0.0", "true", "", "x"]),
+    max_size=3,
+)
+
+
+@st.composite
+def trees(draw: st.DrawFn, depth: int = 5) -> etree._Element:
+    space, name = draw(SPACES), draw(NAMES)
+    element = etree.Element(f"{{{space}}}{name}" if space else name)
+    for key, value in draw(ATTRIBUTES).items():
+        element.set(key, value)
+    element.text = draw(st.sampled_from(["", "x", "1.0.0", "\n", "é"]))
+    if depth:
+        for child in draw(st.lists(trees(depth=depth - 1), max_size=2)):
+            element.append(child)
+    return element
+
+
+@given(st.one_of(PIECES, st.binary(), trees().map(etree.tostring)))
+def test_any_bytes_are_read_or_refused(document: bytes) -> None:
+    with contextlib.suppress(RequestError):
+        operation = parse_xml(document)
+        assert isinstance(operation, GetCapabilities | DescribeProcess | Execute)

@@ -1,0 +1,184 @@
+"""The main job over real HTTP on a real Swarm, in every form that a client may ask for."""
+
+from __future__ import annotations
+
+import base64
+import io
+import subprocess
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from lxml import etree
+from service_fixture import NAMESPACES, Service, text_of
+from storagehub_fixture import ALICE, HubClient
+from swarm_fixture import ORIGINAL_SORTAPP, PROBE, SORTAPP
+
+from die_algorithm.description import IDENTIFIER
+from die_algorithm.local_swarm import LocalSwarm
+
+SAMPLE = Path(__file__).parents[2] / "examples" / "sortapp" / "sortableelements.txt"
+
+
+def sorted_sample() -> list[str]:
+    return sorted(SAMPLE.read_text().split())
+
+
+def execute_xml(item: str, response_form: str = "", image: str = SORTAPP) -> str:
+    inputs = "".join(
+        f"<wps:Input><ows:Identifier>{name}</ows:Identifier><wps:Data><wps:LiteralData>{value}"
+        "</wps:LiteralData></wps:Data></wps:Input>"
+        for name, value in (("Image", image), ("CommandName", "sortapp"), ("ItemParam", item))
+    )
+    return (
+        '<wps:Execute service="WPS" version="1.0.0" xmlns:wps="http://www.opengis.net/wps/1.0.0" '
+        f'xmlns:ows="http://www.opengis.net/ows/1.1"><ows:Identifier>{IDENTIFIER}</ows:Identifier>'
+        f"<wps:DataInputs>{inputs}</wps:DataInputs>{response_form}</wps:Execute>"
+    )
+
+
+def assert_sorted_zip(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "result.zip"
+    file.write_bytes(content)
+    subprocess.run(["unzip", "-tq", file], check=True, stdout=subprocess.DEVNULL)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.testzip() is None
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+        assert [name.partition("/")[2] for name in names] == ["elements.txt"]
+        assert names[0].startswith("die-")
+        assert archive.read(names[0]).decode().split() == sorted_sample()
+
+
+def test_a_synchronous_execute_by_get_gives_the_document_with_log_and_zip(
+    service: Service, item: str, tmp_path: Path
+) -> None:
+    document = service.run(ALICE.token, SORTAPP, "sortapp", item)
+    assert "succeeded" in text_of(document, "//wps:ProcessSucceeded")
+    hrefs = document.xpath("//ogr:Result/d4science:Data/text()", namespaces=NAMESPACES)
+    assert isinstance(hrefs, list)
+    assert [href.rpartition(".")[2] for href in hrefs] == ["log", "zip"]
+    assert_sorted_zip(service.get(hrefs[1]).content, tmp_path)
+    reference = document.xpath("//wps:Output/wps:Reference/@href", namespaces=NAMESPACES)
+    assert reference == [hrefs[1]]
+
+
+def test_an_asynchronous_execute_answers_at_once_and_its_document_follows_the_job(
+    service: Service, item: str, tmp_path: Path
+) -> None:
+    form = (
+        '<wps:ResponseForm><wps:ResponseDocument storeExecuteResponse="true" status="true">'
+        "<wps:Output><ows:Identifier>non_deterministic_output</ows:Identifier></wps:Output>"
+        "</wps:ResponseDocument></wps:ResponseForm>"
+    )
+    answer = service.post(execute_xml(item, form), headers={"gcube-token": ALICE.token})
+    accepted = etree.fromstring(answer.content)
+    assert accepted.xpath("//wps:ProcessAccepted", namespaces=NAMESPACES)
+    location = accepted.attrib["statusLocation"]
+    seen = [0]
+    while True:
+        # Clients append the token to the location as it is.
+        document = etree.fromstring(
+            service.get(f"{location}&gcube-token={ALICE.token}").content
+        )
+        if document.xpath("//wps:ProcessSucceeded", namespaces=NAMESPACES):
+            break
+        for percent in document.xpath("//wps:ProcessStarted/@percentCompleted", namespaces=NAMESPACES):
+            seen.append(int(percent))
+        time.sleep(0.05)
+    assert seen == sorted(seen)
+    assert seen[-1] > 0
+    hrefs = document.xpath("//ogr:Result/d4science:Data/text()", namespaces=NAMESPACES)
+    assert isinstance(hrefs, list)
+    assert_sorted_zip(service.get(hrefs[-1]).content, tmp_path)
+
+
+def test_the_bare_zip_can_be_asked_for(service: Service, item: str, tmp_path: Path) -> None:
+    form = (
+        "<wps:ResponseForm><wps:RawDataOutput><ows:Identifier>Result</ows:Identifier>"
+        "</wps:RawDataOutput></wps:ResponseForm>"
+    )
+    answer = service.post(execute_xml(item, form), headers={"gcube-token": ALICE.token})
+    assert answer.headers["Content-Type"] == "application/zip"
+    assert_sorted_zip(answer.content, tmp_path)
+
+
+def test_the_zip_can_be_asked_for_inline(service: Service, item: str, tmp_path: Path) -> None:
+    url = service.execute_url(
+        ALICE.token, Image=SORTAPP, CommandName="sortapp", FileParam=item
+    )
+    answer = service.get(f"{url}&ResponseDocument=Result")
+    document = etree.fromstring(answer.content)
+    data = document.xpath("//wps:ComplexData[@encoding='base64']/text()", namespaces=NAMESPACES)
+    assert isinstance(data, list)
+    assert_sorted_zip(base64.b64decode(data[0]), tmp_path)
+
+
+def test_the_original_example_image_runs_unchanged(
+    service: Service, item: str, tmp_path: Path
+) -> None:
+    document = service.run(ALICE.token, ORIGINAL_SORTAPP, "sortapp", item)
+    hrefs = document.xpath("//ogr:Result/d4science:Data/text()", namespaces=NAMESPACES)
+    assert isinstance(hrefs, list)
+    assert_sorted_zip(service.get(hrefs[-1]).content, tmp_path)
+    log = service.get(hrefs[0]).text
+    # It prints its token; what we publish of that must not show it.
+    assert "***" in log
+    assert ALICE.token not in log
+
+
+def test_the_container_gets_the_four_words_of_the_contract(
+    service: Service, item: str, alice: HubClient
+) -> None:
+    document = service.run(ALICE.token, PROBE, "probe args", item)
+    log = service.get(text_of(document, "//ogr:Result[1]/d4science:Data")).text.split()
+    behaviour, token, item_id, folder = log
+    assert (behaviour, token, item_id) == ("args", "***", item)
+    # The folder is gone with the job, so its id is no item's any more.
+    assert alice.get(f"/items/{folder}").status_code != 200
+
+
+def test_a_job_that_has_ended_leaves_nothing_on_the_swarm_and_in_the_workspace(
+    service: Service, item: str, alice: HubClient, swarm: LocalSwarm
+) -> None:
+    service.run(ALICE.token, SORTAPP, "sortapp", item)
+    services = subprocess.run(
+        ["docker", "-H", swarm.docker_host, "service", "ls", "-q"],
+        check=True,
+        capture_output=True,
+    )
+    assert services.stdout == b""
+    assert not [name for name in alice.names(alice.root(), showHidden=True) if "die-" in str(name)]
+
+
+def test_lineage_repeats_the_inputs_and_never_the_token(service: Service, item: str) -> None:
+    url = service.execute_url(ALICE.token, Image=SORTAPP, CommandName="sortapp", FileParam=item)
+    answer = service.get(f"{url}&lineage=true")
+    document = etree.fromstring(answer.content)
+    values = document.xpath("//wps:DataInputs//wps:LiteralData/text()", namespaces=NAMESPACES)
+    assert values == [SORTAPP, "sortapp", item]
+    assert ALICE.token not in answer.text
+
+
+@pytest.mark.parametrize("place", ["query", "header", "basic", "bearer"])
+def test_the_token_is_taken_from_all_four_places(service: Service, item: str, place: str) -> None:
+    url = service.execute_url(
+        ALICE.token if place == "query" else None,
+        asynchronous=True,
+        Image=PROBE,
+        CommandName="probe noop",
+        FileParam=item,
+    )
+    headers = {
+        "query": {},
+        "header": {"gcube-token": ALICE.token},
+        "basic": {
+            "Authorization": "Basic "
+            + base64.b64encode(f"{ALICE.name}:{ALICE.token}".encode()).decode()
+        },
+        "bearer": {"Authorization": f"Bearer {ALICE.token}"},
+    }[place]
+    answer = service.get(url, headers=headers)
+    assert answer.status_code == 200, answer.text
+    job_id = etree.fromstring(answer.content).attrib["statusLocation"].partition("?id=")[2]
+    assert service.runtime.engine.wait(job_id, 60).state.value == "succeeded"
