@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 
-.PHONY: help setup demo serve stop doctor test check bench clean
+.PHONY: help setup demo serve stop doctor test check bench docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -32,6 +32,9 @@ check: setup ## Lint, format and types
 
 bench: setup ## Measure against the bare Swarm and curl; prints ratios
 	PYTHONPATH=scripts:tests $(PYTHON) -m benchmarks
+
+docs: setup ## Write the settings table into the README
+	$(PYTHON) scripts/settings_table.py
 
 clean: stop ## Remove everything that was installed or written here
 	@[ ! -x $(PYTHON) ] || [ ! -d .die/swarm ] || $(PYTHON) -m die_algorithm.local_swarm purge --state .die/swarm

@@ -44,7 +44,7 @@ def serve(config: Path | None) -> None:
     try:
         runtime.start()
         server = service_server(settings, WebApplication(settings, runtime))
-    except (DieError, OSError) as error:
+    except DieError as error:
         runtime.stop()
         raise click.ClickException(f"The service cannot start: {error}") from None
     LOGGER.info("Listening on %s; clients use %s.", ", ".join(settings.listen), settings.url)

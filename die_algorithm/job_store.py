@@ -59,7 +59,7 @@ class JobStore:
         self._engine = _engine(url)
         self._cipher = _cipher(key_file)
         with self._mapped():
-            _METADATA.create_all(self._engine)
+            _make_tables(self._engine)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -181,7 +181,7 @@ def _engine(url: str) -> sa.Engine:
         if parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         engine = sa.create_engine(parsed, connect_args={"timeout": 10})
-    except (sa.exc.ArgumentError, ImportError):
+    except (sa.exc.ArgumentError, ValueError, ImportError):
         # Without the cause: it shows the address, and with it a password.
         raise SettingsError(
             "The setting 'database' is no address of a database that can be used here: give a "
@@ -191,6 +191,14 @@ def _engine(url: str) -> sa.Engine:
         raise StoreUnavailable("The folder of the jobs' database cannot be made.") from error
     sa.event.listen(engine, "connect", _prepare_sqlite)
     return engine
+
+
+def _make_tables(engine: sa.Engine) -> None:
+    try:
+        _METADATA.create_all(engine)
+    except sa.exc.DBAPIError:
+        # Another process that started at the same moment made them between our look and our try.
+        _METADATA.create_all(engine)
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - any DB-API connection

@@ -45,7 +45,7 @@ LOGGER = logging.getLogger(__name__)
 _OURS = (FaultClass.STORAGE, FaultClass.SYSTEM)
 
 
-class DockerImageExecutor(pywps.Process):  # type: ignore[misc] # pywps has no types
+class DockerImageExecutor(pywps.Process):
     """Runs a Docker image on a file or folder of the caller's workspace and gives back the result.
 
     Args:

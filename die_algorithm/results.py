@@ -90,7 +90,7 @@ class Results:
         """
         self._path.mkdir(parents=True, exist_ok=True)
         _replace(self._path / ".check", b"")
-        (self._path / ".check").unlink()
+        (self._path / ".check").unlink(missing_ok=True)  # another check may have been faster
 
 
 def _replace(path: Path, content: bytes, *, keep: bool = False) -> None:

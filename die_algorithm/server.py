@@ -25,7 +25,7 @@ def service_server(settings: Settings, application: WebApplication) -> HttpServe
     """Listen where the settings say; the server is not started yet.
 
     Raises:
-        OSError: an address cannot be listened on.
+        SettingsError: an address cannot be listened on.
     """
     return HttpServer(
         application,

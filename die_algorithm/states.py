@@ -51,6 +51,9 @@ _RUNC = re.compile(r'exec: "(?P<word>[^"]{1,128})": (?P<reason>.+)')
 # A file that is no program is found out late, so that runc can only say so in the log.
 _NO_PROGRAM = re.compile(r"exec (?P<word>\S{1,128}): (?P<reason>exec format error)\s*\Z")
 
+#: What an engine says when the image's USER or WORKDIR is not in it.
+_IMAGE_FAULTS = ("unable to find user", "chdir to cwd")
+
 _AGAIN = "Submit the job again; if it happens again, tell the operator."
 
 
@@ -147,10 +150,10 @@ def _not_started(report: TaskReport, command: str, log_tail: str) -> Failure | N
         return _image_fault(_why_not(found["word"], command, found["reason"]), report.exit_code)
     if "starting container failed" not in report.message:
         return None
-    if report.exit_code in (_CANNOT_EXECUTE, _NOT_FOUND) or "unable to find user" in report.message:
+    if any(words in report.message for words in _IMAGE_FAULTS):
         return _image_fault(
-            "The engine could not start a container from the image. Try it with 'docker run' and "
-            "mend the image.",
+            "The image's USER or WORKDIR does not exist in it. Try it with 'docker run' and mend the "
+            "image.",
             report.exit_code,
         )
     return Failure(

@@ -46,7 +46,7 @@ def texts(root: etree._Element, path: str) -> list[str]:
     found = root.xpath(path, namespaces=NAMESPACES)
     assert isinstance(found, list)
     return [
-        "".join(item.itertext()) if isinstance(item, etree._Element) else str(item)
+        "".join(map(str, item.itertext())) if isinstance(item, etree._Element) else str(item)
         for item in found
     ]
 

@@ -7,7 +7,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from die_algorithm.errors import LocalSwarmError
@@ -46,16 +46,16 @@ class Enclosure:
             LocalSwarmError: the machine does not permit it.
         """
         # "slave": a volume that the host unmounts is not held by us; our mounts stay ours.
-        unshare = "unshare --mount --propagation slave --pid --fork --mount-proc"
-        command = (*self._network.enter(), *unshare.split(), INIT, "--", "sleep", "infinity")
+        unshare = "unshare --mount --propagation slave --pid"
+        command = (INIT, "--", "sleep", "infinity")
         try:
-            self._spawn(INIT, command, self._log)
+            self._spawn((*self._network.enter(), *unshare.split()), command, self._log)
         except LocalSwarmError as error:
             raise LocalSwarmError(
                 "A private Swarm needs process and mount namespaces of its own, and this machine "
                 f"does not permit them. {error}"
             ) from None
-        for mount in mounts:
+        for mount in ("-t proc proc /proc", *mounts):
             run(*self._enter(), "mount", *mount.split())
 
     def close(self) -> None:
@@ -80,7 +80,7 @@ class Enclosure:
         Raises:
             LocalSwarmError: it ended before it was seen; holds the end of its output.
         """
-        self._spawn(program, (*self._enter(), program, *arguments), log)
+        self._spawn(self._enter(), (program, *arguments), log)
 
     def pid_of(self, program: str) -> int | None:
         """Return the host's process id of a program that was started in here, if it runs."""
@@ -137,22 +137,26 @@ class Enclosure:
             raise LocalSwarmError("The private Swarm is not started.")
         return ("nsenter", "--target", str(pid), "--net", "--mount", "--pid")
 
-    def _spawn(self, program: str, command: Iterable[str], log: Path) -> None:
-        """Start a program that is no child of ours, so nobody has to wait for its end."""
+    def _spawn(self, enter: Sequence[str], command: Sequence[str], log: Path) -> None:
+        """Start a program that is no child of ours.
+
+        It forks when it has entered the namespaces, so that the first process inside becomes its
+        parent. One outside might not reap it, and then the namespace could not end.
+        """
         with log.open("wb") as output:
-            subprocess.run(
-                ["setsid", "--fork", *command],
+            entered = subprocess.run(
+                [*enter, "setsid", "--fork", *command],
                 env=ENVIRONMENT,
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                check=True,
+                check=False,
             )
         deadline = time.monotonic() + _SPAWN_TIMEOUT
-        while self.pid_of(program) is None:
-            if time.monotonic() > deadline:
-                raise LocalSwarmError(f"{program} does not start:\n{log_tail(log)}")
+        while self.pid_of(command[0]) is None:
+            if entered.returncode or time.monotonic() > deadline:
+                raise LocalSwarmError(f"{command[0]} does not start:\n{log_tail(log)}")
             time.sleep(0.002)
 
 

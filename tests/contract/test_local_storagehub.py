@@ -133,8 +133,7 @@ class TestAddresses:
         public = "https://hub.example.org/x"
         with local_storagehub(tmp_path, public_url=public + "/") as hub:
             assert hub.base_url == f"{public}/storagehub/workspace"
-            assert hub._servers
-            port = hub._servers[0].effective_port
+            port = hub.addresses[0][1]
             response = requests.get(
                 f"http://127.0.0.1:{port}/icproxy/gcube/service/GCoreEndpoint/DataAccess/StorageHub",
                 params={"gcube-token": ALICE.token},
@@ -144,8 +143,9 @@ class TestAddresses:
 
     def test_several_addresses_are_listened_on(self, tmp_path: Path) -> None:
         with local_storagehub(tmp_path, listen=("127.0.0.1:0", "127.0.0.1:0")) as hub:
-            for server in hub._servers:
-                url = f"http://127.0.0.1:{server.effective_port}/workspace"
+            assert len(hub.addresses) == 2
+            for _, port in hub.addresses:
+                url = f"http://127.0.0.1:{port}/workspace"
                 assert requests.get(url, timeout=10).status_code == 401
 
     def test_an_unknown_path_or_method_is_told_in_json(self, alice: HubClient) -> None:

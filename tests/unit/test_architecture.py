@@ -37,14 +37,7 @@ LAYERS: dict[str, set[str]] = {
         "wps_kvp",
         "wps_xml",
     },
-    "adapters": {
-        "storagehub",
-        "swarm",
-        "swarm_answers",
-        "archive",
-        "job_store",
-        "results",
-    },
+    "adapters": {"storagehub", "swarm", "archive", "job_store", "results"},
     "use case": {"engine", "steps", "worker"},
     "assembly": {"runtime", "checks"},
     "doors": {
@@ -63,8 +56,6 @@ LAYERS: dict[str, set[str]] = {
 BESIDE = {"local_storagehub", "local_swarm"}
 #: Who may start them.
 MAY_IMPORT_BESIDE = {"cli"}
-#: Adapters never import each other, except the parts of one and the same.
-SAME_ADAPTER = ({"swarm", "swarm_answers"},)
 
 #: Libraries that one room alone speaks to.
 OWNERS = {
@@ -143,8 +134,7 @@ def test_imports_go_down_only(path: Path) -> None:
 def test_adapters_never_import_each_other() -> None:
     for path in MODULES:
         if room(path) in LAYERS["adapters"]:
-            family: set[str] = set().union(*(f for f in SAME_ADAPTER if room(path) in f))
-            assert not rooms_imported(path) & LAYERS["adapters"] - family, path
+            assert not rooms_imported(path) & LAYERS["adapters"], path
 
 
 def test_nothing_imports_in_a_circle() -> None:
@@ -173,9 +163,7 @@ def test_a_library_is_spoken_to_in_its_own_room(path: Path) -> None:
 
 def test_the_environment_is_read_in_settings_alone() -> None:
     for path in MODULES:
-        source = ast.dump(tree(path))
-        reads = "attr='environ'" in source and "id='os'" in source
-        reads = reads and any(
+        reads = any(
             isinstance(node, ast.Attribute)
             and node.attr in ("environ", "environb", "getenv", "putenv")
             and isinstance(node.value, ast.Name)
@@ -216,12 +204,12 @@ _CHANGES = {
 _BLOCKS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
 
 
-def constants(module: ast.Module) -> dict[str, ast.expr | None]:
-    found: dict[str, ast.expr | None] = {}
+def constants(module: ast.Module) -> dict[str, ast.expr]:
+    found: dict[str, ast.expr] = {}
     for node in module.body:
         if isinstance(node, ast.Assign):
             found |= {ast.unparse(target): node.value for target in node.targets}
-        elif isinstance(node, ast.AnnAssign):
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
             found[ast.unparse(node.target)] = node.value
     return found
 
@@ -240,7 +228,8 @@ def test_a_module_only_defines(path: Path) -> None:
 @each_module
 def test_what_a_module_defines_is_never_changed(path: Path) -> None:
     module = tree(path)
-    names = set(constants(module))
+    # A table's update() makes a statement.
+    names = {n for n, value in constants(module).items() if "sa.Table" not in ast.unparse(value)}
     for node in ast.walk(module):
         assert not isinstance(node, ast.Global), f"line {node.lineno}"
         if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
@@ -277,10 +266,10 @@ def test_importing_everything_leaves_no_trace(tmp_path: Path) -> None:
         env={"HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
         timeout=120,
     )
+    assert completed.stderr == ""
     found = json.loads(completed.stdout)
     assert found == {"threads": 1, "root handlers": 0, "own handlers": 0}
-    assert completed.stderr == ""
     assert list(tmp_path.iterdir()) == []

@@ -33,7 +33,11 @@ def test_both_documents_are_valid() -> None:
 
 
 def test_every_operation_has_a_get_and_a_post(offered: etree._Element) -> None:
-    assert texts(offered, "//ows:Operation/@name") == ["GetCapabilities", "DescribeProcess", "Execute"]
+    assert texts(offered, "//ows:Operation/@name") == [
+        "GetCapabilities",
+        "DescribeProcess",
+        "Execute",
+    ]
     for method in ("Get", "Post"):
         hrefs = texts(offered, f"//ows:Operation/ows:DCP/ows:HTTP/ows:{method}/@xlink:href")
         assert hrefs == [f"{SERVICE}?"] * 3
@@ -67,7 +71,9 @@ def test_inputs_are_those_of_the_original_under_both_names(described: etree._Ele
     assert set(texts(described, "//Input/@maxOccurs")) == {"1"}
 
 
-def test_every_part_has_the_abstract_that_the_portal_dereferences(described: etree._Element) -> None:
+def test_every_part_has_the_abstract_that_the_portal_dereferences(
+    described: etree._Element,
+) -> None:
     for path in ("ProcessDescription", "//Input", "//Output"):
         parts = described.xpath(path)
         assert isinstance(parts, list)
@@ -143,12 +149,16 @@ def test_only_three_prefixes_are_used_in_a_description() -> None:
 # -- which process
 
 
-@pytest.mark.parametrize("identifiers", [["ALL"], ["all"], [IDENTIFIER, IDENTIFIER], ["ALL", IDENTIFIER]])
+@pytest.mark.parametrize(
+    "identifiers", [["ALL"], ["all"], [IDENTIFIER, IDENTIFIER], ["ALL", IDENTIFIER]]
+)
 def test_all_processes_are_the_one(identifiers: list[str]) -> None:
     assert process_descriptions(identifiers) == process_descriptions([IDENTIFIER])
 
 
-@pytest.mark.parametrize("identifier", ["x", "", "<script>", "DOCKER_IMAGE_EXECUTOR", IDENTIFIER + "x"])
+@pytest.mark.parametrize(
+    "identifier", ["x", "", "<script>", "DOCKER_IMAGE_EXECUTOR", IDENTIFIER + "x"]
+)
 def test_an_unknown_process_is_refused(identifier: str) -> None:
     for call in (check_identifier, lambda name: process_descriptions([IDENTIFIER, name])):
         with pytest.raises(InvalidParameterValue) as refused:

@@ -16,7 +16,11 @@ from die_algorithm.job_request import parse_command, parse_item, parse_job_reque
 
 HUB = "https://api.d4science.org/workspace"
 ITEM = "2f4c9e0a-5b1d-4a6e-9c39-1d5c1f8f7a11"
-GOOD = {"Image": ("d4science/sortapp",), "CommandName": ("sortapp",), "FileParam": (ITEM,)}
+GOOD: dict[str, tuple[str, ...]] = {
+    "Image": ("d4science/sortapp",),
+    "CommandName": ("sortapp",),
+    "FileParam": (ITEM,),
+}
 
 
 def refusal(changes: dict[str, tuple[str, ...]]) -> RequestError:
@@ -48,7 +52,9 @@ def test_the_inputs_are_parsed_once_and_kept_as_written() -> None:
 
 @pytest.mark.parametrize("name", ["FileParam", "ItemParam"])
 def test_the_item_has_two_names(name: str) -> None:
-    request = parse_job_request({**{k: GOOD[k] for k in ("Image", "CommandName")}, name: (ITEM,)}, HUB)
+    request = parse_job_request(
+        {**{k: GOOD[k] for k in ("Image", "CommandName")}, name: (ITEM,)}, HUB
+    )
     assert (request.item_id, request.item_parameter) == (ITEM, name)
 
 

@@ -34,7 +34,9 @@ def test_without_any_configuration_everything_has_a_default() -> None:
 
 def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
     file = tmp_path / "service.cfg"
-    file.write_text("[server]\nurl = x\n[die]\nURL = http://file\nrun_deadline = 2h\nnetwork = a%b\n")
+    file.write_text(
+        "[server]\nurl = x\n[die]\nURL = http://file\nrun_deadline = 2h\nnetwork = a%b\n"
+    )
     settings = Settings.load(file, {"DIE_URL": "http://environment"})
     assert settings.url == "http://environment"
     assert settings.run_deadline == timedelta(hours=2)
@@ -92,7 +94,21 @@ def test_a_duration_has_a_unit(text: str, duration: timedelta) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["30", "0s", "0.0h", "-1s", "1w", "s", "1 s s", "1e3s", "nan", "inf", "٣s", "9" * 30 + "d", "1000000000d"],
+    [
+        "30",
+        "0s",
+        "0.0h",
+        "-1s",
+        "1w",
+        "s",
+        "1 s s",
+        "1e3s",
+        "nan",
+        "inf",
+        "٣s",
+        "9" * 30 + "d",
+        "1000000000d",
+    ],
 )
 def test_a_duration_without_sense_is_refused(text: str) -> None:
     assert "'run_deadline'" in refusal(DIE_RUN_DEADLINE=text)

@@ -203,9 +203,15 @@ def test_an_image_whose_user_does_not_exist_is_the_images() -> None:
     assert sort(message, 128).fault_class is FaultClass.IMAGE
 
 
-def test_a_container_that_the_machine_cannot_start_is_the_systems() -> None:
-    message = "starting: starting container failed: no space left on device"
-    assert sort(message, 128).fault_class is FaultClass.SYSTEM
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("starting: starting container failed: no space left on device", 128),
+        (RUNC + 'error mounting "/usr/bin/docker-init": no such file or directory: unknown', 127),
+    ],
+)
+def test_a_container_that_the_machine_cannot_start_is_the_systems(message: str, code: int) -> None:
+    assert sort(message, code).fault_class is FaultClass.SYSTEM
 
 
 def test_an_image_that_cannot_be_fetched_is_the_images() -> None:

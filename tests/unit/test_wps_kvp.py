@@ -140,7 +140,9 @@ PRINTABLE = st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" "))
 
 
 @given(PRINTABLE, PRINTABLE)
-def test_any_printable_text_survives_the_double_encoding_of_the_standard(name: str, text: str) -> None:
+def test_any_printable_text_survives_the_double_encoding_of_the_standard(
+    name: str, text: str
+) -> None:
     twice = [quote(quote(part, safe=""), safe="") for part in (name.strip(), text)]
     assert inputs("=".join(twice)) == {name.strip(): (text,)}
 
@@ -236,7 +238,8 @@ def test_a_wrong_request_is_refused_where_it_is_wrong(
 
 @pytest.mark.parametrize("name", ["Image", "CommandName", "FileParam"])
 @pytest.mark.parametrize(
-    "text", ["%00", "a%0d%0ab", "%1b[2J", "a%250Ab", "%E2%80%AE", "%C2%A0", "%E2%80%8B", "%ED%9F%BF"]
+    "text",
+    ["%00", "a%0d%0ab", "%1b[2J", "a%250Ab", "%E2%80%AE", "%C2%A0", "%E2%80%8B", "%ED%9F%BF"],
 )
 def test_characters_that_nobody_sees_are_refused(name: str, text: str) -> None:
     assert refusal(f"{BASE}&DataInputs={name}={text}") == invalid(name)
@@ -262,7 +265,9 @@ def test_a_flood_is_answered_in_less_than_a_second(query: str) -> None:
 
 def test_outputs_are_asked_for_in_every_form() -> None:
     query = f"{BASE}&storeExecuteResponse=true&lineage=true&ResponseDocument="
-    form = execute(f"{query}non_deterministic_output@asReference=true;Result@mimeType=application/zip")
+    form = execute(
+        f"{query}non_deterministic_output@asReference=true;Result@mimeType=application/zip"
+    )
     assert form.response_form == ResponseForm(
         outputs=(
             OutputRequest(identifier="non_deterministic_output", as_reference=True),
@@ -284,7 +289,10 @@ def test_outputs_are_asked_for_in_every_form() -> None:
         ("ResponseDocument=result", "result"),
         ("ResponseDocument=Result@mimeType=image/png", "Result"),
         ("ResponseDocument=Result;Result@asReference=true", "Result"),
-        ("RawDataOutput=non_deterministic_output@mimeType=application/zip", "non_deterministic_output"),
+        (
+            "RawDataOutput=non_deterministic_output@mimeType=application/zip",
+            "non_deterministic_output",
+        ),
         ("RawDataOutput=Result@mimeType=text/xml", "Result"),
     ],
 )
@@ -300,8 +308,24 @@ FRAGMENTS = st.lists(
     st.sampled_from(
         [
             *("service=WPS", "&", "request=Execute", "request=DescribeProcess", "version=1.0.0"),
-            *("&DataInputs=", "Image", "=", ";", "@", "@xlink:href=", "@mimeType=", "%", "%3D", "%ff"),
-            *("&ResponseDocument=", "&RawDataOutput=", "&status=true", "&storeExecuteResponse=true"),
+            *(
+                "&DataInputs=",
+                "Image",
+                "=",
+                ";",
+                "@",
+                "@xlink:href=",
+                "@mimeType=",
+                "%",
+                "%3D",
+                "%ff",
+            ),
+            *(
+                "&ResponseDocument=",
+                "&RawDataOutput=",
+                "&status=true",
+                "&storeExecuteResponse=true",
+            ),
             *("&Identifier=x", ",", "+", " ", "\0", "é", "\ud800", "%00"),
         ]
     )

@@ -195,7 +195,9 @@ def test_the_other_operations_are_read() -> None:
             "<wps:ResponseForm><wps:ResponseDocument storeExecuteResponse='1'>"
             "<wps:Output asReference='true'><ows:Identifier>Result</ows:Identifier></wps:Output>"
             "</wps:ResponseDocument></wps:ResponseForm>",
-            ResponseForm(outputs=(OutputRequest(identifier="Result", as_reference=True),), store=True),
+            ResponseForm(
+                outputs=(OutputRequest(identifier="Result", as_reference=True),), store=True
+            ),
         ),
         (
             "<wps:ResponseForm><wps:RawDataOutput mimeType='application/zip'>"
@@ -259,7 +261,9 @@ def form(content: str) -> bytes:
         (body(literal("Image", "a<!-- c -->d")), invalid("Image")),
         (body(literal("Image", "a<?c d?>e")), invalid("Image")),
         (
-            body(literal("Image", '<i:include xmlns:i="http://www.w3.org/2001/XInclude" href="/x"/>')),
+            body(
+                literal("Image", '<i:include xmlns:i="http://www.w3.org/2001/XInclude" href="/x"/>')
+            ),
             invalid("Image"),
         ),
         (body(literal("Image", "a", 'dataType="xs:integer"')), invalid("Image")),
@@ -364,9 +368,7 @@ def test_no_document_type_is_read_in_any_encoding(listener: socket.socket, tmp_p
 
     thread = threading.Thread(target=accept)
     thread.start()
-    lol = "".join(
-        f'<!ENTITY l{number} "{f"&l{number - 1};" * 10}">' for number in range(1, 10)
-    )
+    lol = "".join(f'<!ENTITY l{number} "{f"&l{number - 1};" * 10}">' for number in range(1, 10))
     doctypes = [
         with_doctype("<!DOCTYPE wps:Execute>"),
         with_doctype(f'<!DOCTYPE x [<!ENTITY e SYSTEM "file://{secret}">]>', "&e;"),
@@ -448,23 +450,46 @@ def test_a_flood_is_answered_in_less_than_a_second(document: bytes) -> None:
 PIECES = st.lists(
     st.sampled_from(
         [
-            *(b"<?xml version='1.0'?>", b"<wps:Execute service='WPS'", b" ", b">", b"</wps:Execute>"),
+            *(
+                b"<?xml version='1.0'?>",
+                b"<wps:Execute service='WPS'",
+                b" ",
+                b">",
+                b"</wps:Execute>",
+            ),
             *(NAMESPACES.encode(), b"<wps:DataInputs>", b"<wps:Input>", b"<ows:Identifier>", b"x"),
-            *(b"<!-- -->", b"<![CDATA[", b"]]>", b"&amp;", b"&#1;", b"\xff", b"\0", b"<", b'"', b"/>"),
+            *(
+                b"<!-- -->",
+                b"<![CDATA[",
+                b"]]>",
+                b"&amp;",
+                b"&#1;",
+                b"\xff",
+                b"\0",
+                b"<",
+                b'"',
+                b"/>",
+            ),
         ]
     )
 ).map(b"".join)
 
 NAMES = st.sampled_from(
-    ["Execute", "DataInputs", "Input", "Data", "LiteralData", "ComplexData", "Reference", "Output"]
-    + ["ResponseForm", "ResponseDocument", "RawDataOutput", "Identifier", "AcceptVersions", "Version"]
-    + ["GetCapabilities", "DescribeProcess", "Foo"]
+    [
+        *("Execute", "DescribeProcess", "GetCapabilities", "Foo", "AcceptVersions", "Version"),
+        *("Identifier", "DataInputs", "Input", "Data", "LiteralData", "ComplexData", "Reference"),
+        *("ResponseForm", "ResponseDocument", "RawDataOutput", "Output"),
+    ]
 )
-SPACES = st.sampled_from([WPS, "http://www.opengis.net/ows/1.1", "http://www.opengis.net/wps/2.0", ""])
+SPACES = st.sampled_from(
+    [WPS, "http://www.opengis.net/ows/1.1", "http://www.opengis.net/wps/2.0", ""]
+)
 ATTRIBUTES = st.dictionaries(
     st.sampled_from(
-        ["service", "version", "language", "status", "storeExecuteResponse", "mimeType", "uom"]
-        + ["{http://www.w3.org/1999/xlink}href", "asReference", "dataType", "lineage"]
+        [
+            *("service", "version", "language", "status", "storeExecuteResponse", "lineage"),
+            *("mimeType", "uom", "asReference", "dataType", "{http://www.w3.org/1999/xlink}href"),
+        ]
     ),
     st.sampled_from(["WPS", "1.0.0", "true", "", "x"]),
     max_size=3,

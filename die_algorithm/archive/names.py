@@ -68,6 +68,8 @@ class _Names:
         #: Safe paths of folders and files by their own paths.
         self._safe: dict[tuple[str, ...], str] = {(): top}
         self._taken: set[str] = set()
+        #: The number that the next one of a name gets.
+        self._numbers: dict[str, int] = {}
         self._deep = f"{top}/{_DEEP}"
 
     def add(self, path: tuple[str, ...]) -> str:
@@ -77,11 +79,11 @@ class _Names:
             parent = self._deep
             digest = hashlib.sha256("/".join(path).encode(errors="surrogatepass")).hexdigest()
             name = _cut(f"{digest[:16]} {name}", "")
-        safe = f"{parent}/{name}"
-        number = 2
+        safe = wanted = f"{parent}/{name}"
         while _key(safe) in self._taken:
+            number = self._numbers.get(_key(wanted), 2)
+            self._numbers[_key(wanted)] = number + 1
             safe = f"{parent}/{_cut(name, f' ({number})')}"
-            number += 1
         self._taken.add(_key(safe))
         self._safe.setdefault(path, safe)
         return safe
@@ -96,7 +98,7 @@ def _cut(name: str, number: str) -> str:
     room = _MAX_NAME - len(end.encode())
     if len(stem.encode()) <= room:
         return stem + end
-    return stem.encode()[:room].decode(errors="ignore").rstrip(". ") + end
+    return (stem.encode()[:room].decode(errors="ignore").rstrip(". ") or "_") + end
 
 
 def _key(path: str) -> str:

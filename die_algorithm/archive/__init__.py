@@ -1,0 +1,24 @@
+"""The result zip: a folder of the workspace, fetched, proved whole, and published in one move.
+
+StorageHub makes the zip. It may be silently incomplete, because an entry that fails is skipped and
+hidden items are left out (reference: storagehub 1.5), and it carries whatever names the items have.
+So it is compared with the folder's listing, and each entry is read and its checksum verified:
+
+- a zip that is whole and safe is published as it came, byte for byte;
+- what is lacking or damaged is fetched file by file, hidden items too, for the program wrote them;
+- names that are not safe to unpack are replaced, with a note for each.
+
+Nothing is published that the listing contradicts. The disk holds one copy, two while a zip has to be
+written anew; memory holds the listing and a few MiB.
+
+========== ==================================================================
+build      the rounds of fetching, and the publishing
+inspection what StorageHub's zip is good for
+entries    what the zip should hold
+names      names that are safe to unpack
+========== ==================================================================
+"""
+
+from die_algorithm.archive.build import build_archive
+
+__all__ = ["build_archive"]

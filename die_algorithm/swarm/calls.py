@@ -1,0 +1,283 @@
+"""How one call to the engine is made, and what becomes of the libraries' exceptions."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import http.client
+import logging
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import urllib3
+import urllib3.connection
+import urllib3.exceptions
+from docker import APIClient
+from docker.errors import DockerException
+from docker.transport.basehttpadapter import BaseHTTPAdapter
+from docker.transport.unixconn import UnixHTTPAdapter
+from pydantic import TypeAdapter, ValidationError
+
+from die_algorithm.errors import NotASwarm, SwarmUnavailable
+from die_algorithm.swarm import answers
+
+LOGGER = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+#: The API of engine 20.10; named to the library, which would ask the engine for it by itself.
+_OLDEST_API = "1.41"
+_CONNECTIONS = 16
+
+
+class TimedOut(SwarmUnavailable):
+    """The engine was connected to, but its answer did not come in time."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """A whole answer of the engine, whatever its status."""
+
+    status: int
+    body: bytes
+
+    @property
+    def message(self) -> str:
+        """What the engine says about an error; not for clients."""
+        try:
+            return answers.ERROR.validate_json(self.body).message
+        except ValidationError:
+            return ""
+
+    def refuse_non_manager(self) -> None:
+        """Raise NotASwarm if that is what the engine complains about."""
+        if self.status == 503 and "swarm manager" in self.message:
+            raise NotASwarm("The Docker engine is not a manager of a Swarm.")
+
+    def check(self) -> None:
+        """Raise what an answer that is no success means."""
+        if 200 <= self.status < 300:
+            return
+        self.refuse_non_manager()
+        LOGGER.warning("The Docker engine answered %d: %s", self.status, self.message)
+        raise SwarmUnavailable(f"The Docker engine answered with an error (HTTP {self.status}).")
+
+    def read(self, kind: TypeAdapter[_T]) -> _T:
+        """Read the fields that matter from a success."""
+        self.check()
+        try:
+            return kind.validate_json(self.body)
+        except ValidationError as error:
+            # Its own text would quote what was read, and that may hold a user token.
+            LOGGER.warning("An answer is unreadable in %d places.", error.error_count())
+            raise SwarmUnavailable(
+                "The Docker engine gave an answer that cannot be read."
+            ) from None
+
+
+class Calls:
+    """The connection to one engine.
+
+    Nothing is sent before the first call. All threads may share one: once connected, nothing in it
+    changes but urllib3's pool, which is made for that, and the engine sets no cookies.
+
+    Args:
+        docker_host: the engine's address.
+        timeout: seconds to wait for a connection, and then for each next part of an answer.
+    """
+
+    def __init__(self, docker_host: str, timeout: float) -> None:
+        self._docker_host = docker_host
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._client: APIClient | None = None
+        self._version: answers.Version | None = None
+
+    def close(self) -> None:
+        """Close the connections. The next call would open new ones."""
+        with self._lock:
+            client, self._client, self._version = self._client, None, None
+        if client is not None:
+            client.close()
+
+    def connect(self) -> answers.Version:
+        """What the engine said about itself when it was first reached, or reached again."""
+        return self._connected()[1]
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> Answer:
+        """Make one call and wait for the whole answer.
+
+        Args:
+            method: of HTTP.
+            path: as the API's reference gives it, without a version.
+            params: of the query.
+            body: JSON to send.
+
+        Raises:
+            SwarmUnavailable: there was no answer; TimedOut if it did not come in time.
+        """
+        client, version = self._connected()
+        try:
+            return _exchange(client, method, _url(client, version, path), params, body)
+        except SwarmUnavailable:
+            # The engine may come back as another version.
+            self._version = None
+            raise
+
+    @contextlib.contextmanager
+    def stream(
+        self, path: str, *, params: Mapping[str, str], timeout: float
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
+        """Make one call and let the answer be read as it comes.
+
+        Args:
+            path: as for :meth:`call`.
+            params: of the query.
+            timeout: seconds to wait for each next part.
+        """
+        client, version = self._connected()
+        url = _url(client, version, path)
+        with (
+            _mapped(),
+            client.get(
+                url, params=params, stream=True, timeout=timeout, allow_redirects=False
+            ) as response,
+        ):
+            yield response.raw
+
+    def _connected(self) -> tuple[APIClient, answers.Version]:
+        with self._lock:
+            if self._client is None:
+                with _mapped():
+                    self._client = _client(self._docker_host, self._timeout)
+            if self._version is None:
+                answer = _exchange(self._client, "GET", f"{self._client.base_url}/version")
+                self._version = answer.read(answers.VERSION)
+            return self._client, self._version
+
+
+def _client(docker_host: str, timeout: float) -> APIClient:
+    client = APIClient(
+        base_url=docker_host, version=_OLDEST_API, timeout=timeout, max_pool_size=_CONNECTIONS
+    )
+    # No proxy of the environment: a user token must never pass one.
+    client.trust_env = False
+    library_adapter = client.get_adapter(f"{client.base_url}/")
+    if isinstance(library_adapter, UnixHTTPAdapter):
+        client.mount("http+docker://", _UnixAdapter(library_adapter.socket_path, timeout))
+    return client
+
+
+def _url(client: APIClient, version: answers.Version, path: str) -> str:
+    return f"{client.base_url}/v{version.api_version}{quote(path, safe='/:@')}"
+
+
+def _exchange(
+    client: APIClient,
+    method: str,
+    url: str,
+    params: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+) -> Answer:
+    headers = {"Content-Type": "application/json"} if body is not None else None
+    with _mapped():
+        response = client.request(
+            method,
+            url,
+            params=params,
+            data=body,
+            headers=headers,
+            timeout=client.timeout,
+            allow_redirects=False,
+        )
+        return Answer(response.status_code, response.content)
+
+
+@contextlib.contextmanager
+def _mapped() -> Iterator[None]:
+    """Turn whatever the libraries raise into our errors, in this one place.
+
+    The exceptions of requests are OSErrors or ValueErrors; they are not chained to ours, because
+    they hold the request, whose body holds a user token.
+    """
+    try:
+        yield
+    except (
+        DockerException,
+        urllib3.exceptions.HTTPError,
+        http.client.HTTPException,
+        OSError,
+        ValueError,
+    ) as error:
+        causes = list(_causes(error))
+        LOGGER.debug("No answer: %s", " from ".join(type(cause).__name__ for cause in causes))
+        if any(isinstance(cause, urllib3.exceptions.ReadTimeoutError) for cause in causes):
+            raise TimedOut("The Docker engine does not answer in time.") from None
+        reasons = [cause.strerror for cause in causes if isinstance(cause, OSError)]
+        reason = next((f": {reason}" for reason in reasons if reason), "")
+        raise SwarmUnavailable(f"The Docker engine does not answer{reason}.") from None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception of the libraries, and those that were wrapped into it, from the outside in."""
+    yield error
+    for inner in (*error.args, getattr(error, "reason", None)):
+        if isinstance(inner, BaseException):
+            yield from _causes(inner)
+            return
+
+
+class _UnixAdapter(BaseHTTPAdapter):  # type: ignore[misc]
+    """Calls over a Unix socket.
+
+    The library's own adapter keeps connections for each URL apart, so that they are hardly ever used
+    again, and forgets to close the socket when nobody listens.
+    """
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__()
+        self._pool = _UnixPool(path, timeout)
+
+    def get_connection(self, *_: object, **__: object) -> urllib3.HTTPConnectionPool:
+        """The one pool, whatever the URL."""
+        return self._pool
+
+    def request_url(self, request: Any, proxies: object) -> str:  # noqa: ANN401, ARG002
+        """The path alone; the host part of the URL means nothing."""
+        return str(request.path_url)
+
+    def close(self) -> None:
+        """Close the pool's connections."""
+        super().close()
+        self._pool.close()
+
+
+class _UnixPool(urllib3.HTTPConnectionPool):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout, maxsize=_CONNECTIONS)
+        self._path = path
+
+    def _new_conn(self) -> urllib3.connection.HTTPConnection:
+        return _UnixConnection(self._path)
+
+
+class _UnixConnection(urllib3.connection.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost")
+        self._path = path
+
+    def connect(self) -> None:
+        # Kept before it is connected, so that urllib3 closes it if that fails.
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)

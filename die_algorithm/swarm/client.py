@@ -1,0 +1,264 @@
+"""What can be asked of a Swarm."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+
+from die_algorithm.errors import (
+    ImageNotFound,
+    RegistryUnavailable,
+    ServiceRefused,
+    SwarmError,
+    SwarmUnavailable,
+)
+from die_algorithm.image_reference import ImageReference
+from die_algorithm.models import EngineFacts, TaskReport
+from die_algorithm.service_spec import JOB_LABEL
+from die_algorithm.swarm import answers
+from die_algorithm.swarm.calls import Calls, TimedOut
+from die_algorithm.swarm.log_tail import LogTail
+
+LOGGER = logging.getLogger(__name__)
+
+#: The filter for what belongs to jobs; on tasks it is their service's labels that count.
+_OURS = {"filters": json.dumps({"label": [JOB_LABEL]})}
+_CHUNK = 64 * 1024
+#: An engine says that a container ended a moment before it calls itself started.
+_RESTORE_TIME = timedelta(seconds=60)
+#: Words of an engine whose Swarm cannot decide anything for the moment, in answers with status 500.
+_INDECISION = (
+    "leader",
+    "Unavailable",
+    "deadline exceeded",
+    "DeadlineExceeded",
+    "raft",
+    "transport",
+)
+
+
+class Swarm:
+    """A Swarm, as one of its managers sees it.
+
+    Nothing is asked before the first call, so the engine may be away when this is made. All threads
+    may share one.
+
+    Every method may raise :class:`SwarmUnavailable` and :class:`NotASwarm`, unless it says otherwise.
+
+    Args:
+        docker_host: the engine's address, ``unix:///path`` or ``tcp://host:port``.
+        timeout: seconds to wait for a connection, and then for each next part of an answer.
+    """
+
+    def __init__(self, docker_host: str, *, timeout: float = 30.0) -> None:
+        self._calls = Calls(docker_host, timeout)
+
+    def close(self) -> None:
+        """Close the connections. The next call would open new ones."""
+        self._calls.close()
+
+    # -- the engine
+
+    def facts(self) -> EngineFacts:
+        """Ask the engine what it is and can. It need not be a manager."""
+        version = self._calls.call("GET", "/version").read(answers.VERSION)
+        info = self._calls.call("GET", "/info").read(answers.INFO)
+        return EngineFacts(
+            version=version.version,
+            api_version=version.api_version,
+            is_manager=info.swarm.control_available,
+            nodes=info.swarm.nodes,
+            cpus=info.cpus,
+            memory=info.memory,
+            has_init=info.has_init,
+            limits_memory=info.memory_limit,
+        )
+
+    # -- images
+
+    def resolve_digest(self, image: ImageReference) -> str:
+        """Ask the registry what an image reference means now, through the engine.
+
+        An image that only the engine has, and no registry, does not count.
+
+        Returns:
+            The digest, ``sha256:…``: the reference's own if it has one.
+
+        Raises:
+            ImageNotFound: there is no such public image, or none for this platform.
+            RegistryUnavailable: the registry does not answer, or limits us.
+        """
+        reference = image.pinned(image.digest) if image.digest else image
+        path = f"/distribution/{reference.canonical}/json"
+        try:
+            answer = self._calls.call("GET", path)
+        except TimedOut:
+            # Other calls will show it if it is the engine that does not answer.
+            raise RegistryUnavailable("The image registry does not answer in time.") from None
+        if answer.status in (400, 401, 403, 404):
+            raise ImageNotFound(
+                f"The image {image.familiar} does not exist on Docker Hub, or is not public. Check "
+                "its name and tag, or publish it."
+            )
+        if answer.status >= 400:
+            answer.refuse_non_manager()
+            LOGGER.warning("The registry of %s: %s", reference.canonical, answer.message)
+            raise RegistryUnavailable("The image registry does not answer as it should.")
+        found = answer.read(answers.DISTRIBUTION)
+        self._check_platform(image, found)
+        return image.digest or found.descriptor.digest
+
+    def _check_platform(self, image: ImageReference, found: answers.Distribution) -> None:
+        engine = self._calls.connect()
+        offered = {(each.os, each.architecture) for each in found.platforms if each.architecture}
+        if offered and (engine.os, engine.architecture) not in offered:
+            raise ImageNotFound(
+                f"The image {image.familiar} has no variant for {engine.os}/{engine.architecture}. "
+                "Build it for this platform and publish it again."
+            )
+
+    # -- services
+
+    def create_service(self, spec: Mapping[str, object]) -> str:
+        """Create a job's service, or adopt the one that a former try has created.
+
+        Args:
+            spec: as :func:`die_algorithm.service_spec.service_spec` makes it.
+
+        Returns:
+            The service's id.
+
+        Raises:
+            ServiceRefused: the engine will not have it, and would not the next time.
+        """
+        answer = self._calls.call("POST", "/services/create", body=json.dumps(spec).encode())
+        if answer.status == 409:
+            return self._adopt(spec)
+        indecisive = any(word in answer.message for word in _INDECISION)
+        if 400 <= answer.status <= 500 and answer.message and not indecisive:
+            # The engine's words name networks and constraints, which are the operator's business.
+            LOGGER.error("The Swarm refuses service %s: %s", spec["Name"], answer.message)
+            raise ServiceRefused(
+                "The Swarm refuses to run the container as this service is set up. Tell the operator "
+                "the job's id."
+            )
+        return answer.read(answers.CREATED).id
+
+    def _adopt(self, spec: Mapping[str, object]) -> str:
+        """Find the service that has the name already.
+
+        It may be gone by now; then the engine is asked again as after an outage.
+        """
+        name, labels = spec["Name"], spec["Labels"]
+        found = self._calls.call("GET", f"/services/{name}").read(answers.SERVICE)
+        if not isinstance(labels, Mapping) or found.job_id != labels[JOB_LABEL]:
+            raise ServiceRefused(
+                "Another service of the Swarm has the name that this job's would have. Tell the "
+                "operator the job's id."
+            )
+        LOGGER.info("Service %s exists already and is adopted.", name)
+        return found.id
+
+    def job_services(self) -> dict[str, str]:
+        """List the services of all jobs: job id to service id."""
+        answer = self._calls.call("GET", "/services", params=_OURS)
+        return {each.job_id: each.id for each in answer.read(answers.SERVICES)}
+
+    def remove_service(self, name_or_id: str) -> None:
+        """Remove a service, and so stop its container. One that is gone already is removed."""
+        answer = self._calls.call("DELETE", f"/services/{name_or_id}")
+        if answer.status != 404:
+            answer.check()
+
+    # -- tasks
+
+    def task_reports(self) -> list[TaskReport]:
+        """Look at the tasks of all jobs with one call, whatever their number.
+
+        Returns:
+            One report for each job that has a task: the newest one's.
+
+        Raises:
+            SwarmError: a task has a state that is not known here.
+        """
+        tasks = self._calls.call("GET", "/tasks", params=_OURS).read(answers.TASKS)
+        return [task.report for task in answers.newest_of_each_job(tasks)]
+
+    def oom_killed(self, container_id: str) -> bool | None:
+        """Whether a process of a container was killed because the container's memory was used up.
+
+        Returns:
+            None if nobody knows: the container is on another node, or gone.
+        """
+        container = self._container(container_id)
+        return container.state.oom_killed if container else None
+
+    def cut_off(self, container_id: str) -> bool | None:
+        """Whether a container ended because its engine was restarted.
+
+        An engine does not tell when it was started, but it makes its default bridge anew each time.
+
+        Returns:
+            None if nobody knows: the container is on another node, or gone, or there is no bridge.
+        """
+        container = self._container(container_id)
+        bridge = self._calls.call("GET", "/networks/bridge")
+        if container is None or bridge.status == 404:
+            return None
+        engine_started = bridge.read(answers.NETWORK).created
+        state = container.state
+        return state.started_at < engine_started < state.finished_at + _RESTORE_TIME
+
+    def _container(self, container_id: str) -> answers.Container | None:
+        answer = self._calls.call("GET", f"/containers/{container_id}/json")
+        return None if answer.status == 404 else answer.read(answers.CONTAINER)
+
+    # -- logs
+
+    def log_tail(self, service_id: str, *, limit: int, timeout: float) -> bytes:
+        """Fetch the end of what a service's container has written, both streams as they came.
+
+        Logs come over other ways than the rest and may hang or fail by themselves, so this never
+        raises: what cannot be had is missing, and our own log says why.
+
+        Args:
+            service_id: the service's.
+            limit: bytes at most.
+            timeout: seconds after which what has arrived must do.
+        """
+        # Half for waiting on the socket, half for reading on: together never more than the whole.
+        deadline = time.monotonic() + timeout / 2
+        tail = LogTail(limit)
+        # Few long lines or many short ones? The first guess is cheap even if lines are very long.
+        for lines in (limit // 512 + 1, limit):
+            tail = LogTail(limit)
+            try:
+                in_time = self._read_log(service_id, lines, tail, deadline)
+            except SwarmError as error:
+                LOGGER.warning("No log of service %s: %s", service_id, error)
+                break
+            if not in_time:
+                LOGGER.warning("The log of service %s did not arrive in time.", service_id)
+                break
+            if tail.is_full or tail.frames < lines:
+                break
+        if tail.engine_errors:
+            LOGGER.warning("The engine could not read all of the log of service %s.", service_id)
+        return tail.content
+
+    def _read_log(self, service_id: str, lines: int, tail: LogTail, deadline: float) -> bool:
+        """Feed the last lines of a log to ``tail``; return whether all came before the deadline."""
+        path = f"/services/{service_id}/logs"
+        params = {"stdout": "1", "stderr": "1", "tail": str(lines)}
+        patience = max(deadline - time.monotonic(), 0.001)
+        with self._calls.stream(path, params=params, timeout=patience) as response:
+            if response.status != 200:
+                raise SwarmUnavailable(f"The Docker engine answered with HTTP {response.status}.")
+            while chunk := response.read1(_CHUNK):
+                tail.feed(chunk)
+                if time.monotonic() > deadline:
+                    return False
+        return True

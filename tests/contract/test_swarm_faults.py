@@ -1,0 +1,639 @@
+"""The Swarm adapter against an engine that misbehaves: a scripted server on a Unix socket."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import inspect
+import json
+import logging
+import re
+import socket
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import docker.errors
+import pytest
+import requests.exceptions
+import urllib3.exceptions
+from jobs_fixture import TOKEN
+
+from die_algorithm.errors import (
+    ImageNotFound,
+    NotASwarm,
+    RegistryUnavailable,
+    ServiceRefused,
+    SwarmError,
+    SwarmUnavailable,
+)
+from die_algorithm.image_reference import ImageReference
+from die_algorithm.models import TaskPhase
+from die_algorithm.swarm import Swarm
+from die_algorithm.swarm.calls import _mapped
+
+IMAGE = ImageReference.parse("u/r")
+DIGEST = "sha256:" + "a" * 64
+VERSION = {"Version": "28.0.0", "ApiVersion": "1.48", "Os": "linux", "Arch": "amd64"}
+SPEC = {
+    "Name": "die-1",
+    "Labels": {"die.job": "1"},
+    "TaskTemplate": {"ContainerSpec": {"Args": ["run", TOKEN, "item", "folder"]}},
+}
+
+#: A whole answer, or what to do with the connection.
+Answer = bytes | Callable[[socket.socket], None]
+
+
+def answer(status: int, body: object = None) -> bytes:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    head = f"HTTP/1.1 {status} x\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n"
+    return head.encode() + content
+
+
+class ScriptedEngine:
+    """Answers each request by the first pattern that its method and path match."""
+
+    def __init__(self, path: Path) -> None:
+        self.address = f"unix://{path}"
+        self.answers: dict[str, Answer] = {r"GET (/v1.48)?/version ": answer(200, VERSION)}
+        self.requests: list[str] = []
+        self.release = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen(16)
+        self._acceptor = threading.Thread(target=self._accept)
+        self._acceptor.start()
+
+    def close(self) -> None:
+        self.release.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._acceptor.join()
+        self._listener.close()
+        for thread in self._threads:
+            thread.join()
+
+    def hang(self, connection: socket.socket) -> None:
+        """Take the request and say nothing."""
+        assert connection
+        self.release.wait()
+
+    def drip(self, connection: socket.socket) -> None:
+        """Send a log without end, a byte now and then."""
+        connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+        connection.sendall(b"\x01\0\0\0\x00\xff\xff\xff")
+        while not self.release.wait(0.05):
+            connection.sendall(b"x")
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            thread = threading.Thread(target=self._serve, args=(connection,))
+            thread.start()
+            self._threads.append(thread)
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            request = b""
+            while b"\r\n\r\n" not in request:
+                part = connection.recv(65536)
+                if not part:
+                    return
+                request += part
+            line = request.partition(b"\r\n")[0].decode()
+            self.requests.append(line)
+            for pattern, reply in self.answers.items():
+                if re.match(pattern, line):
+                    if callable(reply):
+                        reply(connection)
+                    else:
+                        connection.sendall(reply)
+                    return
+            connection.sendall(answer(404, {"message": "not scripted"}))
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[ScriptedEngine]:
+    engine = ScriptedEngine(tmp_path / "s")
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def swarm(engine: ScriptedEngine) -> Iterator[Swarm]:
+    swarm = Swarm(engine.address, timeout=0.5)
+    yield swarm
+    swarm.close()
+
+
+CALLS: dict[str, Callable[[Swarm], object]] = {
+    "facts": Swarm.facts,
+    "resolve_digest": lambda swarm: swarm.resolve_digest(IMAGE),
+    "create_service": lambda swarm: swarm.create_service(SPEC),
+    "task_reports": Swarm.task_reports,
+    "job_services": Swarm.job_services,
+    "oom_killed": lambda swarm: swarm.oom_killed("c"),
+    "cut_off": lambda swarm: swarm.cut_off("c"),
+    "remove_service": lambda swarm: swarm.remove_service("die-1"),
+}
+AWAY = (SwarmUnavailable, RegistryUnavailable)
+
+
+def cut(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n[{")
+
+
+def cut_chunk(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n[{")
+
+
+def reset(connection: socket.socket) -> None:
+    connection.close()
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize(
+    "misbehaviour",
+    [
+        answer(500, {"message": "The swarm does not have a leader."}),
+        answer(502, b"<html>bad gateway</html>"),
+        answer(503, {"message": "busy"}),
+        answer(301, {"message": "elsewhere"}),
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"",
+        cut,
+        cut_chunk,
+        reset,
+    ],
+    ids=["leader", "502", "503", "301", "ssh", "empty", "cut", "chunk", "reset"],
+)
+def test_an_engine_that_answers_badly_may_come_back(
+    engine: ScriptedEngine, swarm: Swarm, call: Callable[[Swarm], object], misbehaviour: Answer
+) -> None:
+    engine.answers = {**engine.answers, ".*": misbehaviour}
+    with pytest.raises(AWAY):
+        call(swarm)
+
+
+@pytest.mark.parametrize("body", [b"{nonsense", b"null", b"[1, 2]", b'{"Spec": []}', b"\xff\xfe"])
+@pytest.mark.parametrize("call", [CALLS[name] for name in CALLS if name != "remove_service"])
+def test_an_answer_that_cannot_be_read_is_an_outage(
+    engine: ScriptedEngine, swarm: Swarm, call: Callable[[Swarm], object], body: bytes
+) -> None:
+    engine.answers = {**engine.answers, ".*": answer(200, body)}
+    with pytest.raises(AWAY):
+        call(swarm)
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_no_call_waits_longer_than_its_time_out(
+    engine: ScriptedEngine, swarm: Swarm, call: Callable[[Swarm], object]
+) -> None:
+    engine.answers = {**engine.answers, ".*": engine.hang}
+    start = time.monotonic()
+    with pytest.raises(AWAY, match="in time"):
+        call(swarm)
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("name", ["nowhere", "file"])
+def test_an_engine_that_is_not_there_may_come_back(
+    tmp_path: Path, call: Callable[[Swarm], object], name: str
+) -> None:
+    (tmp_path / "file").touch()
+    swarm = Swarm(f"unix://{tmp_path / name}")
+    with pytest.raises(SwarmUnavailable, match=r"No such file|Connection refused") as caught:
+        call(swarm)
+    assert str(tmp_path) not in str(caught.value)
+    swarm.close()
+
+
+@pytest.mark.parametrize("address", ["nonsense://x", "tcp://", "tcp://h:99999999", "fd://x"])
+def test_an_address_that_is_none_is_an_outage_too(address: str) -> None:
+    swarm = Swarm(address, timeout=0.2)
+    with pytest.raises(SwarmUnavailable):
+        swarm.facts()
+    swarm.close()
+
+
+def test_an_engine_that_comes_back_as_another_version_is_spoken_to_in_that(
+    engine: ScriptedEngine, swarm: Swarm
+) -> None:
+    engine.answers["GET /v1.48/tasks"] = answer(200, [])
+    assert swarm.task_reports() == []
+    engine.answers = {"GET /version ": answer(200, {**VERSION, "ApiVersion": "1.52"})}
+    engine.answers["GET /v1.48/tasks"] = b""
+    engine.answers["GET /v1.52/tasks"] = answer(200, [])
+    with pytest.raises(SwarmUnavailable):
+        swarm.task_reports()
+    assert swarm.task_reports() == []
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if name != "facts"])
+def test_an_engine_outside_a_swarm_is_told_from_one_that_is_away(
+    engine: ScriptedEngine, swarm: Swarm, name: str
+) -> None:
+    message = 'This node is not a swarm manager. Use "docker swarm init" to make it one.'
+    engine.answers[".*"] = answer(503, {"message": message})
+    with pytest.raises(NotASwarm):
+        CALLS[name](swarm)
+
+
+def test_an_engine_outside_a_swarm_tells_its_facts(engine: ScriptedEngine, swarm: Swarm) -> None:
+    info = {
+        "NCPU": 2,
+        "MemTotal": 100,
+        "MemoryLimit": False,
+        "InitCommit": {"ID": "N/A"},
+        "Swarm": {"LocalNodeState": "inactive", "ControlAvailable": False},
+    }
+    engine.answers["GET /v1.48/info"] = answer(200, info)
+    facts = swarm.facts()
+    assert (facts.is_manager, facts.nodes) == (False, 0)
+    assert (facts.has_init, facts.limits_memory) == (False, False)
+
+
+# -- registry
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+def test_an_image_that_is_missing_or_private_is_not_found(
+    engine: ScriptedEngine, swarm: Swarm, status: int
+) -> None:
+    engine.answers["GET /v1.48/distribution"] = answer(status, {"message": "denied"})
+    with pytest.raises(ImageNotFound, match="u/r:latest"):
+        swarm.resolve_digest(IMAGE)
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_registry_that_fails_or_limits_us_is_not_the_images_fault(
+    engine: ScriptedEngine, swarm: Swarm, status: int
+) -> None:
+    engine.answers["GET /v1.48/distribution"] = answer(status, {"message": "toomanyrequests"})
+    with pytest.raises(RegistryUnavailable):
+        swarm.resolve_digest(IMAGE)
+
+
+def test_a_registry_that_hangs_is_not_the_engines_fault(
+    engine: ScriptedEngine, swarm: Swarm
+) -> None:
+    engine.answers["GET /v1.48/distribution"] = engine.hang
+    with pytest.raises(RegistryUnavailable):
+        swarm.resolve_digest(IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("platforms", "runs"),
+    [
+        ([{"os": "linux", "architecture": "amd64"}], True),
+        ([{"os": "linux", "architecture": "arm64"}], False),
+        ([{"os": "windows", "architecture": "amd64"}], False),
+        (
+            [
+                {"os": "linux", "architecture": "arm64"},
+                {"os": "linux", "architecture": "amd64"},
+                {"os": "unknown", "architecture": "unknown"},
+            ],
+            True,
+        ),
+        ([{}], True),
+        ([], True),
+        (None, True),
+    ],
+)
+def test_an_image_without_a_variant_for_the_platform_is_refused(
+    engine: ScriptedEngine, swarm: Swarm, platforms: object, *, runs: bool
+) -> None:
+    found = {"Descriptor": {"digest": DIGEST}, "Platforms": platforms}
+    engine.answers["GET /v1.48/distribution/docker.io/u/r:latest/json"] = answer(200, found)
+    if runs:
+        assert swarm.resolve_digest(IMAGE) == DIGEST
+    else:
+        with pytest.raises(ImageNotFound, match="linux/amd64"):
+            swarm.resolve_digest(IMAGE)
+
+
+# -- services
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 500])
+def test_a_refusal_is_told_from_an_outage(
+    engine: ScriptedEngine, swarm: Swarm, status: int
+) -> None:
+    engine.answers["POST"] = answer(status, {"message": "network secret-net not found"})
+    with pytest.raises(ServiceRefused) as caught:
+        swarm.create_service(SPEC)
+    assert "secret-net" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "rpc error: code = Unknown desc = The swarm does not have a leader.",
+        "rpc error: code = Unknown desc = raft: failed to process the request",
+        "rpc error: code = DeadlineExceeded desc = context deadline exceeded",
+        "rpc error: code = Unavailable desc = transport is closing",
+    ],
+)
+def test_a_swarm_that_cannot_decide_may_come_back(
+    engine: ScriptedEngine, swarm: Swarm, message: str
+) -> None:
+    engine.answers["POST"] = answer(500, {"message": message})
+    with pytest.raises(SwarmUnavailable):
+        swarm.create_service(SPEC)
+
+
+def test_a_name_that_is_taken_and_free_again_is_tried_again_later(
+    engine: ScriptedEngine, swarm: Swarm
+) -> None:
+    engine.answers["POST"] = answer(409, {"message": "name conflicts with an existing object"})
+    with pytest.raises(SwarmUnavailable):
+        swarm.create_service(SPEC)
+
+
+def test_a_create_whose_answer_was_lost_is_adopted(engine: ScriptedEngine, swarm: Swarm) -> None:
+    engine.answers["POST"] = reset
+    with pytest.raises(SwarmUnavailable):
+        swarm.create_service(SPEC)
+    engine.answers["POST"] = answer(409, {"message": "name conflicts with an existing object"})
+    engine.answers["GET /v1.48/services/die-1 "] = answer(200, {"ID": "s1", "Spec": SPEC})
+    assert swarm.create_service(SPEC) == "s1"
+
+
+def test_the_spec_is_sent_once_and_never_to_another_place(
+    engine: ScriptedEngine, swarm: Swarm
+) -> None:
+    engine.answers["POST"] = (
+        b"HTTP/1.1 307 x\r\nLocation: http+docker://localhost/elsewhere\r\n"
+        b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+    )
+    with pytest.raises(SwarmUnavailable):
+        swarm.create_service(SPEC)
+    assert [line for line in engine.requests if line.startswith("POST")] == [
+        "POST /v1.48/services/create HTTP/1.1"
+    ]
+
+
+# -- tasks
+
+
+def task(
+    job_id: str, state: str, created: str = "2026-01-01T00:00:00Z", **status: Any
+) -> dict[str, Any]:
+    return {
+        "CreatedAt": created,
+        "Spec": {"ContainerSpec": {"Labels": {"die.job": job_id}, "Args": ["run", TOKEN]}},
+        "ServiceID": f"s-{job_id}",
+        "Status": {"State": state, "Message": "m", **status},
+        "DesiredState": "running",
+    }
+
+
+def test_all_jobs_are_watched_with_one_call_that_asks_for_ours(
+    engine: ScriptedEngine, swarm: Swarm
+) -> None:
+    engine.answers["GET /v1.48/tasks"] = answer(200, [task(str(n), "running") for n in range(500)])
+    assert len(swarm.task_reports()) == 500
+    lines = [line for line in engine.requests if "/tasks" in line]
+    assert lines == ["GET /v1.48/tasks?filters=%7B%22label%22%3A+%5B%22die.job%22%5D%7D HTTP/1.1"]
+
+
+def test_the_newest_task_of_a_job_counts_however_the_list_is_sorted(
+    engine: ScriptedEngine, swarm: Swarm
+) -> None:
+    old = task("1", "failed", "2026-01-01T00:00:09.9Z")
+    new = task("1", "running", "2026-01-01T00:00:09.95Z")
+    for tasks in ([old, new], [new, old]):
+        engine.answers["GET /v1.48/tasks"] = answer(200, tasks)
+        assert [report.state for report in swarm.task_reports()] == ["running"]
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "expected"),
+    [
+        ("running", 0, None),
+        ("running", -1, None),
+        ("rejected", 0, None),
+        ("shutdown", 137, None),
+        ("failed", 0, None),
+        ("failed", 3, 3),
+        ("complete", 0, 0),
+    ],
+)
+def test_an_exit_code_is_reported_only_where_there_is_one(
+    engine: ScriptedEngine, swarm: Swarm, state: str, code: int, expected: int | None
+) -> None:
+    status: dict[str, Any] = {"ContainerStatus": {"ContainerID": "c", "ExitCode": code}, "Err": "e"}
+    engine.answers["GET /v1.48/tasks"] = answer(200, [task("1", state, **status)])
+    (report,) = swarm.task_reports()
+    assert report.exit_code == expected
+    assert report.message == "m: e"
+    assert (report.job_id, report.service_id, report.container_id) == ("1", "s-1", "c")
+
+
+def test_an_unknown_state_is_an_error_and_not_running(engine: ScriptedEngine, swarm: Swarm) -> None:
+    engine.answers["GET /v1.48/tasks"] = answer(200, [task("1", "paused")])
+    with pytest.raises(SwarmError, match="paused"):
+        swarm.task_reports()
+
+
+def test_a_lost_node_is_seen_though_its_task_is_said_to_run(
+    engine: ScriptedEngine, swarm: Swarm
+) -> None:
+    lost = task("1", "running") | {"DesiredState": "shutdown"}
+    engine.answers["GET /v1.48/tasks"] = answer(200, [lost])
+    assert swarm.task_reports()[0].phase is TaskPhase.LOST
+
+
+@pytest.mark.parametrize(
+    ("started", "finished", "cut_off"),
+    [
+        ("09:00:00.1", "10:00:02.1", True),
+        ("09:00:00.1", "09:59:59.1", True),
+        ("09:00:00.1", "09:30:00.1", False),
+        ("10:00:05.1", "10:00:09.1", False),
+    ],
+)
+def test_a_container_that_is_older_than_its_engine_was_cut_off(
+    engine: ScriptedEngine, swarm: Swarm, started: str, finished: str, *, cut_off: bool
+) -> None:
+    state = {
+        "OOMKilled": False,
+        "StartedAt": f"2026-01-01T{started}Z",
+        "FinishedAt": f"2026-01-01T{finished}Z",
+    }
+    engine.answers["GET /v1.48/containers/c/json"] = answer(200, {"State": state})
+    engine.answers["GET /v1.48/networks/bridge"] = answer(
+        200, {"Created": "2026-01-01T11:00:00.123456789+01:00"}
+    )
+    assert swarm.cut_off("c") is cut_off
+    del engine.answers["GET /v1.48/networks/bridge"]
+    assert swarm.cut_off("c") is None
+
+
+# -- logs
+
+
+def frame(payload: bytes, stream: int = 1) -> bytes:
+    return bytes([stream, 0, 0, 0]) + len(payload).to_bytes(4, "big") + payload
+
+
+def test_a_log_is_put_together_however_it_is_cut(engine: ScriptedEngine, swarm: Swarm) -> None:
+    body = frame(b"out\n") + frame(b"err\n", 2) + frame(b"") + frame(b"end")
+
+    def in_small_parts(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for byte in body:
+            connection.sendall(b"1\r\n" + bytes([byte]) + b"\r\n")
+        connection.sendall(b"0\r\n\r\n")
+
+    engine.answers["GET /v1.48/services/s/logs"] = in_small_parts
+    assert swarm.log_tail("s", limit=100, timeout=10) == b"out\nerr\nend"
+    assert swarm.log_tail("s", limit=4, timeout=10) == b"\nend"
+
+
+def test_errors_of_the_engine_are_no_part_of_a_log(
+    engine: ScriptedEngine, swarm: Swarm, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = frame(b"out\n") + frame(b"error from daemon in stream", 3)
+    engine.answers["GET /v1.48/services/s/logs"] = answer(200, body)
+    assert swarm.log_tail("s", limit=100, timeout=10) == b"out\n"
+    assert "could not read all" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "misbehaviour",
+    [answer(500, {"message": "x"}), answer(404, {}), b"", b"nonsense\r\n\r\n", cut, reset],
+    ids=["500", "404", "empty", "nonsense", "cut", "reset"],
+)
+def test_a_log_that_cannot_be_had_is_empty_and_said_so(
+    engine: ScriptedEngine,
+    swarm: Swarm,
+    misbehaviour: Answer,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    engine.answers["GET /v1.48/services/s/logs"] = misbehaviour
+    assert swarm.log_tail("s", limit=100, timeout=10) == b""
+    assert "No log of service s" in caplog.text
+
+
+def test_of_a_log_that_is_cut_off_what_has_arrived_is_kept(
+    engine: ScriptedEngine, swarm: Swarm
+) -> None:
+    whole = answer(200, frame(b"first\n") + frame(b"second\n"))
+    engine.answers["GET /v1.48/services/s/logs"] = whole[:-4]
+    assert swarm.log_tail("s", limit=100, timeout=10) == b"first\nsec"
+
+
+@pytest.mark.parametrize("way", ["hang", "drip"])
+def test_a_log_that_hangs_is_given_up_in_time(
+    engine: ScriptedEngine, swarm: Swarm, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine.answers["GET /v1.48/services/s/logs"] = getattr(engine, way)
+    start = time.monotonic()
+    tail = swarm.log_tail("s", limit=100, timeout=1)
+    assert time.monotonic() - start < 1.2
+    assert set(tail) <= {ord("x")}
+    assert "in time" in caplog.text
+
+
+def test_a_flood_costs_no_memory_and_no_more_than_the_time(
+    engine: ScriptedEngine, swarm: Swarm
+) -> None:
+    def flood(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+        block = frame(b"x" * 16384) * 64
+        while not engine.release.is_set():
+            connection.sendall(block)
+
+    engine.answers["GET /v1.48/services/s/logs"] = flood
+    tracemalloc.start()
+    try:
+        tail = swarm.log_tail("s", limit=65536, timeout=2)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert tail == b"x" * 65536
+    # The flood's own blocks of one megabyte are counted too.
+    assert peak < 8 * 2**20
+
+
+# -- the edge
+
+
+def foreign_exceptions() -> list[type[Exception]]:
+    modules = (docker.errors, requests.exceptions, urllib3.exceptions, http.client)
+    return sorted(
+        {
+            kind
+            for module in modules
+            for _, kind in inspect.getmembers(module, inspect.isclass)
+            if issubclass(kind, Exception)
+            and not issubclass(kind, Warning)
+            # Raised by a stream reader of the library that is not used.
+            and kind is not docker.errors.StreamParseError
+        },
+        key=lambda kind: f"{kind.__module__}.{kind.__name__}",
+    )
+
+
+@pytest.mark.parametrize("kind", foreign_exceptions(), ids=lambda kind: kind.__name__)
+def test_no_exception_of_a_library_passes_the_edge(kind: type[Exception]) -> None:
+    with pytest.raises(SwarmUnavailable) as caught, _mapped():
+        raise kind.__new__(kind)
+    assert caught.value.__cause__ is None
+
+
+def test_the_token_is_in_no_error_and_no_log(
+    engine: ScriptedEngine, swarm: Swarm, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    engine.answers["POST"] = answer(500, {"message": "refused"})
+    engine.answers["GET /v1.48/tasks"] = answer(200, [task("1", "running") | {"CreatedAt": TOKEN}])
+    errors = []
+    for name in ("create_service", "task_reports"):
+        with pytest.raises(SwarmError) as caught:
+            CALLS[name](swarm)
+        errors.append(repr(caught.value) + str(caught.value.__cause__))
+    assert TOKEN not in caplog.text
+    assert TOKEN not in "".join(errors)
+
+
+def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as engine, socket.socket() as proxy:
+        proxy.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        monkeypatch.delenv("no_proxy", raising=False)
+
+        def serve() -> None:
+            connection, _ = engine.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer(503, {"message": "reached"}))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        swarm = Swarm(f"tcp://127.0.0.1:{engine.getsockname()[1]}", timeout=5)
+        with pytest.raises(SwarmUnavailable, match="HTTP 503"):
+            swarm.facts()
+        thread.join()
+        swarm.close()
+
+
+def test_connections_are_closed(engine: ScriptedEngine) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    swarm = Swarm(engine.address)
+    engine.answers["GET /v1.48/tasks"] = answer(200, [])
+    for _ in range(20):
+        swarm.task_reports()
+    swarm.close()
+    swarm.close()
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
