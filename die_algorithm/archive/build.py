@@ -12,6 +12,7 @@ import os
 import secrets
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -212,9 +213,15 @@ class _Round:
         part = self._new_part()
         digest = hashlib.sha256()
         try:
-            with part.open("wb") as file, self._folder.folder_zip() as chunks:
+            with (
+                part.open("wb") as file,
+                ThreadPoolExecutor(1) as hashing,
+                self._folder.folder_zip() as chunks,
+            ):
+                hashed = hashing.submit(digest.update, b"")
                 for chunk in _at_most(self._promised(), chunks):
-                    digest.update(chunk)
+                    hashed.result()  # one chunk at a time, so that memory stays flat
+                    hashed = hashing.submit(digest.update, chunk)
                     file.write(chunk)
         except (DamagedDownload, _Overrun) as error:
             LOGGER.info("StorageHub's zip did not come whole: %s", error)

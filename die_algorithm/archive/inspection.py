@@ -8,7 +8,8 @@ import stat
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from die_algorithm.archive.entries import Entry
@@ -17,6 +18,8 @@ from die_algorithm.archive.names import safe_name
 LOGGER = logging.getLogger(__name__)
 
 _CHUNK = 2**20
+_THREADS = 2
+_MANY_BYTES = 32 * 2**20
 _ENCRYPTED = 0x1
 _LOCAL_HEAD = 30
 #: What ``zipfile`` raises for a file that is damaged, or no zip that it can read.
@@ -68,20 +71,22 @@ def _inspect(
     listed = Counter(entry.given for entry in entries)
     present = Counter(info.orig_filename for info in infos)
     expected = {entry.given: entry for entry in entries if listed[entry.given] == 1}
-    whole: dict[str, zipfile.ZipInfo] = {}
-    clean, unlisted = safe_name(top) == top, 0
-    for info in infos:
-        name = info.orig_filename
-        if name == f"{top}/":
-            clean = clean and _is_plain(info)
-        elif name not in listed:
-            clean, unlisted = False, unlisted + 1
-        elif name in expected and present[name] == 1 and _fits(info, expected[name], max_size):
-            if _reads_well(source, info):
-                whole[name] = info
-            clean = clean and name in whole and expected[name].safe == name and _is_plain(info)
-        else:
-            clean = False
+    fitting = [
+        info
+        for info in infos
+        if info.orig_filename in expected
+        and present[info.orig_filename] == 1
+        and _fits(info, expected[info.orig_filename], max_size)
+    ]
+    whole = {info.orig_filename: info for info in _reading_well(source, fitting)}
+    unlisted = sum(name not in listed and name != f"{top}/" for name in present.elements())
+    others = [info for info in infos if info.orig_filename not in whole]
+    clean = (
+        safe_name(top) == top
+        and all(_is_plain(info) for info in infos)
+        and all(expected[name].safe == name for name in whole)
+        and all(info.orig_filename == f"{top}/" for info in others)
+    )
     return Inspection(whole=whole, clean=clean, unlisted=unlisted)
 
 
@@ -106,6 +111,18 @@ def _is_plain(info: zipfile.ZipInfo) -> bool:
     """Whether an entry is a file or folder by its attributes too, and no link or device."""
     kind = stat.S_IFMT(info.external_attr >> 16)
     return kind in ({0, stat.S_IFDIR} if info.is_dir() else {0, stat.S_IFREG})
+
+
+def _reading_well(
+    source: zipfile.ZipFile, infos: Sequence[zipfile.ZipInfo]
+) -> Iterator[zipfile.ZipInfo]:
+    """The entries that unpack as they say; many bytes are shared between threads."""
+    count = _THREADS if sum(info.file_size for info in infos) > _MANY_BYTES else 1
+    by_size = sorted(infos, key=lambda info: info.file_size)
+    shares = [by_size[start::count] for start in range(count)]
+    with ThreadPoolExecutor(count) as threads:
+        for share in threads.map(lambda share: [i for i in share if _reads_well(source, i)], shares):
+            yield from share
 
 
 def _reads_well(source: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:

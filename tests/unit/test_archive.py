@@ -677,7 +677,7 @@ def test_hostile_names_stay_inside_the_target(
 
 def test_each_changed_name_has_a_note_up_to_a_limit(destination: Path) -> None:
     result = hostile_folder().build(destination)
-    assert result.notes[1] == (
+    assert result.notes[2] == (
         '"../../evil" is called "die-1/.._.._evil" in the zip, because its name is not safe or not '
         "distinct on every system."
     )

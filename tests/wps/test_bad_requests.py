@@ -139,7 +139,7 @@ def test_bad_operations_are_refused_with_code_and_locator(
 
 @pytest.mark.parametrize(
     ("token", "status"),
-    [(None, 401), ("wrong-token-0000-4000", 401), ("short", 401), ("--privileged-0000", 401)],
+    [(None, 401), ("wrong-token-0000-4000", 401), ("tiny", 401), ("--privileged-0000", 401)],
 )
 @pytest.mark.usefixtures("untouched")
 def test_without_a_good_token_nothing_is_done(
