@@ -1,0 +1,1 @@
+"""Measurements of the service, as ratios to what it is built on."""

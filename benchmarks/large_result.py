@@ -91,9 +91,12 @@ def _upload(facts: dict[str, str], folder: str, name: str) -> None:
             for _ in range(_FILE_SIZE // len(block)):
                 file.write(block)
         subprocess.run(
-            ["curl", "-sS", "--fail", "-o", "/dev/null", "-H", f"gcube-token: {facts['token']}"]
-            + ["-F", f"name={name}", "-F", f"description={name}", "-F", f"file=@{path}"]
-            + [f"{facts['storagehub']}/items/{folder}/create/FILE"],
+            [
+                *("curl", "-sS", "--fail", "-o", "/dev/null"),
+                *("-H", f"gcube-token: {facts['token']}"),
+                *("-F", f"name={name}", "-F", f"description={name}", "-F", f"file=@{path}"),
+                f"{facts['storagehub']}/items/{folder}/create/FILE",
+            ],
             check=True,
         )
     finally:
@@ -105,8 +108,10 @@ def _curl(facts: dict[str, str], folder: str) -> float:
     target = Path(facts["state"]) / "curl.zip"
     began = time.monotonic()
     subprocess.run(
-        ["curl", "-sS", "--fail", "-o", target, "-H", f"gcube-token: {facts['token']}"]
-        + [f"{facts['storagehub']}/items/{folder}/download"],
+        [
+            *("curl", "-sS", "--fail", "-o", target, "-H", f"gcube-token: {facts['token']}"),
+            f"{facts['storagehub']}/items/{folder}/download",
+        ],
         check=True,
     )
     seconds = time.monotonic() - began

@@ -50,7 +50,7 @@ class LocalStack:
     """
 
     def __init__(self, state: Path, docker_host: str = "") -> None:
-        self._state = state
+        self.state = state
         self._facts_file = state / "stack.json"
         self._storagehub = BackgroundProcess("storagehub", state)
         self._service = BackgroundProcess("service", state)
@@ -69,7 +69,7 @@ class LocalStack:
             What there is to know: ``service``, ``service_pid``, ``storagehub``, ``token``, ``item``
             and ``state``.
         """
-        self._state.mkdir(parents=True, exist_ok=True)
+        self.state.mkdir(parents=True, exist_ok=True)
         if self.is_up:
             return dict(json.loads(self._facts_file.read_text()))
         address = "127.0.0.1"
@@ -89,7 +89,7 @@ class LocalStack:
             "storagehub": storagehub,
             "token": TOKEN,
             "item": item,
-            "state": str(self._state),
+            "state": str(self.state),
         }
         self._facts_file.write_text(json.dumps(facts, indent=1))
         return facts
@@ -107,10 +107,10 @@ class LocalStack:
         self.down()
         if self.swarm:
             self.swarm.purge()
-        shutil.rmtree(self._state)
+        shutil.rmtree(self.state)
 
     def _start_storagehub(self, address: str) -> tuple[str, str]:
-        folder, users = self._state / "storagehub", self._state / "users.toml"
+        folder, users = self.state / "storagehub", self.state / "users.toml"
         users.write_text(
             f'[[users]]\nname = "{USER}"\nfullname = "Demo User"\ntokens = ["{TOKEN}"]\n'
             'vre = "/d4science.research-infrastructures.eu/D4Research/AnalyticsLab"\n'
@@ -120,8 +120,10 @@ class LocalStack:
         with LocalStorageHub(folder, users, (f"{address}:0",), url) as hub:
             item = hub.seed(USER, SAMPLE.name, SAMPLE.read_bytes())
         self._storagehub.start(
-            [_die(), "local-storagehub", "--folder", folder, "--users", users]
-            + ["--listen", f"{address}:{port}", "--url", url],
+            [
+                *(_die(), "local-storagehub", "--folder", folder, "--users", users),
+                *("--listen", f"{address}:{port}", "--url", url),
+            ],
             {},
             lambda: _answers(url),
         )
@@ -137,7 +139,7 @@ class LocalStack:
             {
                 "DIE_URL": f"http://{listen}",
                 "DIE_LISTEN": listen,
-                "DIE_DATA_DIR": str(self._state / "service"),
+                "DIE_DATA_DIR": str(self.state / "service"),
                 "DIE_STORAGEHUB_URL": storagehub,
                 "DIE_DOCKER_HOST": self._docker_host,
                 "DIE_EXTRA_HOSTS": f"registry.d4science.org:{address}",
@@ -153,18 +155,26 @@ def demo(stack: LocalStack) -> None:
     try:
         facts = stack.up()
         began = time.monotonic()
-        print("\nThe contract: the container gets  sortapp <token> <file-item-id> <temp-dir-item-id>")
+        print(
+            "\nThe contract: the container gets  sortapp <token> <file-item-id> <temp-dir-item-id>"
+        )
         print(f"Sending an asynchronous Execute to {facts['service']} ...")
         execute = demo_client.execute_url(
             facts["service"], facts["token"], IMAGE, "sortapp", facts["item"]
         )
         address, result = demo_client.run(execute, print)
-        print(f"Done in {time.monotonic() - began:.1f} s. The result, {len(result)} bytes: {address}")
+        print(
+            f"Done in {time.monotonic() - began:.1f} s. The result, {len(result)} bytes: {address}"
+        )
         target = REPOSITORY / ".die" / "result.zip"
         target.parent.mkdir(exist_ok=True)
         target.write_bytes(result)
         _show(demo_client.files_in(result))
-        print(f"\nThe zip is kept as {target.relative_to(REPOSITORY)}. 'make serve' keeps it all up.")
+        print(
+            f"\nThe zip is kept as {target.relative_to(REPOSITORY)}; logs, workspaces and the engine's "
+            f"images are in {stack.state.relative_to(REPOSITORY)}.\n'make serve' keeps everything up "
+            "and prints how to use it."
+        )
     finally:
         if not was_up:
             stack.down()
@@ -174,8 +184,10 @@ def _show(files: dict[str, str]) -> None:
     before = SAMPLE.read_text().split()
     for name, text in files.items():
         lines = text.split()
-        print(f"\n{SAMPLE.name}: {' '.join(before[:_SHOWN_LINES])} ...")
-        print(f"{name}: {' '.join(lines[:_SHOWN_LINES])} ...  ({len(lines)} lines, sorted)")
+        print(f"\n  {SAMPLE.name:<24}{name}")
+        for old, new in list(zip(before, lines, strict=False))[:_SHOWN_LINES]:
+            print(f"  {old:<24}{new}")
+        print(f"  {'...':<24}...  ({len(lines)} lines)")
         if lines != sorted(before):
             raise RuntimeError("The result is not the sorted file.")
 
@@ -186,7 +198,9 @@ def serve(stack: LocalStack) -> None:
     execute = demo_client.execute_url(facts["service"], TOKEN, IMAGE, "sortapp", facts["item"])
     print(f"\nThe service is up: {facts['service']}?service=WPS&request=GetCapabilities")
     print(f"Demo user's token: {TOKEN}\nA file of hers:    {facts['item']}  ({SAMPLE.name})")
-    print(f"\nAn Execute to paste:\n\n  curl '{execute}'\n\nLogs are in .die; 'make stop' ends it all.")
+    print(
+        f"\nAn Execute to paste:\n\n  curl '{execute}'\n\nLogs are in .die; 'make stop' ends it all."
+    )
 
 
 def _publish_example(swarm: LocalSwarm) -> None:

@@ -15,7 +15,7 @@ def table() -> str:
     """The table in Markdown."""
     lines = ["| setting | default | what |", "|---|---|---|"]
     for name, default, description in Settings.table():
-        shown = f"`{default}`" if default else "–"
+        shown = f"`{default}`" if default else ""
         lines.append(f"| `{name}` | {shown} | {description} |")
     return "\n".join(lines) + "\n"
 

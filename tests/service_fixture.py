@@ -55,9 +55,9 @@ class Service:
         with requests.Session() as session:
             session.trust_env = False
             response = session.request(method, url, timeout=120, **options)  # type: ignore[arg-type]
-        if response.headers.get("Content-Type", "").startswith("text/xml"):
-            if b"FeatureCollection" not in response.content[:300]:
-                assert_valid(response.content)
+        is_xml = response.headers.get("Content-Type", "").startswith("text/xml")
+        if is_xml and b"FeatureCollection" not in response.content[:300]:
+            assert_valid(response.content)
         return response
 
     def execute_url(self, token: str | None, *, asynchronous: bool = False, **inputs: str) -> str:
@@ -90,8 +90,7 @@ class Service:
         )
         response = self.get(url)
         assert response.status_code == 200, response.text
-        location: str = etree.fromstring(response.content).attrib["statusLocation"]
-        return location.partition("?id=")[2]
+        return job_id_of(etree.fromstring(response.content))
 
 
 @contextlib.contextmanager
@@ -113,9 +112,32 @@ def running_service(settings: Settings) -> Iterator[Service]:
         runtime.stop()
 
 
-def text_of(document: etree._Element, path: str) -> str:
-    """The text below the first element that an XPath finds, white space folded."""
+def elements(document: etree._Element, path: str) -> list[etree._Element]:
+    """The elements that an XPath finds."""
     found = document.xpath(path, namespaces=NAMESPACES)
     assert isinstance(found, list)
+    return [item for item in found if isinstance(item, etree._Element)]
+
+
+def values(document: etree._Element, path: str) -> list[str]:
+    """The texts or attributes that an XPath finds."""
+    found = document.xpath(path, namespaces=NAMESPACES)
+    assert isinstance(found, list)
+    return [str(item) for item in found]
+
+
+def text_of(document: etree._Element, path: str) -> str:
+    """The text below the first element that an XPath finds, white space folded."""
+    found = elements(document, path)
     assert found, etree.tostring(document).decode()
-    return " ".join("".join(found[0].itertext()).split())
+    return " ".join("".join(map(str, found[0].itertext())).split())
+
+
+def status_location(document: etree._Element) -> str:
+    """Where an asynchronous job's document will be."""
+    return str(document.attrib["statusLocation"])
+
+
+def job_id_of(document: etree._Element) -> str:
+    """The id of an asynchronous job, cut out as DataMiner's portal does it."""
+    return status_location(document).rpartition("?id=")[2]

@@ -12,7 +12,9 @@ Nothing is published that the listing contradicts. The disk holds one copy, two 
 written anew; memory holds the listing and a few MiB.
 
 ========== ==================================================================
-build      the rounds of fetching, and the publishing
+build      the rounds of fetching until a zip can be published
+round      one try, and the publishing
+folder     the folder as the caller opens it, and its limits
 inspection what StorageHub's zip is good for
 entries    what the zip should hold
 names      names that are safe to unpack

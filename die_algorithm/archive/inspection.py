@@ -121,7 +121,9 @@ def _reading_well(
     by_size = sorted(infos, key=lambda info: info.file_size)
     shares = [by_size[start::count] for start in range(count)]
     with ThreadPoolExecutor(count) as threads:
-        for share in threads.map(lambda share: [i for i in share if _reads_well(source, i)], shares):
+        for share in threads.map(
+            lambda share: [i for i in share if _reads_well(source, i)], shares
+        ):
             yield from share
 
 

@@ -20,7 +20,7 @@ from owslib.wps import (
     WPSExecution,
     monitorExecution,
 )
-from service_fixture import NAMESPACES, Service
+from service_fixture import Service, elements, values
 from storagehub_fixture import ALICE
 from swarm_fixture import PROBE, SORTAPP
 
@@ -107,17 +107,17 @@ def test_owslib_learns_why_a_job_failed(service: Service, item: str) -> None:
     assert "Exit code: 3." in execution.errors[0].text
 
 
-def test_owslib_sends_what_the_schema_allows(service: Service, item: str) -> None:
+def test_owslib_sends_what_the_schema_allows(item: str) -> None:
     request = WPSExecution().buildRequest(IDENTIFIER, inputs(item), output=[("Result", True)])
     assert_valid(etree.tostring(request))
 
 
 @pytest.mark.parametrize("progress", [False, True])
-def test_birdy_executes_and_fetches_the_zip(
-    service: Service, item: str, progress: bool
-) -> None:
+def test_birdy_executes_and_fetches_the_zip(service: Service, item: str, progress: bool) -> None:
     client = birdy.WPSClient(service.wps, headers=HEADERS, progress=progress)
-    execution = getattr(client, birdy.utils.sanitize(IDENTIFIER))(image=SORTAPP, commandname="sortapp", itemparam=item)
+    execution = getattr(client, birdy.utils.sanitize(IDENTIFIER))(
+        image=SORTAPP, commandname="sortapp", itemparam=item
+    )
     if progress:
         monitorExecution(execution, sleepSecs=0.2)
     result = execution.get()
@@ -141,13 +141,13 @@ def test_curl_gets_by_key_value_pairs_and_posts_xml(
             *("--data-binary", f"@{body}", service.wps),
         )
     )
-    assert answer.xpath("//wps:ProcessSucceeded", namespaces=NAMESPACES)
+    assert elements(answer, "//wps:ProcessSucceeded")
 
 
 def test_curl_can_fetch_a_part_of_the_zip(service: Service, item: str) -> None:
     url = service.execute_url(ALICE.token, Image=SORTAPP, CommandName="sortapp", FileParam=item)
     document = etree.fromstring(curl(url))
-    (href,) = document.xpath("//wps:Output/wps:Reference/@href", namespaces=NAMESPACES)
+    (href,) = values(document, "//wps:Output/wps:Reference/@href")
     assert curl("-r", "0-3", href) == b"PK\x03\x04"
 
 

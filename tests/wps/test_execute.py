@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from lxml import etree
-from service_fixture import NAMESPACES, Service, text_of
+from service_fixture import Service, elements, job_id_of, status_location, text_of, values
 from storagehub_fixture import ALICE, HubClient
 from swarm_fixture import ORIGINAL_SORTAPP, PROBE, SORTAPP
 
@@ -55,12 +55,10 @@ def test_a_synchronous_execute_by_get_gives_the_document_with_log_and_zip(
 ) -> None:
     document = service.run(ALICE.token, SORTAPP, "sortapp", item)
     assert "succeeded" in text_of(document, "//wps:ProcessSucceeded")
-    hrefs = document.xpath("//ogr:Result/d4science:Data/text()", namespaces=NAMESPACES)
-    assert isinstance(hrefs, list)
+    hrefs = values(document, "//ogr:Result/d4science:Data/text()")
     assert [href.rpartition(".")[2] for href in hrefs] == ["log", "zip"]
     assert_sorted_zip(service.get(hrefs[1]).content, tmp_path)
-    reference = document.xpath("//wps:Output/wps:Reference/@href", namespaces=NAMESPACES)
-    assert reference == [hrefs[1]]
+    assert values(document, "//wps:Output/wps:Reference/@href") == [hrefs[1]]
 
 
 def test_an_asynchronous_execute_answers_at_once_and_its_document_follows_the_job(
@@ -73,23 +71,19 @@ def test_an_asynchronous_execute_answers_at_once_and_its_document_follows_the_jo
     )
     answer = service.post(execute_xml(item, form), headers={"gcube-token": ALICE.token})
     accepted = etree.fromstring(answer.content)
-    assert accepted.xpath("//wps:ProcessAccepted", namespaces=NAMESPACES)
-    location = accepted.attrib["statusLocation"]
+    assert elements(accepted, "//wps:ProcessAccepted")
+    location = status_location(accepted)
     seen = [0]
     while True:
         # Clients append the token to the location as it is.
-        document = etree.fromstring(
-            service.get(f"{location}&gcube-token={ALICE.token}").content
-        )
-        if document.xpath("//wps:ProcessSucceeded", namespaces=NAMESPACES):
+        document = etree.fromstring(service.get(f"{location}&gcube-token={ALICE.token}").content)
+        if elements(document, "//wps:ProcessSucceeded"):
             break
-        for percent in document.xpath("//wps:ProcessStarted/@percentCompleted", namespaces=NAMESPACES):
-            seen.append(int(percent))
+        seen += map(int, values(document, "//wps:ProcessStarted/@percentCompleted"))
         time.sleep(0.05)
     assert seen == sorted(seen)
     assert seen[-1] > 0
-    hrefs = document.xpath("//ogr:Result/d4science:Data/text()", namespaces=NAMESPACES)
-    assert isinstance(hrefs, list)
+    hrefs = values(document, "//ogr:Result/d4science:Data/text()")
     assert_sorted_zip(service.get(hrefs[-1]).content, tmp_path)
 
 
@@ -104,22 +98,18 @@ def test_the_bare_zip_can_be_asked_for(service: Service, item: str, tmp_path: Pa
 
 
 def test_the_zip_can_be_asked_for_inline(service: Service, item: str, tmp_path: Path) -> None:
-    url = service.execute_url(
-        ALICE.token, Image=SORTAPP, CommandName="sortapp", FileParam=item
-    )
+    url = service.execute_url(ALICE.token, Image=SORTAPP, CommandName="sortapp", FileParam=item)
     answer = service.get(f"{url}&ResponseDocument=Result")
     document = etree.fromstring(answer.content)
-    data = document.xpath("//wps:ComplexData[@encoding='base64']/text()", namespaces=NAMESPACES)
-    assert isinstance(data, list)
-    assert_sorted_zip(base64.b64decode(data[0]), tmp_path)
+    (data,) = values(document, "//wps:ComplexData[@encoding='base64']/text()")
+    assert_sorted_zip(base64.b64decode(data), tmp_path)
 
 
 def test_the_original_example_image_runs_unchanged(
     service: Service, item: str, tmp_path: Path
 ) -> None:
     document = service.run(ALICE.token, ORIGINAL_SORTAPP, "sortapp", item)
-    hrefs = document.xpath("//ogr:Result/d4science:Data/text()", namespaces=NAMESPACES)
-    assert isinstance(hrefs, list)
+    hrefs = values(document, "//ogr:Result/d4science:Data/text()")
     assert_sorted_zip(service.get(hrefs[-1]).content, tmp_path)
     log = service.get(hrefs[0]).text
     # It prints its token; what we publish of that must not show it.
@@ -155,8 +145,8 @@ def test_lineage_repeats_the_inputs_and_never_the_token(service: Service, item: 
     url = service.execute_url(ALICE.token, Image=SORTAPP, CommandName="sortapp", FileParam=item)
     answer = service.get(f"{url}&lineage=true")
     document = etree.fromstring(answer.content)
-    values = document.xpath("//wps:DataInputs//wps:LiteralData/text()", namespaces=NAMESPACES)
-    assert values == [SORTAPP, "sortapp", item]
+    inputs = values(document, "//wps:DataInputs//wps:LiteralData/text()")
+    assert inputs == [SORTAPP, "sortapp", item]
     assert ALICE.token not in answer.text
 
 
@@ -180,5 +170,5 @@ def test_the_token_is_taken_from_all_four_places(service: Service, item: str, pl
     }[place]
     answer = service.get(url, headers=headers)
     assert answer.status_code == 200, answer.text
-    job_id = etree.fromstring(answer.content).attrib["statusLocation"].partition("?id=")[2]
+    job_id = job_id_of(etree.fromstring(answer.content))
     assert service.runtime.engine.wait(job_id, 60).state.value == "succeeded"

@@ -95,9 +95,7 @@ def test_a_container_that_never_starts_is_given_up(
         "data_dir": str(tmp_path_factory.mktemp("misplaced")),
         "placement": ("node.labels.nowhere==true",),
     }
-    with running_service(
-        Settings(**{**impatient.settings.model_dump(), **changes})
-    ) as service:
+    with running_service(Settings(**{**impatient.settings.model_dump(), **changes})) as service:
         assert_failed(
             service, swarm, item, PROBE, "probe noop", "Fault class: SYSTEM.", "no machine"
         )

@@ -23,7 +23,7 @@ from die_algorithm.description import IDENTIFIER
 from die_algorithm.settings import Settings
 
 # What the developer writes: his service, and the folder of outputs served as it is.
-APPLICATION = '''
+APPLICATION = """
 import sys
 from pywps import Service
 from werkzeug.middleware.shared_data import SharedDataMiddleware
@@ -33,7 +33,7 @@ from die_algorithm.process import DockerImageExecutor
 service = Service([DockerImageExecutor()], [sys.argv[1]])
 application = SharedDataMiddleware(service, {"/outputs": sys.argv[2]})
 make_server("127.0.0.1", int(sys.argv[3]), application, threaded=True).serve_forever()
-'''
+"""
 
 
 @pytest.fixture(scope="module")
