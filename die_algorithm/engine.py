@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import math
 import re
 import threading
 import time
@@ -56,6 +57,7 @@ class Engine:
         #: Called after a job was accepted or its cancel noted, to wake a worker of this process.
         self.on_submit: Callable[[], None] = lambda: None
         self._changed = threading.Condition()
+        self._changes = 0
         self._sync_slots = threading.BoundedSemaphore(settings.max_sync)
 
     def submit(
@@ -203,18 +205,24 @@ class Engine:
         Returns:
             The job as it is then; after a time-out it may be unfinished.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        with self._changed:
-            while not (job := self.job(job_id)).state.is_final:
-                left = _LOOK_AGAIN if deadline is None else deadline - time.monotonic()
-                if left <= 0:
-                    break
-                self._changed.wait(min(left, _LOOK_AGAIN))
-        return job
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            seen = self._changes
+            job = self.job(job_id)
+            left = deadline - time.monotonic()
+            if job.state.is_final or left <= 0:
+                return job
+            with self._changed:
+                # A job that another process carries changes without a word.
+                self._changed.wait_for(
+                    lambda seen=seen: self._changes != seen,  # type: ignore[misc]
+                    timeout=min(left, _LOOK_AGAIN),
+                )
 
     def notify(self) -> None:
         """Tell the waiters that a job has changed. Called by the worker of this process."""
         with self._changed:
+            self._changes += 1
             self._changed.notify_all()
 
 

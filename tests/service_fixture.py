@@ -93,12 +93,17 @@ class Service:
         return job_id_of(etree.fromstring(response.content))
 
 
+def free_port() -> int:
+    """A port of the loopback address that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @contextlib.contextmanager
 def running_service(settings: Settings) -> Iterator[Service]:
     """Run the service on a free port until the end of the block."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     settings = settings.model_copy(update={"url": f"http://{address}", "listen": (address,)})
     runtime = Runtime(lambda: settings)
     runtime.start()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import logging
+import os
 import stat
+import struct
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 from die_algorithm.archive.entries import Entry
 from die_algorithm.archive.names import safe_name
@@ -21,7 +25,21 @@ _CHUNK = 2**20
 _THREADS = 2
 _MANY_BYTES = 32 * 2**20
 _ENCRYPTED = 0x1
-_LOCAL_HEAD = 30
+#: Flags that say nothing against an entry: how it was compressed, a data descriptor, UTF-8.
+_FLAGS = 0x2 | 0x4 | 0x8 | 0x800
+_DESCRIPTOR = 0x8
+_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+#: Signature, versions, flags, method, time, date, CRC, sizes, lengths (APPNOTE 4.3.7).
+_LOCAL_HEAD = struct.Struct("<4s2B4H3L2H")
+#: The same with the making version in front, and the length of a comment and more behind (4.3.12).
+_CENTRAL_HEAD = struct.Struct("<4s4B4H3L5H2L")
+#: Signature, disks, counts, size, offset, length of the comment (APPNOTE 4.3.16).
+_END = struct.Struct("<4s4H2LH")
+#: What it takes to read ZIP64; more is for methods that are not accepted anyway.
+_NEWEST_VERSION = 45
+#: The end record of ZIP64 and its locator (4.3.14, 4.3.15).
+_ZIP64_END = 56 + 20
+_IN_ZIP64_2, _IN_ZIP64_4 = 0xFFFF, 0xFFFFFFFF
 #: What ``zipfile`` raises for a file that is damaged, or no zip that it can read.
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -31,6 +49,8 @@ _DAMAGE = (
     RuntimeError,
     ValueError,
     OverflowError,
+    LookupError,
+    struct.error,
 )
 
 
@@ -56,11 +76,18 @@ def inspect(path: Path, top: str, entries: Sequence[Entry], *, max_size: int) ->
         max_size: an entry whose size is not listed may have that many bytes.
     """
     try:
-        with zipfile.ZipFile(path) as source:
-            return _inspect(source, top, entries, max_size)
+        with path.open("rb") as file, zipfile.ZipFile(file) as source:
+            found = _inspect(source, top, entries, max_size)
+            if found.clean and not _is_tidy(file, source.start_dir, source.infolist()):
+                return dataclasses.replace(found, clean=False)
+            return found
     except _DAMAGE as error:
-        LOGGER.info("StorageHub's zip cannot be read: %s", type(error).__name__)
-        return Inspection()
+        LOGGER.info("The zip cannot be read: %s", type(error).__name__)
+    except OSError as error:
+        if error.errno not in {None, errno.EINVAL}:  # a seek to nowhere; bad data for bz2
+            raise
+        LOGGER.info("The zip cannot be read: %s", error)
+    return Inspection()
 
 
 def _inspect(
@@ -78,14 +105,16 @@ def _inspect(
         and present[info.orig_filename] == 1
         and _fits(info, expected[info.orig_filename], max_size)
     ]
+    tops = [info for info in infos if info.orig_filename == f"{top}/"]
     whole = {info.orig_filename: info for info in _reading_well(source, fitting)}
     unlisted = sum(name not in listed and name != f"{top}/" for name in present.elements())
-    others = [info for info in infos if info.orig_filename not in whole]
     clean = (
         safe_name(top) == top
         and all(_is_plain(info) for info in infos)
         and all(expected[name].safe == name for name in whole)
-        and all(info.orig_filename == f"{top}/" for info in others)
+        and len(infos) == len(whole) + len(tops)
+        and len(tops) <= 1
+        and all(_reads_well(source, info) for info in tops)
     )
     return Inspection(whole=whole, clean=clean, unlisted=unlisted)
 
@@ -93,7 +122,7 @@ def _inspect(
 def _check_overlaps(infos: Sequence[zipfile.ZipInfo], end: int) -> None:
     """Refuse entries that share bytes, the trick of zip bombs (CVE-2024-0450)."""
     for info in sorted(infos, key=lambda info: info.header_offset, reverse=True):
-        if info.header_offset + _LOCAL_HEAD + info.compress_size > end:
+        if info.header_offset + _LOCAL_HEAD.size + info.compress_size > end:
             raise zipfile.BadZipFile("entries overlap")
         end = info.header_offset
 
@@ -105,6 +134,43 @@ def _fits(info: zipfile.ZipInfo, entry: Entry, max_size: int) -> bool:
     if entry.item.size is None:
         return info.file_size <= max_size
     return info.file_size == entry.item.size
+
+
+def _is_tidy(file: BinaryIO, directory: int, infos: Sequence[zipfile.ZipInfo]) -> bool:
+    """Whether what ``zipfile`` overlooks, but other programs read, is as it should be too.
+
+    That is: nothing before the first entry or after the end, a directory without gaps, and heads of
+    entries that agree with it.
+    """
+    end = file.seek(-_END.size, os.SEEK_END)
+    signature, *disks, count, size, offset, comment = _END.unpack(file.read(_END.size))
+    if signature != b"PK\5\6" or disks != [0, 0, count] or comment:
+        return False
+    if count == _IN_ZIP64_2 or _IN_ZIP64_4 in {size, offset}:
+        end -= _ZIP64_END
+    elif count != len(infos):
+        return False
+    file.seek(directory)
+    for _ in infos:
+        head = _CENTRAL_HEAD.unpack(file.read(_CENTRAL_HEAD.size))
+        directory = file.seek(sum(head[12:15]), os.SEEK_CUR)
+    if directory != end or min((info.header_offset for info in infos), default=0):
+        return False
+    return all(_head_agrees(file, info) for info in infos)
+
+
+def _head_agrees(file: BinaryIO, info: zipfile.ZipInfo) -> bool:
+    file.seek(info.header_offset)
+    head = _LOCAL_HEAD.unpack(file.read(_LOCAL_HEAD.size))
+    version, flags, method, sums = head[1], head[3], head[4], head[7:10]
+    if info.reserved or info.volume or max(version, info.extract_version) > _NEWEST_VERSION:
+        return False
+    if flags != info.flag_bits or flags & ~_FLAGS or method != info.compress_type:
+        return False
+    right = (info.CRC, info.compress_size, info.file_size)
+    return bool(flags & _DESCRIPTOR) or all(
+        found in {expected, _IN_ZIP64_4} for found, expected in zip(sums, right, strict=True)
+    )
 
 
 def _is_plain(info: zipfile.ZipInfo) -> bool:
@@ -129,7 +195,7 @@ def _reading_well(
 
 def _reads_well(source: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
     """Whether an entry unpacks to as many bytes as it says, with the right checksum."""
-    if info.flag_bits & _ENCRYPTED:
+    if info.flag_bits & _ENCRYPTED or info.compress_type not in _METHODS:
         return False
     size = 0
     try:
@@ -137,6 +203,6 @@ def _reads_well(source: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
             while chunk := content.read(_CHUNK):
                 size += len(chunk)
     except _DAMAGE as error:
-        LOGGER.info("An entry of StorageHub's zip is damaged: %s", type(error).__name__)
+        LOGGER.info("An entry of the zip is damaged: %s", type(error).__name__)
         return False
     return size == info.file_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import logging
 import os
@@ -16,6 +17,7 @@ from typing import Self
 from die_algorithm.archive.entries import Entry, entries_of, notes_on_names, shown, top_entry
 from die_algorithm.archive.folder import Folder
 from die_algorithm.archive.inspection import Inspection, inspect
+from die_algorithm.archive.names import safe_name
 from die_algorithm.errors import ArchiveIncomplete, DamagedDownload, ItemUnusable
 from die_algorithm.models import ListedItem, ResultFile
 
@@ -57,18 +59,26 @@ class Round:
         try:
             self._part, self._sha256 = self._receive()
             if self._sha256:
-                self._inspection = inspect(
-                    self._part, self._folder.top, self._entries, max_size=self._folder.max_size
-                )
-            whole = self._inspection.whole
-            lacking = [each for each in self._entries if each.needed and each.given not in whole]
+                self._inspection = self._inspect(self._folder.top, self._entries)
+            lacking = _lacking(self._entries, self._inspection)
             if lacking or not self._inspection.clean:
                 LOGGER.info("StorageHub's zip lacks %d of %d.", len(lacking), len(self._entries))
                 self._part = self._complete(self._part, lacking)
                 self._sha256 = None
+                self._prove()
         except (ArchiveIncomplete, ItemUnusable) as problem:
             return problem
         return None
+
+    def _inspect(self, top: str, entries: Sequence[Entry]) -> Inspection:
+        return inspect(self._part, top, entries, max_size=self._folder.max_size)
+
+    def _prove(self) -> None:
+        """Read the completed zip as if it had come from elsewhere."""
+        entries = [dataclasses.replace(entry, given=entry.safe) for entry in self._entries]
+        found = self._inspect(safe_name(self._folder.top), entries)
+        if not found.clean or _lacking(entries, found):
+            raise ArchiveIncomplete("The result could not be made whole. Submit the job again.")
 
     def publish(self, *, changed: bool) -> ResultFile:
         """Move the zip to its destination."""
@@ -211,6 +221,10 @@ class Round:
             except _Overrun:
                 return limit + 1
         return size
+
+
+def _lacking(entries: Sequence[Entry], inspection: Inspection) -> list[Entry]:
+    return [entry for entry in entries if entry.needed and entry.given not in inspection.whole]
 
 
 def _at_most(limit: int, chunks: Iterable[bytes]) -> Iterator[bytes]:

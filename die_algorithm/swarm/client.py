@@ -259,4 +259,6 @@ class Swarm:
                 raise SwarmUnavailable(f"The Docker engine answered with HTTP {response.status}.")
             while chunk := response.read1(_CHUNK):
                 tail.feed(chunk)
+                if time.monotonic() > deadline:
+                    return False
         return True

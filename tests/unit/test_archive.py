@@ -504,7 +504,7 @@ def test_an_entry_larger_than_listed_is_not_unpacked(
 
     monkeypatch.setattr(zipfile.ZipFile, "open", watched)
     Folder({("a",): b"abc"}, zip_bytes=bomb).build(destination)
-    assert opened == []
+    assert max(opened) == 3  # our own, read again
 
 
 # -- the disk

@@ -121,6 +121,7 @@ def test_capabilities_are_negotiated() -> None:
         ("a%20b", "a b"),
         ("a%253Bb", "a;b"),
         ("a%2541", "aA"),
+        ("a%2B%2541", "a+A"),
         ("100%25", "100%"),
         ("%C3%A9", "é"),
         ("x@dataType=string", "x"),

@@ -16,6 +16,7 @@ import requests
 from lxml import etree
 from ogc import assert_valid
 from owslib.wps import ASYNC, SYNC, WebProcessingService, monitorExecution
+from service_fixture import free_port
 from storagehub_fixture import ALICE
 from swarm_fixture import SORTAPP
 
@@ -62,14 +63,6 @@ def guest(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Itera
     finally:
         process.terminate()
         process.wait()
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for(url: str) -> None:
