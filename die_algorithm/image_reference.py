@@ -110,7 +110,7 @@ def _refuse_what_is_no_reference(text: str) -> None:
         raise _refused(f"No image is named. {_EXAMPLE}")
     if " " in text or text.startswith("-"):
         raise _refused(f"The image takes no options and no blanks. {_EXAMPLE}")
-    if any(not character.isprintable() for character in text):
+    if any(not "!" <= character <= "~" for character in text):
         raise _refused(f"The image holds a character that is not printable ASCII. {_EXAMPLE}")
     if "://" in text or text.partition(":")[0] in _TRANSPORTS:
         raise _refused(f"The image is a name on Docker Hub, not an address. {_EXAMPLE}")

@@ -226,9 +226,10 @@ class Steps:
         return self._over(job, report, faults.never_started(report, self._settings.start_deadline))
 
     def _ended(self, job: Job, report: TaskReport) -> Job:
-        oom = None
-        if report.exit_code and report.container_id:
+        oom = cut_off = None
+        if report.phase is TaskPhase.FAILED and report.container_id:
             oom = self._swarm.oom_killed(report.container_id)
+            cut_off = self._swarm.cut_off(report.container_id)
         log = self._log(job, report)
         failure = failure_of(
             report,
@@ -236,6 +237,7 @@ class Steps:
             memory_limit=self._settings.memory_limit,
             oom_killed=oom,
             log_tail=log,
+            cut_off=cut_off,
         )
         return self._over(job, report, failure, log)
 

@@ -91,10 +91,8 @@ class Swarm:
             ImageNotFound: there is no such public image, or none for this platform.
             RegistryUnavailable: the registry does not answer, or limits us.
         """
-        reference = image.pinned(image.digest) if image.digest else image
-        path = f"/distribution/{reference.canonical}/json"
         try:
-            answer = self._calls.call("GET", path)
+            answer = self._calls.call("GET", f"/distribution/{image.canonical}/json")
         except TimedOut:
             # Other calls will show it if it is the engine that does not answer.
             raise RegistryUnavailable("The image registry does not answer in time.") from None
@@ -105,7 +103,7 @@ class Swarm:
             )
         if answer.status >= 400:
             answer.refuse_non_manager()
-            LOGGER.warning("The registry of %s: %s", reference.canonical, answer.message)
+            LOGGER.warning("The registry of %s: %s", image.canonical, answer.message)
             raise RegistryUnavailable("The image registry does not answer as it should.")
         found = answer.read(answers.DISTRIBUTION)
         self._check_platform(image, found)
