@@ -13,6 +13,8 @@ from die_algorithm.models import UserToken
 #: The name that DataMiner's clients use, as query parameter and as header.
 PARAMETER = "gcube-token"
 
+#: Characters; far above any JWT.
+LONGEST_TOKEN = 8192
 # gCube tokens are ``<uuid>-<number>`` or a bare UUID, JWTs are dotted base64url. The container gets the
 # token as a word of its command line, so it must not look like an option; 8 KiB is far above any JWT.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/][A-Za-z0-9._~+/=-]{7,8191}", re.ASCII)

@@ -119,12 +119,22 @@ class JobDocuments:
             _complex_data(element, description.XML).append(_collection_root())
             return
         size = job.result.size if job.result else 0
-        if wanted.as_reference or size > self._inline_limit:
+        content = None
+        if not wanted.as_reference and size <= self._inline_limit:
+            content = self._content(job)
+        if content is None:
             _write_reference(element, self._links.zip(job), description.ZIP)
             return
         data = _complex_data(element, description.ZIP)
         data.set("encoding", "base64")
-        data.text = base64.b64encode(self._zip_path(job).read_bytes()).decode()
+        data.text = base64.b64encode(content).decode()
+
+    def _content(self, job: Job) -> bytes | None:
+        """The zip, or None if it is gone: its address then tells so to whoever follows it."""
+        try:
+            return self._zip_path(job).read_bytes()
+        except FileNotFoundError:
+            return None
 
 
 # -- status

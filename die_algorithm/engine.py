@@ -77,6 +77,12 @@ class Engine:
             RequestError: the request is refused; says why, and which parameter is at fault.
         """
         request = parse_job_request(inputs, self._settings.storagehub_url)
+        for name, values in inputs.items():
+            if any(token.secret in value for value in values):
+                # It would be stored and shown with the inputs.
+                raise InvalidParameterValue(
+                    f"{name} holds your token. The container gets it anyway; leave it out.", name
+                )
         owner = self.owner(token)
         self._check_item(request, token)
         now = datetime.now(UTC)

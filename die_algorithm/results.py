@@ -51,18 +51,26 @@ class Results:
         self._path = path
 
     def zip_path(self, job: Job) -> Path:
-        """Where the job's zip belongs; the folder is there."""
-        folder = self._path / job.result_key
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / zip_name(job)
+        """Where the job's zip is, if it is still there."""
+        return self._path / job.result_key / zip_name(job)
+
+    def new_zip_path(self, job: Job) -> Path:
+        """Where the job's zip is to be put; the folder is made.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        path = self.zip_path(job)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
 
     def write_log(self, job: Job, text: str) -> None:
         """Publish the log of a job's container."""
-        _replace(self.zip_path(job).with_name(log_name(job)), text.encode())
+        _replace(self.new_zip_path(job).with_name(log_name(job)), text.encode())
 
     def write_collection(self, job: Job, document: bytes) -> None:
         """Publish the document that names zip and log, for services that serve the folder."""
-        _replace(self.zip_path(job).with_name(collection_name(job)), document)
+        _replace(self.new_zip_path(job).with_name(collection_name(job)), document)
 
     def write_status(self, job: Job, document: bytes, *, first: bool = False) -> None:
         """Publish a status document as ``<job id>.xml``, for services that serve the folder.

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -22,6 +22,7 @@ from pydantic import (
     Field,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_core import PydanticUndefined
 
@@ -211,6 +212,15 @@ class Settings(BaseModel):
                 raise ValueError(f"{host!r} is not name:address")
         return value
 
+    @model_validator(mode="after")
+    def _free_threads(self) -> Self:
+        if self.max_sync >= self.threads:
+            raise ValueError(
+                f"'max_sync' = {self.max_sync} must be less than 'threads' = {self.threads}, or "
+                "requests that wait would leave no thread to answer others"
+            )
+        return self
+
     @property
     def database_url(self) -> str:
         """The jobs' database as SQLAlchemy wants it."""
@@ -290,9 +300,11 @@ def _explain(error: ValidationError) -> str:
     lines = []
     for item in error.errors():
         name = ".".join(str(part) for part in item["loc"])
+        reason = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             lines.append(f"The setting {name!r} does not exist.")
+        elif not name:
+            lines.append(f"The settings do not fit together: {reason}.")
         else:
-            reason = item["msg"].removeprefix("Value error, ")
             lines.append(f"The setting {name!r} = {item['input']!r} is wrong: {reason}.")
     return " ".join(lines)

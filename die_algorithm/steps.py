@@ -27,7 +27,7 @@ from datetime import UTC, datetime, timedelta
 
 from die_algorithm import faults
 from die_algorithm.archive import build_archive
-from die_algorithm.credentials import redact
+from die_algorithm.credentials import LONGEST_TOKEN, redact
 from die_algorithm.errors import (
     ArchiveError,
     DieError,
@@ -255,10 +255,13 @@ class Steps:
         )
 
     def _log(self, job: Job, report: TaskReport) -> str:
+        # A token that lies across the cut would escape the mask, so more is fetched than is kept.
         raw = self._swarm.log_tail(
-            report.service_id, limit=self._settings.log_tail, timeout=_LOG_TIMEOUT
+            report.service_id,
+            limit=self._settings.log_tail + LONGEST_TOKEN,
+            timeout=_LOG_TIMEOUT,
         )
-        return redact(clean_text(raw), job.token)
+        return redact(clean_text(raw), job.token)[-self._settings.log_tail :]
 
     def _publish_log(self, job: Job, log: str) -> None:
         try:
@@ -272,7 +275,7 @@ class Steps:
     def _stage_out(self, job: Job) -> Job:
         token, folder = _token(job), _folder(job)
         try:
-            destination = self._results.zip_path(job)
+            destination = self._results.new_zip_path(job)
         except OSError as error:
             raise NoRoom("There is no room for the result.") from error
         result = build_archive(

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from service_fixture import Service, running_service
 from storagehub_fixture import ALICE, HubClient, hub_client, local_storagehub
@@ -14,6 +15,10 @@ from swarm_fixture import PROBE, private_swarm
 from die_algorithm.local_storagehub.server import LocalStorageHub
 from die_algorithm.local_swarm import LocalSwarm
 from die_algorithm.settings import Settings
+
+# A machine under load is no failure.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "examples" / "sortapp" / "sortableelements.txt"

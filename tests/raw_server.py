@@ -33,6 +33,8 @@ class Connection:
     def __init__(self, sock: socket.socket, stopped: threading.Event) -> None:
         self._sock = sock
         self._stopped = stopped
+        #: The request that is to be answered.
+        self.request: Request | None = None
 
     def send(self, data: bytes) -> None:
         self._sock.sendall(data)
@@ -132,6 +134,7 @@ class RawServer:
             request = connection.read_request(with_body=self._reads_bodies)
             if request is None:
                 return
+            connection.request = request
             self.requests.append(request)
             answer = self._answers[min(len(self.requests), len(self._answers)) - 1]
             if callable(answer):

@@ -15,7 +15,8 @@ written anew; memory holds the listing and a few MiB.
 build      the rounds of fetching until a zip can be published
 round      one try, and the publishing
 folder     the folder as the caller opens it, and its limits
-inspection what StorageHub's zip is good for
+inspection what a zip is good for
+verification the bytes of a zip read strictly
 entries    what the zip should hold
 names      names that are safe to unpack
 ========== ==================================================================

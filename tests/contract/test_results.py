@@ -41,7 +41,7 @@ def files_in(folder: Path) -> set[str]:
 def test_what_is_published_is_found(results: Results, job: Job) -> None:
     results.write_log(job, "é\n")
     results.write_collection(job, b"<x/>")
-    results.zip_path(job).write_bytes(b"PK")
+    results.new_zip_path(job).write_bytes(b"PK")
     for name, content in (
         (log_name(job), "é\n".encode()),
         (collection_name(job), b"<x/>"),
@@ -55,7 +55,7 @@ def test_what_is_published_is_found(results: Results, job: Job) -> None:
 
 def test_what_is_not_published_yet_is_not_found(results: Results, job: Job) -> None:
     assert results.find(job.result_key, zip_name(job)) is None
-    results.zip_path(job)
+    results.new_zip_path(job)
     assert results.find(job.result_key, zip_name(job)) is None
 
 
@@ -106,6 +106,7 @@ def test_only_the_exact_form_is_looked_for(tmp_path: Path, key: str, name: str) 
     (tmp_path / "results" / NAME).write_bytes(b"secret")
     (tmp_path / NAME).write_bytes(b"secret")
     (folder / f".{NAME}.1234").write_bytes(b"half")
+    (folder / f"{NAME}\n").write_bytes(b"secret")
     (folder / NAME).write_bytes(b"PK")
     assert results.find(KEY, NAME) == folder / NAME
     assert results.find(key, name) is None

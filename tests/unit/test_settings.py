@@ -220,3 +220,8 @@ def test_any_value_is_taken_or_refused(name: str, value: str) -> None:
         assert name in str(error)  # noqa: PT017 - both ends are right
     else:
         assert isinstance(settings, Settings)
+
+
+def test_waiting_requests_must_leave_threads_for_others() -> None:
+    with pytest.raises(SettingsError, match="'max_sync' = 32 must be less than 'threads' = 32"):
+        Settings.load(environment={"DIE_THREADS": "32"})

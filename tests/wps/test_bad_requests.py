@@ -161,6 +161,16 @@ def test_without_a_good_token_nothing_is_done(
 
 
 @pytest.mark.usefixtures("untouched")
+def test_a_token_among_the_inputs_is_refused_and_not_repeated(service: Service, item: str) -> None:
+    inputs = f"Image={SORTAPP};CommandName=sortapp {ALICE.token};FileParam={item}"
+    answer = service.get(
+        f"{service.wps}?{BASE}&DataInputs={inputs}", headers={"gcube-token": ALICE.token}
+    )
+    assert refusal(answer)[:3] == (400, "InvalidParameterValue", "CommandName")
+    assert ALICE.token not in answer.text
+
+
+@pytest.mark.usefixtures("untouched")
 def test_another_users_item_answers_like_one_that_does_not_exist(
     service: Service, storagehub: LocalStorageHub
 ) -> None:

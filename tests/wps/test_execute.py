@@ -11,12 +11,22 @@ from pathlib import Path
 
 import pytest
 from lxml import etree
-from service_fixture import Service, elements, job_id_of, status_location, text_of, values
+from service_fixture import (
+    Service,
+    elements,
+    job_id_of,
+    running_service,
+    status_location,
+    text_of,
+    values,
+)
 from storagehub_fixture import ALICE, HubClient
 from swarm_fixture import ORIGINAL_SORTAPP, PROBE, SORTAPP
 
 from die_algorithm.description import IDENTIFIER
 from die_algorithm.local_swarm import LocalSwarm
+from die_algorithm.results import Results
+from die_algorithm.settings import Settings
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "sortapp" / "sortableelements.txt"
 
@@ -172,3 +182,32 @@ def test_the_token_is_taken_from_all_four_places(service: Service, item: str, pl
     assert answer.status_code == 200, answer.text
     job_id = job_id_of(etree.fromstring(answer.content))
     assert service.runtime.engine.wait(job_id, 60).state.value == "succeeded"
+
+
+def test_a_zip_that_is_gone_is_referred_to_and_not_found(service: Service, item: str) -> None:
+    url = service.execute_url(
+        ALICE.token, asynchronous=True, Image=PROBE, CommandName="probe noop", FileParam=item
+    )
+    answer = service.get(f"{url}&ResponseDocument=Result")
+    location = status_location(etree.fromstring(answer.content))
+    engine = service.runtime.engine
+    job = engine.wait(location.rpartition("?id=")[2], 60)
+    inline = etree.fromstring(service.get(location).content)
+    assert elements(inline, "//wps:ComplexData[@encoding='base64']")
+    Results(service.settings.results_path).zip_path(job).unlink()
+    (href,) = values(etree.fromstring(service.get(location).content), "//wps:Reference/@href")
+    assert service.get(href).status_code == 404
+
+
+def test_a_token_across_the_cut_of_the_log_is_masked_too(
+    settings: Settings, item: str, tmp_path: Path
+) -> None:
+    # The line is "gcubeToken: <token>": the kept part begins in the middle of the token.
+    short = settings.model_copy(
+        update={"data_dir": tmp_path / "short", "log_tail": len(ALICE.token) // 2}
+    )
+    with running_service(short) as service:
+        document = service.run(ALICE.token, PROBE, "probe print-token", item)
+        log = service.get(text_of(document, "//ogr:Result[1]/d4science:Data")).text
+    assert log.strip().endswith("***")
+    assert ALICE.token[-6:] not in log
