@@ -195,7 +195,7 @@ def test_server_errors_without_end_are_an_outage() -> None:
     "retry_after",
     [
         lambda: "1",
-        lambda: email.utils.format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True),
+        lambda: email.utils.format_datetime(datetime.now(UTC) + timedelta(seconds=3), usegmt=True),
     ],
     ids=["seconds", "date"],
 )
