@@ -24,6 +24,7 @@ from die_algorithm.errors import (
     ServerBusy,
     ServiceUnavailable,
     StorageHubError,
+    StoreError,
     StoreUnavailable,
     TokenRejected,
 )
@@ -154,8 +155,11 @@ class Engine:
         """
         try:
             job = self._store.get(job_id) if _JOB_ID.fullmatch(job_id) else None
-        except StoreUnavailable as error:
-            raise ServiceUnavailable(str(error)) from None
+        except StoreError as error:
+            LOGGER.exception("A job could not be looked up.")
+            raise ServiceUnavailable(
+                "The job's record cannot be read at the moment; try again in a minute."
+            ) from error
         if job is None:
             raise NotFound("There is no job of this id, or it has expired.")
         return job

@@ -265,3 +265,7 @@ class StaleJob(StoreError):
 
 class LocalSwarmError(DieError):
     """The private Swarm cannot be started or used; for the operator, so it may name paths."""
+
+
+class UnreadableJob(StoreError):
+    """The job's record is damaged, or written by another version of this software."""

@@ -8,9 +8,10 @@ Every write names the version it was made from; a write on an old version is ref
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,10 +19,12 @@ from typing import Any
 
 import sqlalchemy as sa
 from cryptography.fernet import Fernet, InvalidToken
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
-from die_algorithm.errors import SettingsError, StaleJob, StoreUnavailable
+from die_algorithm.errors import SettingsError, StaleJob, StoreUnavailable, UnreadableJob
 from die_algorithm.models import Job, JobState, UserToken
+
+LOGGER = logging.getLogger(__name__)
 
 _METADATA = sa.MetaData()
 _JOBS = sa.Table(
@@ -75,17 +78,43 @@ class JobStore:
             connection.execute(_JOBS.insert().values(**self._row(job)))
 
     def get(self, job_id: str) -> Job | None:
-        """Look up a job by its id."""
+        """Look up a job by its id.
+
+        Raises:
+            UnreadableJob: its record is damaged.
+        """
         with self._mapped(), self._engine.connect() as connection:
             row = connection.execute(_JOBS.select().where(_JOBS.c.id == job_id)).one_or_none()
         return None if row is None else self._job(row)
 
-    def unfinished(self) -> list[Job]:
-        """All jobs that have not ended, the oldest first."""
-        query = _JOBS.select().where(_JOBS.c.state.in_(_UNFINISHED)).order_by(_JOBS.c.accepted_at)
+    def unfinished(self, known: Mapping[str, Job] | None = None) -> list[Job]:
+        """All jobs that have not ended, the oldest first.
+
+        Args:
+            known: jobs by their ids as they were read before; the unchanged are not read again, so
+                that a look at hundreds of running jobs costs a few columns of each.
+        """
+        known = known or {}
+        columns = sa.select(_JOBS.c.id, _JOBS.c.version, _JOBS.c.cancel_requested)
+        query = columns.where(_JOBS.c.state.in_(_UNFINISHED)).order_by(_JOBS.c.accepted_at)
         with self._mapped(), self._engine.connect() as connection:
             rows = connection.execute(query).all()
-        return [self._job(row) for row in rows]
+        jobs = []
+        for job_id, version, cancel_requested in rows:
+            job = known.get(job_id)
+            if job is None or (job.version, job.cancel_requested) != (version, cancel_requested):
+                job = self._readable(job_id)
+            if job is not None:
+                jobs.append(job)
+        return jobs
+
+    def _readable(self, job_id: str) -> Job | None:
+        try:
+            return self.get(job_id)
+        except UnreadableJob:
+            # One damaged record must not keep all others from going on.
+            LOGGER.exception("The record of job %s cannot be read; it is left alone.", job_id)
+            return None
 
     def save(self, job: Job) -> Job:
         """Write a changed job, if nobody else has written it since it was read.
@@ -147,8 +176,12 @@ class JobStore:
         }
 
     def _job(self, row: sa.Row[Any]) -> Job:
+        try:
+            recorded = _ADAPTER.validate_json(row.record)
+        except ValidationError as error:
+            raise UnreadableJob(f"The record of job {row.id} is damaged.") from error
         return dataclasses.replace(
-            _ADAPTER.validate_json(row.record),
+            recorded,
             token=self._unsealed(row.sealed_token),
             version=row.version,
             cancel_requested=row.cancel_requested,

@@ -136,7 +136,7 @@ def _start(settings: Settings, publish: Callable[[Job], None]) -> _Parts:
         steps,
         swarm,
         settings.data_dir / "worker.lock",
-        threads=settings.transfers + 4,
+        transfers=settings.transfers,
         on_change=changed,
     )
     engine.on_submit = worker.wake

@@ -181,15 +181,14 @@ class Steps:
     # -- dispatch
 
     def _dispatch(self, job: Job) -> Job:
-        digest = job.digest
         image = ImageReference.parse(job.request.image)
-        if digest is None:
-            digest = self._swarm.resolve_digest(image)
+        if job.digest is None:
             # Recorded before the service exists, so that a repeated step runs the same image.
-            job = self._store.save(dataclasses.replace(job, digest=digest))
+            digest = self._swarm.resolve_digest(image)
+            return self._store.save(dataclasses.replace(job, digest=digest, waiting=None))
         if self._facts is None:
             self._facts = self._swarm.facts()
-        spec = service_spec(job, self._settings, image=image.pinned(digest), engine=self._facts)
+        spec = service_spec(job, self._settings, image=image.pinned(job.digest), engine=self._facts)
         service_id = self._swarm.create_service(spec)
         return self._reach(job, JobState.DISPATCHED, service_id=service_id)
 
@@ -218,7 +217,7 @@ class Steps:
         if report.phase is TaskPhase.RUNNING and job.state is JobState.DISPATCHED:
             return self._reach(job, JobState.RUNNING)
         if job.waiting:
-            job = self._store.save(dataclasses.replace(job, waiting=None))
+            return self._store.save(dataclasses.replace(job, waiting=None))
         if not self.is_overdue(job):
             return job
         if job.state is JobState.RUNNING:

@@ -31,6 +31,8 @@ _FEW_JOBS = 50
 _IDLE = 0.5
 #: Seconds until a job that waits out an outage is tried again, and until a failed turn is.
 _OUTAGE_PAUSE = 5.0
+#: Steps that are taken at once, transfers of results apart.
+_STEPS_AT_ONCE = 8
 #: Turns between two sweeps for services that no unfinished job owns.
 _SWEEP_EVERY = 200
 
@@ -43,7 +45,7 @@ class Worker:
         steps: what to do with a job.
         swarm: to watch the tasks.
         lock_file: held while working.
-        threads: how many steps are taken at once.
+        transfers: how many results are fetched from StorageHub at once.
         on_change: called with every job of which the record has changed.
     """
 
@@ -54,7 +56,7 @@ class Worker:
         swarm: Swarm,
         lock_file: Path,
         *,
-        threads: int,
+        transfers: int,
         on_change: Callable[[Job], None] = lambda _job: None,
     ) -> None:
         self._store = store
@@ -62,7 +64,10 @@ class Worker:
         self._swarm = swarm
         self._lock_file = lock_file
         self._on_change = on_change
-        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="die-step")
+        self._pool = ThreadPoolExecutor(_STEPS_AT_ONCE, thread_name_prefix="die-step")
+        # Apart, so that large results do not keep small steps of other jobs waiting.
+        self._transfers = ThreadPoolExecutor(transfers, thread_name_prefix="die-transfer")
+        self._known: dict[str, Job] = {}
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._in_flight: set[str] = set()
@@ -88,7 +93,8 @@ class Worker:
             while not self._stopping.is_set():
                 self._wake.wait(self._turn())
                 self._wake.clear()
-        self._pool.shutdown()
+        for pool in (self._pool, self._transfers):
+            pool.shutdown(cancel_futures=True)
 
     def _take_place(self, descriptor: int) -> bool:
         while not self._stopping.is_set():
@@ -115,10 +121,11 @@ class Worker:
         return _OUTAGE_PAUSE
 
     def _look(self) -> float:
-        jobs = self._store.unfinished()
+        jobs = self._store.unfinished(self._known)
+        self._known = {job.id: job for job in jobs}
         watched = []
         for job in jobs:
-            if job.state in _WATCHED and not (job.failure or job.cancel_requested):
+            if _is_watched(job):
                 watched.append(job)
             else:
                 self._start(job, self._carry_on)
@@ -154,15 +161,20 @@ class Worker:
         return started or job.waiting is not None or self._steps.is_overdue(job)
 
     def _observe(self, job: Job, report: TaskReport | None) -> Job:
-        return self._carry_on(self._changed(job, self._steps.observe(job, report)))
+        job = self._changed(job, self._steps.observe(job, report))
+        return self._carry_on(job) if self._goes_on(job, transferring=False) else job
 
     def _carry_on(self, job: Job) -> Job:
-        """Take all steps that can be taken without watching the Swarm."""
-        while not job.state.is_final and not job.waiting and not self._stopping.is_set():
-            if job.state in _WATCHED and not (job.failure or job.cancel_requested):
-                break
+        """Take the next step, and all after it that need no watching and belong into this pool."""
+        transferring = _is_transfer(job)
+        while True:
             job = self._changed(job, self._steps.advance(job))
-        return job
+            if not self._goes_on(job, transferring=transferring):
+                return job
+
+    def _goes_on(self, job: Job, *, transferring: bool) -> bool:
+        over = job.state.is_final or job.waiting or _is_watched(job) or self._stopping.is_set()
+        return not over and _is_transfer(job) == transferring
 
     def _changed(self, before: Job, after: Job) -> Job:
         if after.version != before.version:
@@ -175,7 +187,8 @@ class Worker:
             if job.id in self._in_flight:
                 return
             self._in_flight.add(job.id)
-        self._pool.submit(self._work, job, action)
+        pool = self._transfers if _is_transfer(job) else self._pool
+        pool.submit(self._work, job, action)
 
     def _work(self, job: Job, action: Callable[[Job], Job]) -> None:
         pause = 0.0
@@ -226,3 +239,14 @@ class Worker:
     def _has_ended(self, job_id: str) -> bool:
         job = self._store.get(job_id)
         return job is not None and job.state.is_final
+
+
+def _is_watched(job: Job) -> bool:
+    """Whether the job's next step depends on what its task does."""
+    return job.state in _WATCHED and not (job.failure or job.cancel_requested)
+
+
+def _is_transfer(job: Job) -> bool:
+    """Whether the job's next step fetches a result."""
+    ended = job.result or job.failure or job.cancel_requested
+    return job.state is JobState.STAGING_OUT and not ended
