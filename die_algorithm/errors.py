@@ -35,7 +35,8 @@
     │   └── NoRoom                   the disk is full
     ├── StoreError
     │   ├── StoreUnavailable         the jobs' database cannot be read or written
-    │   └── StaleJob                 somebody else wrote this job since it was read
+    │   ├── StaleJob                 somebody else wrote this job since it was read
+    │   └── UnreadableJob            the job's record is damaged
     └── LocalSwarmError              the private Swarm of this machine cannot be started or used
 
 Messages are for the person who reads them: what happened, whose fault it is, what to do next.

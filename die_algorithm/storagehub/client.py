@@ -111,9 +111,14 @@ class StorageHub:
         return self._item(token, _path(item_id))
 
     def find_child(self, token: UserToken, folder_id: str, name: str) -> Item | None:
-        """The child of a folder with exactly this name, hidden or not, but not trashed."""
-        for item in self._children(token, folder_id):
-            if item.name == name:
+        """The child of a folder with exactly this name that is not trashed.
+
+        StorageHub looks it up: a workspace may have thousands of children.
+        """
+        path = _path(folder_id, f"/items/{quote(name, safe='')}")
+        call = Call(method="GET", path=path, token=token, params=_LEAN, types=_JSON)
+        for item in self._calls.answer(call, read_items):
+            if item.name == name and not item.trashed:
                 return item
         return None
 
