@@ -46,6 +46,11 @@ class Connection:
             if self._stopped.wait(every):
                 return
 
+    def sip(self, count: int, every: float) -> None:
+        """Read what the client sends in small sips, until it or the test has enough."""
+        while self._sock.recv(count) and not self._stopped.wait(every):
+            pass
+
     def hang(self) -> None:
         """Send nothing more, until the test ends."""
         self._stopped.wait()
@@ -82,7 +87,7 @@ class RawServer:
 
     Args:
         answers: the answers.
-        reads_bodies: whether it reads more of a request than the head.
+        reads_bodies: whether it reads more of a request than the head, and makes room for more.
     """
 
     def __init__(self, *answers: Answer, reads_bodies: bool = True) -> None:
@@ -91,6 +96,8 @@ class RawServer:
         self.requests: list[Request] = []
         self._stopped = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
+        if not reads_bodies:
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
         self.port = int(self._listener.getsockname()[1])
         self._threads = [threading.Thread(target=self._accept)]
 

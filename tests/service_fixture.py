@@ -10,21 +10,13 @@ from urllib.parse import quote, urlencode
 
 import requests
 from lxml import etree
-from ogc import assert_valid
+from ogc import NAMESPACES, assert_valid
 
 from die_algorithm.description import IDENTIFIER
 from die_algorithm.runtime import Runtime
 from die_algorithm.server import service_server
 from die_algorithm.settings import Settings
 from die_algorithm.web import WPS_PATH, WebApplication
-
-NAMESPACES = {
-    "wps": "http://www.opengis.net/wps/1.0.0",
-    "ows": "http://www.opengis.net/ows/1.1",
-    "ogr": "http://ogr.maptools.org/",
-    "gml": "http://www.opengis.net/gml",
-    "d4science": "http://www.d4science.org",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,13 +114,6 @@ def elements(document: etree._Element, path: str) -> list[etree._Element]:
     found = document.xpath(path, namespaces=NAMESPACES)
     assert isinstance(found, list)
     return [item for item in found if isinstance(item, etree._Element)]
-
-
-def values(document: etree._Element, path: str) -> list[str]:
-    """The texts or attributes that an XPath finds."""
-    found = document.xpath(path, namespaces=NAMESPACES)
-    assert isinstance(found, list)
-    return [str(item) for item in found]
 
 
 def text_of(document: etree._Element, path: str) -> str:

@@ -56,6 +56,8 @@ _HEADERS = {
 _MAX_ANSWER = 16 * 2**20
 _MAX_ERROR = 64 * 2**10
 _CHUNK = 2**20
+#: An answer's pieces, small so that the clock is looked at often.
+_PIECE = 16 * 2**10
 _MAX_PAUSE = 30.0
 _CONNECTIONS = 32
 
@@ -222,8 +224,8 @@ class Calls:
         started = time.monotonic()
         body = bytearray()
         with _mapped():
-            for chunk in response.raw.stream(_CHUNK, decode_content=False):
-                body += chunk
+            for piece in response.raw.stream(_PIECE, decode_content=False):
+                body += piece
                 if time.monotonic() - started > self._timeout:
                     raise TimeoutError
                 if len(body) > limit:

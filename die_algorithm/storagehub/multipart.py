@@ -10,7 +10,8 @@ from urllib3 import encode_multipart_formdata
 
 from die_algorithm.storagehub.paced_http import Pace
 
-_BLOCK = 256 * 2**10
+#: So small that the socket's own time-out for a block leaves the judgement to the pace.
+_BLOCK = 16 * 2**10
 
 
 class Multipart:

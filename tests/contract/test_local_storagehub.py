@@ -8,31 +8,18 @@ from __future__ import annotations
 import json
 import urllib.parse
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 import requests
-from storagehub_fixture import ALICE, BOB, VRE, HubClient, hub_client, local_storagehub
+from storagehub_fixture import ALICE, BOB, VRE, HubClient, local_storagehub
 
 from die_algorithm.errors import SettingsError
 from die_algorithm.local_storagehub.server import LocalStorageHub
 from die_algorithm.local_storagehub.users import Users
 
 MODEL = "org.gcube.common.storagehub.model.items"
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStorageHub]:
-    with local_storagehub(tmp_path_factory.mktemp("hub")) as running:
-        yield running
-
-
-@pytest.fixture
-def alice(hub: LocalStorageHub) -> Iterator[HubClient]:
-    with hub_client(hub, ALICE) as client:
-        yield client
 
 
 @pytest.fixture

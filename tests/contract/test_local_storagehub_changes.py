@@ -6,27 +6,14 @@ import io
 import tarfile
 import uuid
 import zipfile
-from collections.abc import Iterator
 
 import pytest
 import requests
-from storagehub_fixture import ALICE, HubClient, hub_client, local_storagehub
+from storagehub_fixture import ALICE, HubClient
 
 from die_algorithm.local_storagehub.server import LocalStorageHub
 
 MODEL = "org.gcube.common.storagehub.model.items"
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStorageHub]:
-    with local_storagehub(tmp_path_factory.mktemp("hub")) as running:
-        yield running
-
-
-@pytest.fixture
-def alice(hub: LocalStorageHub) -> Iterator[HubClient]:
-    with hub_client(hub, ALICE) as client:
-        yield client
 
 
 @pytest.fixture

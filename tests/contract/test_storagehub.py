@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from storagehub_fixture import ALICE, BOB, HubClient, hub_client, local_storagehub
+from storagehub_fixture import ALICE, BOB, HubClient, hub_client
 
 from die_algorithm.archive import build_archive
 from die_algorithm.errors import ItemUnusable, TokenRejected
@@ -23,12 +23,6 @@ from die_algorithm.storagehub import StorageHub
 TOKEN = UserToken(ALICE.token)
 BOBS = UserToken(BOB.token)
 UNKNOWN = UserToken("00000000-0000-4000-8000-000000000000-98187548")
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStorageHub]:
-    with local_storagehub(tmp_path_factory.mktemp("hub")) as running:
-        yield running
 
 
 @pytest.fixture

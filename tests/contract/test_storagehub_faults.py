@@ -46,6 +46,7 @@ ITEM = {
     "content": {"size": 3, "mimeType": "text/plain"},
 }
 GOOD = json_answer({"item": ITEM})
+BODY = json.dumps({"item": ITEM}).encode()
 TEXT = "Content-Type: text/plain"
 JSON = "Content-Type: application/json"
 ERROR_FORM = {"id": "f0", "message": "no such", "exceptionClass": "BackendGenericError"}
@@ -84,6 +85,11 @@ def endless_json(connection: Connection) -> None:
     connection.drip(itertools.repeat(b" "), every=0.05)
 
 
+def fast_enough_but_long(connection: Connection) -> None:
+    connection.send(http("200 OK", b"", JSON, "Content-Length: 9999999", length=False))
+    connection.drip(itertools.repeat(b" " * 20_000), every=0.05)
+
+
 def endless_chunks(connection: Connection) -> None:
     connection.send(http("200 OK", b"", JSON, "Transfer-Encoding: chunked", length=False))
     connection.drip(itertools.repeat(b"1\r\n \r\n"), every=0.05)
@@ -114,25 +120,24 @@ UNREADABLE: dict[str, Answer] = {
     "head of one byte at a time": slow_head,
     "headers without end": endless_headers,
     "body of one byte at a time": endless_json,
+    "body that goes on and on": fast_enough_but_long,
     "chunks without end": endless_chunks,
     "chunk line without end": endless_chunk_line,
     "body shorter than announced": http(
         "200 OK", b'{"item":', JSON, "Content-Length: 999", length=False
     ),
     "half body without length": http("200 OK", GOOD[-80:-40], JSON, length=False),
-    "whole body without length": http(
-        "200 OK", json.dumps({"item": ITEM}).encode(), JSON, length=False
-    ),
+    "whole body without length": http("200 OK", BODY, JSON, length=False),
     "chunks cut": http("200 OK", b'5\r\n{"ite', JSON, "Transfer-Encoding: chunked", length=False),
     "chunk size that is no number": http(
         "200 OK", b"zz\r\n{}", JSON, "Transfer-Encoding: chunked", length=False
     ),
-    "length that is no number": http("200 OK", b"{}", JSON, "Content-Length: abc", length=False),
-    "negative length": http("200 OK", b"{}", JSON, "Content-Length: -1", length=False),
-    "two lengths": http("200 OK", b"{}", JSON, "Content-Length: 2", "Content-Length: 3"),
+    "length that is no number": http("200 OK", BODY, JSON, "Content-Length: abc", length=False),
+    "length with a sign": http("200 OK", BODY, JSON, "Content-Length: -1", length=False),
+    "two lengths": http("200 OK", BODY, JSON, f"Content-Length: {len(BODY) + 1}"),
     "HTML with the status 200": http("200 OK", b"<html>", "Content-Type: text/html"),
     "HTML called JSON": http("200 OK", b"<html>", JSON),
-    "no type": http("200 OK", json.dumps({"item": ITEM}).encode()),
+    "no type": http("200 OK", BODY),
     "nothing, called JSON": http("200 OK", b"", JSON),
     "no content": http("204 No Content", b"", length=False),
     "JSON of another shape": json_answer([1]),
@@ -145,7 +150,7 @@ UNREADABLE: dict[str, Answer] = {
     "JSON nested deep": http("200 OK", b"[" * 200_000, JSON),
     "number of 10 000 digits": http("200 OK", b'{"item":' + b"9" * 10_000 + b"}", JSON),
     "bytes that are no UTF-8": http("200 OK", b'{"item":"\xff\xfe\xfa"}', JSON),
-    "JSON of 17 MiB": http("200 OK", b'"' + b"a" * (17 * 2**20) + b'"', JSON),
+    "JSON of 17 MiB": json_answer({"item": ITEM, "more": "a" * (17 * 2**20)}),
     "compressed bomb": http(
         "200 OK", gzip.compress(b" " * 50_000_000), JSON, "Content-Encoding: gzip"
     ),
@@ -446,16 +451,21 @@ def test_a_folder_is_made_with_a_urlencoded_form() -> None:
         assert request.body == b"name=die-%C3%A4+1&description=die-%C3%A4+1&hidden=false"
 
 
-def test_an_upload_that_is_not_taken_ends_soon() -> None:
+def sipping(connection: Connection) -> None:
+    connection.sip(1000, every=0.02)
+
+
+@pytest.mark.parametrize("answer", [nothing, sipping])
+def test_an_upload_that_is_hardly_taken_ends_soon(answer: Answer) -> None:
     content = io.BytesIO(bytes(20_000_000))
     with (
-        RawServer(nothing, reads_bodies=False) as server,
+        RawServer(answer, reads_bodies=False) as server,
         client(server) as storagehub,
     ):
         started = time.monotonic()
         with pytest.raises(StorageHubUnavailable):
             storagehub.upload(TOKEN, "r", "big", content, "d")
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 8
 
 
 def test_creating_does_not_meet_a_connection_that_was_closed_meanwhile() -> None:
@@ -542,6 +552,17 @@ def test_a_damaged_download_is_never_taken_for_whole(answer: Answer) -> None:
         pytest.raises(DamagedDownload),
     ):
         fetch(storagehub)
+
+
+def test_bytes_are_counted_here_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        RawServer(http("200 OK", b"abc")) as server,
+        client(server) as storagehub,
+        storagehub.download(TOKEN, "f0") as download,
+    ):
+        monkeypatch.setattr(urllib3.HTTPResponse, "stream", lambda *_, **__: iter([b"ab"]))
+        with pytest.raises(DamagedDownload, match="3 bytes, but 2 arrived"):
+            list(download)
 
 
 def body_drip(connection: Connection) -> None:

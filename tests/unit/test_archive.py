@@ -116,11 +116,11 @@ class Folder:
         raise ItemUnusable("gone")
 
     def build(
-        self, destination: Path, *, max_size: int = 10**9, max_files: int = 100_000
+        self, destination: Path, *, top: str = TOP, max_size: int = 10**9, max_files: int = 100_000
     ) -> ResultFile:
         return build_archive(
             destination,
-            top=TOP,
+            top=top,
             listing=self.listing,
             folder_zip=self.folder_zip,
             single_file=self.single_file,
@@ -282,6 +282,7 @@ def test_a_damaged_zip_is_never_served(kind: str, destination: Path) -> None:
     result = folder.build(destination)
     assert contents(destination) == expected(FILES)
     check(result, destination, FILES)
+    subprocess.run(["unzip", "-tq", str(destination)], check=True)
 
 
 @settings(max_examples=150, deadline=None)
@@ -326,6 +327,28 @@ def test_a_file_that_stays_wrong_is_an_incomplete_archive(destination: Path) -> 
     with pytest.raises(ArchiveIncomplete, match=r"elements\.txt"):
         folder.build(destination)
     assert folder.singles == ["elements.txt"] * 3
+    assert not destination.exists()
+
+
+def test_what_was_written_anew_is_read_again(
+    destination: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the disk had lost a bit."""
+    real = zipfile.ZipFile.close
+
+    def forgetful(self: zipfile.ZipFile) -> None:
+        writes = self.mode == "w" and self.fp is not None
+        name = self.filename
+        real(self)
+        if writes and name:
+            data = bytearray(Path(name).read_bytes())
+            data[data.index(b"elements.txt") + 15] ^= 1
+            Path(name).write_bytes(data)
+
+    folder = Folder(FILES, FOLDERS, zip_bytes=b"")
+    monkeypatch.setattr(zipfile.ZipFile, "close", forgetful)
+    with pytest.raises(ArchiveIncomplete):
+        folder.build(destination)
     assert not destination.exists()
 
 
@@ -513,9 +536,9 @@ def test_an_entry_larger_than_it_says_is_not_unpacked(
             return getattr(self._inflater, name)
 
     bomb = bytearray(make_zip([(f"{TOP}/a", bytes(5_000_000))]))
-    # Announced as 3 bytes in the directory, so that it fits the listing.
-    size = bomb.rindex(b"PK\1\2") + 24
-    bomb[size : size + 4] = struct.pack("<I", 3)
+    # Announced as 3 bytes, so that it fits the listing.
+    for size in (bomb.index(b"PK\3\4") + 22, bomb.rindex(b"PK\1\2") + 24):
+        bomb[size : size + 4] = struct.pack("<I", 3)
     monkeypatch.setattr(zlib, "decompressobj", Watched)
     Folder({("a",): b"abc"}, zip_bytes=bytes(bomb)).build(destination)
     assert contents(destination) == {f"{TOP}/a": b"abc"}
@@ -709,6 +732,16 @@ def test_a_hostile_name_in_storagehubs_own_zip_is_replaced_without_fetching_agai
     check(result, destination, files)
 
 
+def test_a_hostile_name_of_the_folder_itself_is_replaced(destination: Path) -> None:
+    folder = Folder({("a",): b"a"}, zip_bytes=make_zip([("../", b""), ("../a", b"a")]))
+    folder.build(destination, top="..")
+    assert zipfile.ZipFile(destination).namelist() == ["__/", "__/a"]
+    folder.files.clear()
+    folder.zip_bytes = make_zip([("../", b"")])
+    folder.build(destination, top="..")
+    assert zipfile.ZipFile(destination).namelist() == ["__/"]
+
+
 def test_a_link_in_storagehubs_zip_becomes_a_file(destination: Path) -> None:
     link = zipfile.ZipInfo(f"{TOP}/link")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
@@ -726,6 +759,13 @@ def test_entries_that_are_not_listed_are_left_out(destination: Path) -> None:
     result = folder.build(destination)
     assert contents(destination) == expected(FILES)
     assert result.notes[0].startswith("3 entries of StorageHub's zip were left out")
+
+
+def test_an_entry_of_another_length_than_listed_is_fetched_singly(destination: Path) -> None:
+    folder = Folder({("log",): b"new and longer"}, zip_bytes=make_zip([(f"{TOP}/log", b"old")]))
+    folder.build(destination)
+    assert folder.singles == ["log"]
+    assert contents(destination) == {f"{TOP}/log": b"new and longer"}
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -753,6 +793,30 @@ def test_a_name_that_is_twice_in_the_zip_is_fetched_singly(destination: Path) ->
 )
 def test_an_honest_name_stays(name: str) -> None:
     assert safe_name(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("", "_"),
+        ("..", "__"),
+        ("../x", ".._x"),
+        ("C:evil", "C_evil"),
+        ("c:\\win", "c__win"),
+        ("a\0b", "a_b"),
+        ("a\nb", "a_b"),
+        ("x. . ", "x____"),
+        ("con", "_con"),
+        ("LPT1.txt", "_LPT1.txt"),
+        ("NUL .a.b", "_NUL .a.b"),
+        ("a\u202eb", "a_b"),
+        ("\udc80", "_"),
+        ("x" * 300 + ".nc", "x" * 252 + ".nc"),
+        ("é" * 200, "é" * 127),
+    ],
+)
+def test_a_hostile_name_is_replaced(name: str, safe: str) -> None:
+    assert safe_name(name) == safe
 
 
 NAMES = st.text(st.characters(), max_size=300)

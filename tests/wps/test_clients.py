@@ -11,7 +11,7 @@ from pathlib import Path
 import birdy
 import pytest
 from lxml import etree
-from ogc import assert_valid
+from ogc import assert_valid, texts
 from owslib.wps import (
     ASYNC,
     SYNC,
@@ -20,7 +20,7 @@ from owslib.wps import (
     WPSExecution,
     monitorExecution,
 )
-from service_fixture import Service, elements, values
+from service_fixture import Service, elements
 from storagehub_fixture import ALICE
 from swarm_fixture import PROBE, SORTAPP
 
@@ -147,7 +147,7 @@ def test_curl_gets_by_key_value_pairs_and_posts_xml(
 def test_curl_can_fetch_a_part_of_the_zip(service: Service, item: str) -> None:
     url = service.execute_url(ALICE.token, Image=SORTAPP, CommandName="sortapp", FileParam=item)
     document = etree.fromstring(curl(url))
-    (href,) = values(document, "//wps:Output/wps:Reference/@href")
+    (href,) = texts(document, "//wps:Output/wps:Reference/@href")
     assert curl("-r", "0-3", href) == b"PK\x03\x04"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from lxml import etree
+from ogc import texts
 from service_fixture import (
     Service,
     elements,
@@ -18,7 +19,6 @@ from service_fixture import (
     running_service,
     status_location,
     text_of,
-    values,
 )
 from storagehub_fixture import ALICE, HubClient
 from swarm_fixture import ORIGINAL_SORTAPP, PROBE, SORTAPP
@@ -65,10 +65,10 @@ def test_a_synchronous_execute_by_get_gives_the_document_with_log_and_zip(
 ) -> None:
     document = service.run(ALICE.token, SORTAPP, "sortapp", item)
     assert "succeeded" in text_of(document, "//wps:ProcessSucceeded")
-    hrefs = values(document, "//ogr:Result/d4science:Data/text()")
+    hrefs = texts(document, "//ogr:Result/d4science:Data/text()")
     assert [href.rpartition(".")[2] for href in hrefs] == ["log", "zip"]
     assert_sorted_zip(service.get(hrefs[1]).content, tmp_path)
-    assert values(document, "//wps:Output/wps:Reference/@href") == [hrefs[1]]
+    assert texts(document, "//wps:Output/wps:Reference/@href") == [hrefs[1]]
 
 
 def test_an_asynchronous_execute_answers_at_once_and_its_document_follows_the_job(
@@ -89,11 +89,11 @@ def test_an_asynchronous_execute_answers_at_once_and_its_document_follows_the_jo
         document = etree.fromstring(service.get(f"{location}&gcube-token={ALICE.token}").content)
         if elements(document, "//wps:ProcessSucceeded"):
             break
-        seen += map(int, values(document, "//wps:ProcessStarted/@percentCompleted"))
+        seen += map(int, texts(document, "//wps:ProcessStarted/@percentCompleted"))
         time.sleep(0.05)
     assert seen == sorted(seen)
     assert seen[-1] > 0
-    hrefs = values(document, "//ogr:Result/d4science:Data/text()")
+    hrefs = texts(document, "//ogr:Result/d4science:Data/text()")
     assert_sorted_zip(service.get(hrefs[-1]).content, tmp_path)
 
 
@@ -111,7 +111,7 @@ def test_the_zip_can_be_asked_for_inline(service: Service, item: str, tmp_path: 
     url = service.execute_url(ALICE.token, Image=SORTAPP, CommandName="sortapp", FileParam=item)
     answer = service.get(f"{url}&ResponseDocument=Result")
     document = etree.fromstring(answer.content)
-    (data,) = values(document, "//wps:ComplexData[@encoding='base64']/text()")
+    (data,) = texts(document, "//wps:ComplexData[@encoding='base64']/text()")
     assert_sorted_zip(base64.b64decode(data), tmp_path)
 
 
@@ -119,7 +119,7 @@ def test_the_original_example_image_runs_unchanged(
     service: Service, item: str, tmp_path: Path
 ) -> None:
     document = service.run(ALICE.token, ORIGINAL_SORTAPP, "sortapp", item)
-    hrefs = values(document, "//ogr:Result/d4science:Data/text()")
+    hrefs = texts(document, "//ogr:Result/d4science:Data/text()")
     assert_sorted_zip(service.get(hrefs[-1]).content, tmp_path)
     log = service.get(hrefs[0]).text
     # It prints its token; what we publish of that must not show it.
@@ -155,7 +155,7 @@ def test_lineage_repeats_the_inputs_and_never_the_token(service: Service, item: 
     url = service.execute_url(ALICE.token, Image=SORTAPP, CommandName="sortapp", FileParam=item)
     answer = service.get(f"{url}&lineage=true")
     document = etree.fromstring(answer.content)
-    inputs = values(document, "//wps:DataInputs//wps:LiteralData/text()")
+    inputs = texts(document, "//wps:DataInputs//wps:LiteralData/text()")
     assert inputs == [SORTAPP, "sortapp", item]
     assert ALICE.token not in answer.text
 
@@ -195,7 +195,7 @@ def test_a_zip_that_is_gone_is_referred_to_and_not_found(service: Service, item:
     inline = etree.fromstring(service.get(location).content)
     assert elements(inline, "//wps:ComplexData[@encoding='base64']")
     Results(service.settings.results_path).zip_path(job).unlink()
-    (href,) = values(etree.fromstring(service.get(location).content), "//wps:Reference/@href")
+    (href,) = texts(etree.fromstring(service.get(location).content), "//wps:Reference/@href")
     assert service.get(href).status_code == 404
 
 

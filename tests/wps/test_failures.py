@@ -6,7 +6,8 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from service_fixture import NAMESPACES, Service, running_service, text_of
+from ogc import NAMESPACES
+from service_fixture import Service, running_service, text_of
 from storagehub_fixture import ALICE, HubClient
 from swarm_fixture import PROBE
 
