@@ -36,6 +36,18 @@ def readiness(settings: Settings) -> list[Check]:
     return [_database(settings), _results(settings), _storagehub(settings), _swarm(settings)[0]]
 
 
+def worker(*, works: bool) -> Check:
+    """Whether jobs are carried on."""
+    if works:
+        return Check(name="worker", passed=True, text="The worker works.")
+    return Check(
+        name="worker",
+        passed=False,
+        text="The worker does not come round: jobs are accepted, but do not go on.",
+        remedy="Restart the service; its log has the reason.",
+    )
+
+
 def doctor(settings: Settings) -> list[Check]:
     """Everything an operator can mend, what only warns included."""
     swarm, facts = _swarm(settings)

@@ -148,7 +148,7 @@ def _write_status(response: Element, job: Job) -> None:
     elif job.state.is_final:
         failed = child(status, WPS, "ProcessFailed")
         report = child(failed, OWS, "ExceptionReport")
-        texts = _failure_texts(job, job.failure) if job.failure else ["Computation cancelled."]
+        texts = _failure_texts(job, job.failure) if job.failure else [_dismissed_text(job)]
         _fill_report(report, "NoApplicableCode", None, texts)
     else:
         percent, text = _PROGRESS[job.state]
@@ -172,6 +172,15 @@ def _success_text(job: Job) -> str:
     if job.folder_kept and job.folder:
         texts.append(f"The folder {job.folder.name} could not be removed from the workspace.")
     return " ".join(texts)
+
+
+def _dismissed_text(job: Job) -> str:
+    if job.folder_kept and job.folder:
+        return (
+            f"Computation cancelled. The folder {job.folder.name} could not be removed from your "
+            "workspace."
+        )
+    return "Computation cancelled."
 
 
 def _failure_texts(job: Job, failure: Failure) -> list[str]:

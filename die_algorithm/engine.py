@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hmac
 import logging
-import math
 import re
 import threading
 import time
@@ -40,6 +39,10 @@ LOGGER = logging.getLogger(__name__)
 _JOB_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 #: How often a waiter looks at the database when the job is carried by another process.
 _LOOK_AGAIN = 0.2
+#: How often a waiter looks whether its client is still there.
+_LOOK_FOR_CLIENT = 2.0
+#: Seconds for which a waiter bears with a database that cannot be read.
+_STORE_PATIENCE = 60.0
 
 
 class Engine:
@@ -189,8 +192,14 @@ class Engine:
         self.on_submit()
         return job
 
-    def run_to_end(self, submit: Callable[[], Job]) -> Job:
+    def run_to_end(
+        self, submit: Callable[[], Job], is_gone: Callable[[], bool] = lambda: False
+    ) -> Job:
         """Submit a job and wait for its end, within the limit on requests that wait.
+
+        Args:
+            submit: accepts the job.
+            is_gone: whether the client has left; the job goes on without it.
 
         Raises:
             ServerBusy: too many wait already; nothing was submitted.
@@ -201,21 +210,38 @@ class Engine:
                 "storeExecuteResponse=true and status=true and poll the status location."
             )
         try:
-            return self.wait(submit().id)
+            job = submit()
+            while not job.state.is_final and not is_gone():
+                job = self._wait_patiently(job.id)
         finally:
             self._sync_slots.release()
+        return job
 
-    def wait(self, job_id: str, timeout: float | None = None) -> Job:
+    def _wait_patiently(self, job_id: str) -> Job:
+        """Wait a moment; a database that cannot be read for a minute is no end of the job."""
+        deadline = time.monotonic() + _STORE_PATIENCE
+        while True:
+            try:
+                return self.wait(job_id, _LOOK_FOR_CLIENT)
+            except ServiceUnavailable as error:
+                if time.monotonic() > deadline:
+                    raise ServiceUnavailable(
+                        f"The job {job_id} was accepted and goes on, but its record cannot be read at "
+                        "the moment. Ask for its status later; do not submit it again."
+                    ) from error
+                time.sleep(_LOOK_AGAIN)
+
+    def wait(self, job_id: str, timeout: float) -> Job:
         """Wait until a job has ended.
 
         Args:
             job_id: the job's id.
-            timeout: seconds; None waits as long as it takes.
+            timeout: seconds at most.
 
         Returns:
             The job as it is then; after a time-out it may be unfinished.
         """
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        deadline = time.monotonic() + timeout
         while True:
             seen = self._changes
             job = self.job(job_id)

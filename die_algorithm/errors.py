@@ -18,6 +18,7 @@
     │   ├── ServerBusy               503
     │   └── ServiceUnavailable       503  (NoApplicableCode)
     ├── JobFault                     ends a job; carries its fault class
+    ├── StepInterrupted              a step was broken off, to be repeated or made needless
     ├── StorageHubError
     │   ├── StorageHubUnavailable    it may pass: connection, time-out, 5xx
     │   ├── TokenRejected            StorageHub does not accept the user token
@@ -190,6 +191,10 @@ class JobFault(DieError):
         super().__init__(text)
         self.fault_class = fault_class
         self.text = text
+
+
+class StepInterrupted(DieError):
+    """A step was broken off because the service stops or the job was cancelled; it is no failure."""
 
 
 class StorageHubError(DieError):

@@ -16,6 +16,7 @@ from die_algorithm.errors import (
     NotASwarm,
     RegistryUnavailable,
     ServiceRefused,
+    StorageHubError,
     StorageHubUnavailable,
     SwarmError,
     SwarmUnavailable,
@@ -51,6 +52,11 @@ _SENTENCES: dict[type[DieError], tuple[FaultClass, str]] = {
     NoRoom: (
         FaultClass.SYSTEM,
         "This service has no room left for the result. Tell the operator, then submit the job again.",
+    ),
+    # Last: what the rows above do not tell apart.
+    StorageHubError: (
+        FaultClass.STORAGE,
+        "StorageHub refused what this job needs. Tell the operator the job's id.",
     ),
 }
 

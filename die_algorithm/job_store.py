@@ -37,6 +37,7 @@ _JOBS = sa.Table(
     sa.Column("cancel_requested", sa.Boolean, nullable=False, default=False),
     sa.Column("accepted_at", sa.DateTime(timezone=True), nullable=False),
     sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("published_version", sa.Integer, nullable=False, default=-1),
     sa.Column("sealed_token", sa.LargeBinary, nullable=True),
     sa.Column("record", sa.Text, nullable=False),
 )
@@ -59,6 +60,7 @@ class JobStore:
     """
 
     def __init__(self, url: str, key_file: Path) -> None:
+        self._unreadable: set[str] = set()
         self._engine = _engine(url)
         self._cipher = _cipher(key_file)
         with self._mapped():
@@ -113,7 +115,9 @@ class JobStore:
             return self.get(job_id)
         except UnreadableJob:
             # One damaged record must not keep all others from going on.
-            LOGGER.exception("The record of job %s cannot be read; it is left alone.", job_id)
+            if job_id not in self._unreadable:
+                self._unreadable.add(job_id)
+                LOGGER.error("The record of job %s is damaged; it is left alone.", job_id)  # noqa: TRY400
             return None
 
     def save(self, job: Job) -> Job:
@@ -148,6 +152,20 @@ class JobStore:
         with self._mapped(), self._engine.begin() as connection:
             connection.execute(update)
 
+    def unpublished(self) -> list[Job]:
+        """Jobs whose record has changed since their documents were published, at most a hundred."""
+        query = sa.select(_JOBS.c.id).where(_JOBS.c.published_version < _JOBS.c.version).limit(100)
+        with self._mapped(), self._engine.connect() as connection:
+            ids = connection.execute(query).scalars().all()
+        jobs = (self._readable(job_id) for job_id in ids)
+        return [job for job in jobs if job is not None]
+
+    def mark_published(self, job: Job) -> None:
+        """Note that a job's documents were published as they are in this version of its record."""
+        update = _JOBS.update().where(_JOBS.c.id == job.id).values(published_version=job.version)
+        with self._mapped(), self._engine.begin() as connection:
+            connection.execute(update)
+
     def check(self) -> None:
         """Write and read something, to see that the database works.
 
@@ -178,8 +196,8 @@ class JobStore:
     def _job(self, row: sa.Row[Any]) -> Job:
         try:
             recorded = _ADAPTER.validate_json(row.record)
-        except ValidationError as error:
-            raise UnreadableJob(f"The record of job {row.id} is damaged.") from error
+        except ValidationError:
+            raise UnreadableJob(f"The record of job {row.id} is damaged.") from None
         return dataclasses.replace(
             recorded,
             token=self._unsealed(row.sealed_token),
@@ -210,10 +228,10 @@ def _engine(url: str) -> sa.Engine:
     try:
         parsed = sa.make_url(url)
         if parsed.get_backend_name() != "sqlite":
-            return sa.create_engine(parsed, pool_pre_ping=True)
+            return sa.create_engine(parsed, pool_pre_ping=True, hide_parameters=True)
         if parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        engine = sa.create_engine(parsed, connect_args={"timeout": 10})
+        engine = sa.create_engine(parsed, connect_args={"timeout": 10}, hide_parameters=True)
     except (sa.exc.ArgumentError, ValueError, ImportError):
         # Without the cause: it shows the address, and with it a password.
         raise SettingsError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pywps
 from pywps import configuration
@@ -71,6 +72,18 @@ class DockerImageExecutor(pywps.Process):
         self._runtime = runtime or Runtime(_guest_settings, _publish_status)
         self._links = links
 
+    def start(self) -> None:
+        """Let unfinished jobs go on now; otherwise they do when the next Execute comes.
+
+        In a PyWPS service of your own, call it where your server has just started a process that
+        answers requests, for example in gunicorn's ``post_worker_init``; not before it forks.
+
+        Raises:
+            SettingsError: the configuration is wrong.
+            StoreUnavailable: the jobs' database cannot be opened.
+        """
+        self._runtime.start()
+
     def execute(self, wps_request: Any, uuid: object) -> Response:  # noqa: ANN401, ARG002 - PyWPS's
         """Answer an Execute; called by PyWPS in place of its own queue and forks.
 
@@ -83,6 +96,8 @@ class DockerImageExecutor(pywps.Process):
             return self.answer(_operation(http_request), http_request)
         except RequestError as error:
             return error_response(error)
+        except Exception as error:  # noqa: BLE001 - PyWPS would swallow it without a line in the log
+            return unforeseen_response(error)
         finally:
             self.clean()
 
@@ -110,7 +125,8 @@ class DockerImageExecutor(pywps.Process):
             job = submit()
             self._publish_first(job)
         else:
-            job = engine.run_to_end(submit)
+            is_gone = http_request.environ.get("waitress.client_disconnected", lambda: False)
+            job = engine.run_to_end(submit, is_gone)
         return self._response(job, form, http_request)
 
     def _engine(self) -> Engine:
@@ -135,10 +151,15 @@ class DockerImageExecutor(pywps.Process):
 
     def _publish_first(self, job: Job) -> None:
         """In somebody else's service, put the accepted document where the client will look."""
-        if self._links is None:
-            settings = self._runtime.settings
-            document = job_documents(settings, _guest_links(settings)).execute_response(job)
+        if self._links is not None:
+            return
+        settings = self._runtime.settings
+        document = job_documents(settings, _guest_links(settings)).execute_response(job)
+        try:
             Results(settings.results_path).write_status(job, document, first=True)
+        except OSError:
+            # The job is accepted and goes on; the worker publishes it as soon as that is possible.
+            LOGGER.exception("Job %s: its document could not be written.", job.id)
 
 
 def job_documents(settings: Settings, links: Links) -> JobDocuments:
@@ -154,6 +175,19 @@ def error_response(error: RequestError) -> Response:
         response.headers["WWW-Authenticate"] = 'Bearer realm="Docker Image Executor"'
     if isinstance(error, ServerBusy | ServiceUnavailable):
         response.headers["Retry-After"] = str(error.retry_after)
+    return response
+
+
+def unforeseen_response(error: Exception) -> Response:
+    """The HTTP answer to a request that failed in a way nobody foresaw; the log has the rest."""
+    number = uuid4()
+    LOGGER.error("A request failed in an unforeseen way (%s).", number, exc_info=error)
+    response = error_response(
+        RequestError(
+            f"Something went wrong in this service. Tell its operator the number {number}."
+        )
+    )
+    response.status_code = 500
     return response
 
 
@@ -234,16 +268,15 @@ def _server(name: str) -> str:
     return str(configuration.get_config_value("server", name))
 
 
-def _publish_status(job: Job) -> None:
-    """Write a changed job's documents where the developer's web server finds them."""
-    if not job.response_form.store:
-        return
-    settings = _guest_settings()
+def _publish_status(job: Job, settings: Settings) -> None:
+    """Write a changed job's documents where the developer's web server finds them.
+
+    Raises:
+        OSError: they cannot be written now.
+    """
     results = Results(settings.results_path)
     documents = job_documents(settings, _guest_links(settings))
-    try:
-        if job.state is JobState.SUCCEEDED:
-            results.write_collection(job, documents.non_deterministic_output(job))
+    if job.state is JobState.SUCCEEDED:
+        results.write_collection(job, documents.non_deterministic_output(job))
+    if job.response_form.store:
         results.write_status(job, documents.execute_response(job))
-    except OSError:
-        LOGGER.exception("Job %s: its status document could not be written.", job.id)

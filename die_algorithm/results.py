@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import secrets
@@ -116,9 +115,19 @@ def _replace(path: Path, content: bytes, *, keep: bool = False) -> None:
             file.flush()
             os.fsync(file.fileno())
         if keep:
-            with contextlib.suppress(FileExistsError):
-                path.hardlink_to(fresh)
+            _put_if_absent(fresh, path)
         else:
             fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def _put_if_absent(fresh: Path, path: Path) -> None:
+    try:
+        path.hardlink_to(fresh)
+    except FileExistsError:
+        return
+    except OSError:
+        # Not every file system has hard links; then the moment between look and move must do.
+        if not path.exists():
+            fresh.replace(path)

@@ -21,6 +21,7 @@ from die_algorithm.steps import Steps
 from die_algorithm.storagehub import StorageHub
 from die_algorithm.swarm import Swarm
 from die_algorithm.worker import Worker
+from die_algorithm.worker_place import WorkerPlace
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,13 +41,14 @@ class Runtime:
 
     Args:
         load_settings: called once, at first use; may raise SettingsError.
-        publish: called with every job of which the record has changed, by the worker.
+        publish: called by the worker with every job of which the record has changed, and the
+            settings, until it has not raised OSError.
     """
 
     def __init__(
         self,
         load_settings: Callable[[], Settings],
-        publish: Callable[[Job], None] = lambda _job: None,
+        publish: Callable[[Job, Settings], None] | None = None,
     ) -> None:
         self._load_settings = load_settings
         self._publish = publish
@@ -89,6 +91,12 @@ class Runtime:
         """
         return self._parts.settings if self._parts else self._load_settings()
 
+    @property
+    def works(self) -> bool:
+        """Whether the worker of this process works, or waits for its turn to."""
+        parts = self._parts
+        return parts is not None and parts.thread.is_alive() and not parts.worker.is_stuck
+
     def stop(self) -> None:
         """Let the steps under way finish, then give everything back. Jobs go on at the next start."""
         parts, self._parts = self._parts, None
@@ -120,24 +128,20 @@ def job_store(settings: Settings) -> JobStore:
     return JobStore(settings.database_url, settings.data_dir / "token.key")
 
 
-def _start(settings: Settings, publish: Callable[[Job], None]) -> _Parts:
+def _start(settings: Settings, publish: Callable[[Job, Settings], None] | None) -> _Parts:
     store = job_store(settings)
     storagehub = storagehub_client(settings)
     swarm = Swarm(settings.docker_host)
     steps = Steps(settings, store, storagehub, swarm, Results(settings.results_path))
     engine = Engine(settings, store, storagehub)
-
-    def changed(job: Job) -> None:
-        publish(job)
-        engine.notify()
-
     worker = Worker(
         store,
         steps,
         swarm,
-        settings.data_dir / "worker.lock",
+        WorkerPlace(settings.data_dir / "worker.lock"),
         transfers=settings.transfers,
-        on_change=changed,
+        on_change=engine.notify,
+        publish=(lambda job: publish(job, settings)) if publish else None,
     )
     engine.on_submit = worker.wake
     thread = threading.Thread(target=worker.run, name="die-worker", daemon=True)

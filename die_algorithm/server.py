@@ -33,6 +33,8 @@ def service_server(settings: Settings, application: WebApplication) -> HttpServe
         threads=settings.threads,
         channel=_Channel,
         channel_timeout=_SILENCE,
+        # Lets a request that waits for a job notice that its client has left.
+        channel_request_lookahead=1,
         # waitress refuses bodies of this size and above.
         max_request_body_size=settings.max_request_size + 1,
     )

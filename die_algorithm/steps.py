@@ -22,7 +22,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from die_algorithm import faults
@@ -31,8 +34,10 @@ from die_algorithm.credentials import LONGEST_TOKEN, redact
 from die_algorithm.errors import (
     ArchiveError,
     DieError,
+    ItemUnusable,
     JobFault,
     NoRoom,
+    StepInterrupted,
     StorageHubError,
     SwarmError,
 )
@@ -62,6 +67,8 @@ LOGGER = logging.getLogger(__name__)
 
 #: Seconds within which the tail of a log must be fetched; ``service logs`` can hang (swarm.md).
 _LOG_TIMEOUT = 5.0
+#: Seconds between two looks whether a job was cancelled, while its result is fetched.
+_LOOK_FOR_CANCEL = 1.0
 #: A service this young may not have its task yet.
 _TASK_APPEARS = timedelta(seconds=10)
 
@@ -91,6 +98,11 @@ class Steps:
         self._swarm = swarm
         self._results = results
         self._facts: EngineFacts | None = None
+        self._interrupted = threading.Event()
+
+    def interrupt(self) -> None:
+        """Break off all transfers, because the service stops."""
+        self._interrupted.set()
 
     def advance(self, job: Job) -> Job:
         """Take the next step of a job that the Swarm does not have to be watched for.
@@ -108,7 +120,7 @@ class Steps:
 
         Args:
             job: a dispatched or running job.
-            report: its task's, or None if the Swarm shows no task of it.
+            report: its task's, or None if the job is lost, see :meth:`is_lost`.
         """
         return self._guarded(job, lambda job: self._monitor(job, report))
 
@@ -133,6 +145,12 @@ class Steps:
             else self._settings.start_deadline
         )
         return datetime.now(UTC) - job.updated_at > deadline
+
+    def is_lost(self, job: Job, *, has_service: bool) -> bool:
+        """Whether a dispatched job without a task will never have one."""
+        if has_service:
+            return self.is_overdue(job)
+        return datetime.now(UTC) - job.updated_at > _TASK_APPEARS
 
     def fail(self, job: Job, failure: Failure) -> Job:
         """Record that a job cannot succeed any more; its clean-up comes next."""
@@ -159,6 +177,7 @@ class Steps:
             self._facts = None
             return self.wait_out(job, error)
         except (StorageHubError, SwarmError, ArchiveError, JobFault) as error:
+            LOGGER.warning("Job %s: %s: %s", job.id, type(error).__name__, error)
             return self.fail(job, faults.failure(error))
 
     # -- stage in
@@ -186,9 +205,9 @@ class Steps:
             # Recorded before the service exists, so that a repeated step runs the same image.
             digest = self._swarm.resolve_digest(image)
             return self._store.save(dataclasses.replace(job, digest=digest, waiting=None))
-        if self._facts is None:
-            self._facts = self._swarm.facts()
-        spec = service_spec(job, self._settings, image=image.pinned(job.digest), engine=self._facts)
+        # Another thread may forget them at any time, because the engine was away.
+        facts = self._facts = self._facts or self._swarm.facts()
+        spec = service_spec(job, self._settings, image=image.pinned(job.digest), engine=facts)
         service_id = self._swarm.create_service(spec)
         return self._reach(job, JobState.DISPATCHED, service_id=service_id)
 
@@ -196,22 +215,14 @@ class Steps:
 
     def _monitor(self, job: Job, report: TaskReport | None) -> Job:
         if report is None:
-            return self._missing(job)
+            raise JobFault(
+                FaultClass.SYSTEM,
+                "The job's container has disappeared from the Swarm before it ended. Submit the job "
+                "again; if it happens again, tell the operator.",
+            )
         if report.phase in (TaskPhase.STARTING, TaskPhase.RUNNING):
             return self._going_on(job, report)
         return self._ended(job, report)
-
-    def _missing(self, job: Job) -> Job:
-        if (
-            datetime.now(UTC) - job.updated_at < _TASK_APPEARS
-            or job.id in self._swarm.job_services()
-        ):
-            return job
-        raise JobFault(
-            FaultClass.SYSTEM,
-            "The job's service has disappeared from the Swarm before it ended. Submit the job again; "
-            "if it happens again, tell the operator.",
-        )
 
     def _going_on(self, job: Job, report: TaskReport) -> Job:
         if report.phase is TaskPhase.RUNNING and job.state is JobState.DISPATCHED:
@@ -225,10 +236,7 @@ class Steps:
         return self._over(job, report, faults.never_started(report, self._settings.start_deadline))
 
     def _ended(self, job: Job, report: TaskReport) -> Job:
-        oom = cut_off = None
-        if report.phase is TaskPhase.FAILED and report.container_id:
-            oom = self._swarm.oom_killed(report.container_id)
-            cut_off = self._swarm.cut_off(report.container_id)
+        oom, cut_off = self._circumstances(report)
         log = self._log(job, report)
         failure = failure_of(
             report,
@@ -239,6 +247,19 @@ class Steps:
             cut_off=cut_off,
         )
         return self._over(job, report, failure, log)
+
+    def _circumstances(self, report: TaskReport) -> tuple[bool | None, bool | None]:
+        """Whether memory or a restart of the engine ended a container, as far as anybody knows."""
+        if report.phase is not TaskPhase.FAILED or not report.container_id:
+            return None, None
+        try:
+            return (
+                self._swarm.oom_killed(report.container_id),
+                self._swarm.cut_off(report.container_id),
+            )
+        except SwarmError as error:
+            LOGGER.warning("Job %s: nobody knows why it ended: %s", report.job_id, error)
+            return None, None
 
     def _over(
         self, job: Job, report: TaskReport, failure: Failure | None, log: str | None = None
@@ -254,6 +275,8 @@ class Steps:
         )
 
     def _log(self, job: Job, report: TaskReport) -> str:
+        if job.token is None:
+            return ""  # what cannot be masked is not shown
         # A token that lies across the cut would escape the mask, so more is fetched than is kept.
         raw = self._swarm.log_tail(
             report.service_id,
@@ -276,19 +299,36 @@ class Steps:
         try:
             destination = self._results.new_zip_path(job)
         except OSError as error:
-            raise NoRoom("There is no room for the result.") from error
+            raise NoRoom("The result cannot be written.") from error
         result = build_archive(
             destination,
             top=folder.name,
             listing=lambda: self._storagehub.walk(
                 token, folder.id, max_items=self._settings.max_result_files
             ),
-            folder_zip=lambda: self._storagehub.download(token, folder.id),
-            single_file=lambda item: self._storagehub.download(token, item.id),
+            folder_zip=lambda: self._transfer(job, token, folder.id),
+            single_file=lambda item: self._transfer(job, token, item.id),
             max_size=self._settings.max_result_size,
             max_files=self._settings.max_result_files,
         )
         return self._store.save(dataclasses.replace(job, result=result, waiting=None))
+
+    @contextmanager
+    def _transfer(self, job: Job, token: UserToken, item_id: str) -> Iterator[Iterator[bytes]]:
+        """Download, and break off when the service stops or the job is cancelled."""
+        with self._storagehub.download(token, item_id) as download:
+            yield self._interruptible(job, download)
+
+    def _interruptible(self, job: Job, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        look = time.monotonic() + _LOOK_FOR_CANCEL
+        for chunk in chunks:
+            if self._interrupted.is_set():
+                raise StepInterrupted("the service stops")
+            if time.monotonic() > look:
+                look = time.monotonic() + _LOOK_FOR_CANCEL
+                if (fresh := self._store.get(job.id)) and fresh.cancel_requested:
+                    raise StepInterrupted("the job was cancelled")
+            yield chunk
 
     # -- clean up
 
@@ -326,6 +366,8 @@ class Steps:
             if job.failure and self._storagehub.walk(job.token, folder_id, max_items=1):
                 return False
             self._storagehub.delete(job.token, folder_id)
+        except ItemUnusable:
+            return True  # a former try has removed it, or the user has
         except StorageHubError as error:
             LOGGER.warning("Job %s: its folder could not be removed: %s", job.id, error)
             return False

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import logging
 import time
-import uuid
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as RoutingMethodNotAllowed
+from werkzeug.exceptions import NotFound as RoutingNotFound
 from werkzeug.routing import Map, MapAdapter, Rule
 from werkzeug.wrappers import Request, Response
 
@@ -34,7 +34,12 @@ from die_algorithm.errors import (
 )
 from die_algorithm.links import Links
 from die_algorithm.models import Job, JobState
-from die_algorithm.process import DockerImageExecutor, error_response, job_documents
+from die_algorithm.process import (
+    DockerImageExecutor,
+    error_response,
+    job_documents,
+    unforeseen_response,
+)
 from die_algorithm.results import Results, collection_name, job_id_in
 from die_algorithm.runtime import Runtime
 from die_algorithm.settings import Settings
@@ -107,11 +112,10 @@ class WebApplication:
         response = self._answer(request)
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         response.headers.setdefault("Cache-Control", "no-store")
-        # The path alone: the query may hold a user token.
         LOGGER.info(
-            "%s %s %d %.0f ms",
+            "%s %r %d %.0f ms",
             request.method,
-            request.path[:120],
+            _loggable(request.path),
             response.status_code,
             (time.monotonic() - started) * 1000,
         )
@@ -124,11 +128,8 @@ class WebApplication:
             return self._endpoints[endpoint](request, **arguments)
         except RequestError as error:
             return _refusal(error)
-        except RoutingMethodNotAllowed as error:
-            allowed = tuple(error.valid_methods or ())
-            return _refusal(MethodNotAllowed(f"Use {' or '.join(sorted(allowed))} here.", allowed))
-        except HTTPException:
-            return _refusal(NotFound(f"There is nothing here; the WPS is at {WPS_PATH}."))
+        except HTTPException as error:
+            return _http_refusal(error)
         except DieError:
             LOGGER.exception("A request could not be answered.")
             return _refusal(
@@ -136,15 +137,8 @@ class WebApplication:
                     "The service cannot answer at the moment; try again in a minute."
                 )
             )
-        except Exception:  # the door must not fall off, whatever nobody foresaw
-            number = uuid.uuid4()
-            LOGGER.exception("A request failed in an unforeseen way (%s).", number)
-            failure = RequestError(
-                f"Something went wrong in this service. Tell its operator the number {number}."
-            )
-            response = _refusal(failure)
-            response.status_code = 500
-            return response
+        except Exception as error:  # noqa: BLE001 - the door must not fall off
+            return unforeseen_response(error)
 
     # -- WPS
 
@@ -209,7 +203,7 @@ class WebApplication:
         return _json({"status": "alive"}, 200)
 
     def _ready(self, _request: Request) -> Response:
-        found = checks.readiness(self._settings)
+        found = [*checks.readiness(self._settings), checks.worker(works=self._runtime.works)]
         ready = all(check.passed for check in found)
         body = {
             "status": "ready" if ready else "not ready",
@@ -223,6 +217,29 @@ class WebApplication:
             f"WPS 1.0.0: {self._links.service}?service=WPS&request=GetCapabilities\n"
         )
         return Response(text, mimetype="text/plain")
+
+
+def _loggable(path: str) -> str:
+    """A request's path without what opens a door: never the query, nor a result's key."""
+    if path.startswith(f"{RESULTS_PATH}/"):
+        return f"{RESULTS_PATH}/***/{path.rpartition('/')[2][:60]}"
+    return path[:120]
+
+
+def _http_refusal(error: HTTPException) -> Response:
+    """What werkzeug refuses, in our own words."""
+    if isinstance(error, RoutingNotFound):
+        return _refusal(NotFound(f"There is nothing here; the WPS is at {WPS_PATH}."))
+    if isinstance(error, RoutingMethodNotAllowed):
+        allowed = tuple(error.valid_methods or ())
+        return _refusal(MethodNotAllowed(f"Use {' or '.join(sorted(allowed))} here.", allowed))
+    # Such as a range beyond the end of a file, with the header that says where that is.
+    response = _refusal(RequestError(f"{error.name}: this cannot be answered."))
+    response.status_code = error.code or 400
+    for name, value in error.get_headers():
+        if name.lower() not in ("content-type", "content-length"):
+            response.headers[name] = value
+    return response
 
 
 def _job_id(request: Request) -> str:

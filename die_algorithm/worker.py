@@ -1,25 +1,26 @@
 """Carries all unfinished jobs on: one look at the database and one at the Swarm for all of them.
 
-There is no thread and no process per job. The loop looks which jobs need a step and gives them to a
-small pool; the many that merely run cost one row of one list call. Because every turn starts from
-the records, a restart is no special case.
+There is no thread and no process per job. The loop looks which jobs need a step and gives them to
+small pools, one for each outside thing that may be slow; the many jobs that merely run cost one row of
+one list call. Because every turn starts from the records, a restart is no special case.
 """
 
 from __future__ import annotations
 
-import fcntl
+import enum
 import logging
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from die_algorithm import faults
-from die_algorithm.errors import StaleJob, StoreError, SwarmError
+from die_algorithm.errors import StaleJob, StepInterrupted, StoreError, SwarmError
 from die_algorithm.job_store import JobStore
 from die_algorithm.models import Job, JobState, TaskPhase, TaskReport
 from die_algorithm.steps import Steps
 from die_algorithm.swarm import Swarm
+from die_algorithm.worker_place import WorkerPlace
 
 LOGGER = logging.getLogger(__name__)
 
@@ -31,10 +32,23 @@ _FEW_JOBS = 50
 _IDLE = 0.5
 #: Seconds until a job that waits out an outage is tried again, and until a failed turn is.
 _OUTAGE_PAUSE = 5.0
-#: Steps that are taken at once, transfers of results apart.
-_STEPS_AT_ONCE = 8
-#: Turns between two sweeps for services that no unfinished job owns.
-_SWEEP_EVERY = 200
+#: Seconds between two searches for services without a task, or of jobs that have ended.
+_SWEEP_EVERY = 15.0
+
+
+class _Room(enum.Enum):
+    """Where a step is taken: what hangs in one of them keeps no job in the others waiting."""
+
+    STAGE_IN = "stage-in"
+    DISPATCH = "dispatch"
+    STAGE_OUT = "stage-out"
+    #: Observing and cleaning up.
+    END = "end"
+    #: Looking at the Swarm for all jobs at once.
+    WATCH = "watch"
+
+
+_THREADS = {_Room.STAGE_IN: 4, _Room.DISPATCH: 4, _Room.END: 8, _Room.WATCH: 1}
 
 
 class Worker:
@@ -44,9 +58,10 @@ class Worker:
         store: the jobs' records.
         steps: what to do with a job.
         swarm: to watch the tasks.
-        lock_file: held while working.
+        place: held while working.
         transfers: how many results are fetched from StorageHub at once.
-        on_change: called with every job of which the record has changed.
+        on_change: called after a job's record has changed.
+        publish: called with each job whose record has changed until it has not raised.
     """
 
     def __init__(
@@ -54,57 +69,62 @@ class Worker:
         store: JobStore,
         steps: Steps,
         swarm: Swarm,
-        lock_file: Path,
+        place: WorkerPlace,
         *,
         transfers: int,
-        on_change: Callable[[Job], None] = lambda _job: None,
+        on_change: Callable[[], None] = lambda: None,
+        publish: Callable[[Job], None] | None = None,
     ) -> None:
         self._store = store
         self._steps = steps
         self._swarm = swarm
-        self._lock_file = lock_file
+        self._place = place
         self._on_change = on_change
-        self._pool = ThreadPoolExecutor(_STEPS_AT_ONCE, thread_name_prefix="die-step")
-        # Apart, so that large results do not keep small steps of other jobs waiting.
-        self._transfers = ThreadPoolExecutor(transfers, thread_name_prefix="die-transfer")
-        self._known: dict[str, Job] = {}
+        self._publish = publish
+        self._pools = {
+            room: ThreadPoolExecutor(
+                _THREADS.get(room, transfers), thread_name_prefix=f"die-{room.value}"
+            )
+            for room in _Room
+        }
         self._wake = threading.Event()
         self._stopping = threading.Event()
+        self._known: dict[str, Job] = {}
+        self._lock = threading.Lock()
         self._in_flight: set[str] = set()
-        self._in_flight_lock = threading.Lock()
-        self._turns = 0
+        self._not_before: dict[str, float] = {}
+        self._watching: Future[None] | None = None
+        self._next_sweep = 0.0
+        self._last_turn: float | None = None
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the loop has begun to work and not come round for a minute."""
+        last = self._last_turn
+        return last is not None and time.monotonic() - last > 60
 
     def wake(self) -> None:
         """Take the next turn now."""
         self._wake.set()
 
     def stop(self) -> None:
-        """Make :meth:`run` return once the steps under way are done."""
+        """Make :meth:`run` return soon: transfers are broken off, to be repeated at the next start."""
         self._stopping.set()
+        self._steps.interrupt()
         self._wake.set()
 
     def run(self) -> None:
         """Work until stopped."""
-        self._lock_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with self._lock_file.open("wb") as lock:
-            if not self._take_place(lock.fileno()):
-                return
+        if self._place.take(self._stopping):
             LOGGER.info("The worker works.")
             while not self._stopping.is_set():
-                self._wake.wait(self._turn())
+                pause = self._turn()
+                self._last_turn = time.monotonic()
+                self._wake.wait(pause)
                 self._wake.clear()
-        for pool in (self._pool, self._transfers):
+        for pool in self._pools.values():
             pool.shutdown(cancel_futures=True)
-
-    def _take_place(self, descriptor: int) -> bool:
-        while not self._stopping.is_set():
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self._stopping.wait(1.0)
-            else:
-                return True
-        return False
+        self._place.leave()
 
     def _turn(self) -> float:
         """Look at all jobs once.
@@ -123,72 +143,97 @@ class Worker:
     def _look(self) -> float:
         jobs = self._store.unfinished(self._known)
         self._known = {job.id: job for job in jobs}
-        watched = []
+        watched = [job for job in jobs if _is_watched(job)]
         for job in jobs:
-            if _is_watched(job):
-                watched.append(job)
-            else:
+            if not _is_watched(job):
                 self._start(job, self._carry_on)
-        self._turns += 1
-        if self._turns % _SWEEP_EVERY == 1:
-            self._sweep({job.id for job in jobs})
+        if self._watching is None or self._watching.done():
+            self._watching = self._pools[_Room.WATCH].submit(self._watch, watched)
+        self._publish_changed()
         if not watched:
             return _IDLE
-        self._watch(watched)
         return _FEW if len(watched) <= _FEW_JOBS else _MANY
 
+    # -- the Swarm
+
     def _watch(self, jobs: list[Job]) -> None:
+        """Look at the Swarm for all jobs at once."""
         try:
-            reports = {report.job_id: report for report in self._swarm.task_reports()}
+            reports = {r.job_id: r for r in self._swarm.task_reports()} if jobs else {}
+            if time.monotonic() > self._next_sweep:
+                self._sweep([job for job in jobs if job.id not in reports])
+                self._next_sweep = time.monotonic() + _SWEEP_EVERY
         except SwarmError as error:
             LOGGER.warning("The Swarm cannot be watched: %s", error)
-            for job in jobs:
-                self._start(job, lambda job, error=error: self._wait_out(job, error))  # type: ignore[misc]
-            self._stopping.wait(1.0)
+            self._wait_for_swarm(jobs, error)
+            return
+        except Exception:  # the watch must go on, whatever nobody foresaw
+            LOGGER.exception("A look at the Swarm failed; it is repeated.")
             return
         for job in jobs:
             report = reports.get(job.id)
-            if self._needs_attention(job, report):
+            if report and self._needs_attention(job, report):
                 self._start(job, lambda job, report=report: self._observe(job, report))  # type: ignore[misc]
 
-    def _wait_out(self, job: Job, error: SwarmError) -> Job:
-        return self._changed(job, self._steps.wait_out(job, error))
+    def _wait_for_swarm(self, jobs: list[Job], error: SwarmError) -> None:
+        for job in jobs:
+            self._start(job, lambda job: self._changed(job, self._steps.wait_out(job, error)))
+        self._stopping.wait(1.0)
 
-    def _needs_attention(self, job: Job, report: TaskReport | None) -> bool:
-        if report is None or report.phase not in (TaskPhase.STARTING, TaskPhase.RUNNING):
+    def _needs_attention(self, job: Job, report: TaskReport) -> bool:
+        if report.phase not in (TaskPhase.STARTING, TaskPhase.RUNNING):
             return True
         started = report.phase is TaskPhase.RUNNING and job.state is JobState.DISPATCHED
         return started or job.waiting is not None or self._steps.is_overdue(job)
 
+    def _sweep(self, without_task: list[Job]) -> None:
+        """Find jobs whose service is gone or has no task, and services whose job has ended."""
+        services = self._swarm.job_services()
+        for job in without_task:
+            if self._steps.is_lost(job, has_service=job.id in services):
+                self._start(job, lambda job: self._observe(job, None))
+        for job_id, service_id in services.items():
+            if job_id not in self._known and self._has_ended(job_id):
+                LOGGER.warning("Job %s has ended, but its service has not: removed.", job_id)
+                try:
+                    self._swarm.remove_service(service_id)
+                except SwarmError as error:
+                    LOGGER.warning("Its service cannot be removed: %s", error)
+
+    def _has_ended(self, job_id: str) -> bool:
+        """Whether a record says so; a service that no record knows is left alone."""
+        job = self._store.get(job_id)
+        return job is not None and job.state.is_final
+
+    # -- steps
+
     def _observe(self, job: Job, report: TaskReport | None) -> Job:
-        job = self._changed(job, self._steps.observe(job, report))
-        return self._carry_on(job) if self._goes_on(job, transferring=False) else job
+        return self._changed(job, self._steps.observe(job, report))
 
     def _carry_on(self, job: Job) -> Job:
-        """Take the next step, and all after it that need no watching and belong into this pool."""
-        transferring = _is_transfer(job)
+        """Take the next step, and all after it that belong into the same room."""
+        room = _room(job)
         while True:
-            job = self._changed(job, self._steps.advance(job))
-            if not self._goes_on(job, transferring=transferring):
-                return job
-
-    def _goes_on(self, job: Job, *, transferring: bool) -> bool:
-        over = job.state.is_final or job.waiting or _is_watched(job) or self._stopping.is_set()
-        return not over and _is_transfer(job) == transferring
+            after = self._changed(job, self._steps.advance(job))
+            over = after.state.is_final or after.waiting or _is_watched(after)
+            if over or _room(after) is not room or self._stopping.is_set():
+                return after
+            # Read again: a cancel that came meanwhile must not wait for the steps to come.
+            job = self._store.get(after.id) or after
 
     def _changed(self, before: Job, after: Job) -> Job:
         if after.version != before.version:
-            self._on_change(after)
+            self._on_change()
             self._wake.set()
         return after
 
     def _start(self, job: Job, action: Callable[[Job], Job]) -> None:
-        with self._in_flight_lock:
-            if job.id in self._in_flight:
+        with self._lock:
+            if job.id in self._in_flight or time.monotonic() < self._not_before.get(job.id, 0.0):
                 return
             self._in_flight.add(job.id)
-        pool = self._transfers if _is_transfer(job) else self._pool
-        pool.submit(self._work, job, action)
+            self._not_before.pop(job.id, None)
+        self._pools[_room(job)].submit(self._work, job, action)
 
     def _work(self, job: Job, action: Callable[[Job], Job]) -> None:
         pause = 0.0
@@ -196,49 +241,47 @@ class Worker:
             fresh = self._store.get(job.id)
             # The list this turn began with may be older than the last step of this job.
             if fresh is not None and fresh.version == job.version:
-                after = action(fresh)
-                pause = _OUTAGE_PAUSE if after.waiting else 0.0
+                pause = _OUTAGE_PAUSE if action(fresh).waiting else 0.0
         except StaleJob:
             LOGGER.info("Job %s was written meanwhile; it is looked at again.", job.id)
+        except StepInterrupted:
+            LOGGER.info("Job %s: a transfer was broken off.", job.id)
+            self._wake.set()
         except StoreError:
-            LOGGER.exception(
-                "Job %s: its record could not be written; the step is repeated.", job.id
-            )
+            LOGGER.exception("Job %s: its record could not be used; the step is repeated.", job.id)
             pause = _OUTAGE_PAUSE
         except Exception:  # a job must end, whatever nobody foresaw
             LOGGER.exception("Job %s: a step failed in an unforeseen way.", job.id)
-            self._give_up(job)
-        self._release(job.id, pause)
+            self._give_up(job.id)
+            pause = _OUTAGE_PAUSE
+        finally:
+            with self._lock:
+                self._in_flight.discard(job.id)
+                if pause:
+                    self._not_before[job.id] = time.monotonic() + pause
 
-    def _give_up(self, job: Job) -> None:
+    def _give_up(self, job_id: str) -> None:
+        """Let a job fail; if it is at its clean-up already, that is tried again."""
         try:
-            self._changed(job, self._steps.fail(job, faults.internal()))
+            job = self._store.get(job_id)
+            if job and not (job.state.is_final or job.failure or job.result):
+                self._changed(job, self._steps.fail(job, faults.internal()))
         except StoreError:
-            LOGGER.exception("Job %s: its failure could not be written.", job.id)
+            LOGGER.exception("Job %s: its failure could not be written.", job_id)
 
-    def _release(self, job_id: str, pause: float) -> None:
-        """Let a job be looked at again, at once or after a pause."""
-        if pause and not self._stopping.is_set():
-            timer = threading.Timer(pause, self._release, (job_id, 0.0))
-            timer.daemon = True
-            timer.start()
+    # -- publishing
+
+    def _publish_changed(self) -> None:
+        """Publish what has changed; what cannot be is tried again in the next turn."""
+        if self._publish is None:
             return
-        with self._in_flight_lock:
-            self._in_flight.discard(job_id)
-
-    def _sweep(self, unfinished: set[str]) -> None:
-        """Remove the services of jobs that have ended; leave those that no record knows."""
-        try:
-            for job_id, service_id in self._swarm.job_services().items():
-                if job_id not in unfinished and self._has_ended(job_id):
-                    LOGGER.warning("Job %s has ended, but its service has not: removed.", job_id)
-                    self._swarm.remove_service(service_id)
-        except SwarmError as error:
-            LOGGER.warning("The Swarm cannot be swept: %s", error)
-
-    def _has_ended(self, job_id: str) -> bool:
-        job = self._store.get(job_id)
-        return job is not None and job.state.is_final
+        for job in self._store.unpublished():
+            try:
+                self._publish(job)
+            except OSError:
+                LOGGER.exception("Job %s: its documents could not be written.", job.id)
+                return
+            self._store.mark_published(job)
 
 
 def _is_watched(job: Job) -> bool:
@@ -246,7 +289,11 @@ def _is_watched(job: Job) -> bool:
     return job.state in _WATCHED and not (job.failure or job.cancel_requested)
 
 
-def _is_transfer(job: Job) -> bool:
-    """Whether the job's next step fetches a result."""
-    ended = job.result or job.failure or job.cancel_requested
-    return job.state is JobState.STAGING_OUT and not ended
+def _room(job: Job) -> _Room:
+    if job.failure or job.result or job.cancel_requested:
+        return _Room.END
+    return {
+        JobState.ACCEPTED: _Room.STAGE_IN,
+        JobState.STAGED_IN: _Room.DISPATCH,
+        JobState.STAGING_OUT: _Room.STAGE_OUT,
+    }.get(job.state, _Room.END)

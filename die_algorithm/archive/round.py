@@ -10,7 +10,6 @@ import os
 import secrets
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
@@ -125,15 +124,9 @@ class Round:
         part = self._new_part()
         digest = hashlib.sha256()
         try:
-            with (
-                part.open("wb") as file,
-                ThreadPoolExecutor(1) as hashing,
-                self._folder.folder_zip() as chunks,
-            ):
-                hashed = hashing.submit(digest.update, b"")
+            with part.open("wb") as file, self._folder.folder_zip() as chunks:
                 for chunk in _at_most(self._promised(), chunks):
-                    hashed.result()  # one chunk at a time, so that memory stays flat
-                    hashed = hashing.submit(digest.update, chunk)
+                    digest.update(chunk)
                     file.write(chunk)
         except (DamagedDownload, _Overrun) as error:
             LOGGER.info("StorageHub's zip did not come whole: %s", error)

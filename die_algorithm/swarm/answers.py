@@ -6,7 +6,16 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from die_algorithm.models import TaskPhase, TaskReport
 from die_algorithm.service_spec import JOB_LABEL
@@ -151,10 +160,20 @@ class Task(_Fields):
         )
 
 
-def newest_of_each_job(tasks: Iterable[Task]) -> Iterable[Task]:
+def _or_none(value: object, read: ValidatorFunctionWrapHandler) -> Task | None:
+    try:
+        task: Task = read(value)
+    except ValidationError:
+        return None
+    return task
+
+
+def newest_of_each_job(tasks: Iterable[Task | None]) -> Iterable[Task]:
     """Swarm makes one task of a job, but an operator who updates its service makes more."""
     newest: dict[str, Task] = {}
     for task in tasks:
+        if task is None:
+            continue
         known = newest.get(task.job_id)
         if known is None or known.created_at < task.created_at:
             newest[task.job_id] = task
@@ -193,6 +212,7 @@ DISTRIBUTION = TypeAdapter(Distribution)
 CREATED = TypeAdapter(_Created)
 SERVICE = TypeAdapter(Service)
 SERVICES = TypeAdapter(list[Service])
-TASKS = TypeAdapter(list[Task])
+#: A task that cannot be read is None: it must not hide all the others.
+TASKS = TypeAdapter(list[Annotated[Task | None, WrapValidator(_or_none)]])
 CONTAINER = TypeAdapter(Container)
 NETWORK = TypeAdapter(Network)

@@ -55,6 +55,7 @@ class Swarm:
 
     def __init__(self, docker_host: str, *, timeout: float = 30.0) -> None:
         self._calls = Calls(docker_host, timeout)
+        self._complained_of: set[str] = set()
 
     def close(self) -> None:
         """Close the connections. The next call would open new ones."""
@@ -177,13 +178,19 @@ class Swarm:
         """Look at the tasks of all jobs with one call, whatever their number.
 
         Returns:
-            One report for each job that has a task: the newest one's.
-
-        Raises:
-            SwarmError: a task has a state that is not known here.
+            One report for each job that has a task: the newest one's. A task with a state that is not
+            known here has none, as if it were not there.
         """
         tasks = self._calls.call("GET", "/tasks", params=_OURS).read(answers.TASKS)
-        return [task.report for task in answers.newest_of_each_job(tasks)]
+        reports = []
+        for task in answers.newest_of_each_job(tasks):
+            try:
+                reports.append(task.report)
+            except SwarmError as error:
+                if task.status.state not in self._complained_of:
+                    self._complained_of.add(task.status.state)
+                    LOGGER.error("Job %s: %s", task.job_id, error)  # noqa: TRY400
+        return reports
 
     def oom_killed(self, container_id: str) -> bool | None:
         """Whether a process of a container was killed because the container's memory was used up.
