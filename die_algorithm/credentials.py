@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from die_algorithm.errors import NotAuthorized
 from die_algorithm.models import UserToken
@@ -74,16 +74,33 @@ def redact(text: str, token: UserToken) -> str:
     The original example image prints its token; whatever a container wrote goes through here before
     anybody sees it (reference: storagehub 3.2; safety 2.8).
     """
-    for form in _forms(token.secret):
-        text = text.replace(form, "***")
-    return text
+    return re.sub("|".join(_forms(token.secret)), "***", text, flags=re.IGNORECASE)
 
 
 def _forms(secret: str) -> list[str]:
-    percent = "".join(c if c.isalnum() or c in "._~-" else f"%{ord(c):02X}" for c in secret)
-    forms = {secret, percent, percent.lower(), secret.replace("/", "\\/")}
+    """Patterns of all forms, longest first, so that one that holds another is replaced whole."""
+    json_form = re.escape(secret.replace("/", "\\/"))
+    forms = {_percent(secret), json_form}
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
-        encoded = encode(secret.encode()).decode()
-        forms |= {encoded, encoded.rstrip("=")}
-    # Longest first, so that one form that holds another is replaced whole.
+        forms |= {_base64(secret, encode, before) for before in range(3)}
     return sorted(forms, key=len, reverse=True)
+
+
+def _percent(secret: str) -> str:
+    """Any mixture of characters as they are and percent-encoded."""
+    return "".join(f"(?:{re.escape(c)}|%{ord(c):02x})" for c in secret)
+
+
+def _base64(secret: str, encode: Callable[[bytes], bytes], before: int) -> str:
+    """The base64 of a text that holds the secret after ``before`` (modulo 3) bytes.
+
+    The characters at both ends mix with what stands around, as the user name of HTTP Basic does, so
+    they are masked whatever they are.
+    """
+    length = before + len(secret)
+    encoded = encode(b"\0" * before + secret.encode()).decode().rstrip("=")
+    first = -(-before * 4 // 3)
+    last = length * 8 // 6
+    start = "[A-Za-z0-9+/_-]?" if before else ""
+    end = "[A-Za-z0-9+/_-]?=*" if length % 3 else ""
+    return f"{start}{re.escape(encoded[first:last])}{end}"

@@ -16,7 +16,7 @@ from die_algorithm import description
 from die_algorithm.errors import RequestError
 from die_algorithm.job_request import COMMAND_NAME, IMAGE
 from die_algorithm.links import Links
-from die_algorithm.models import Failure, Job, JobState, OutputRequest
+from die_algorithm.models import Job, JobState, OutputRequest
 from die_algorithm.terminal_text import clean_text
 from die_algorithm.xml_writer import (
     LANGUAGE,
@@ -50,13 +50,6 @@ def exception_report(error: RequestError) -> bytes:
     return serialise(report)
 
 
-def failure_report(job: Job, failure: Failure) -> bytes:
-    """The same about a failed job whose bare output was asked for."""
-    report = root(OWS, "ExceptionReport", ows=OWS)
-    _fill_report(report, "NoApplicableCode", None, _failure_texts(job, failure))
-    return serialise(report)
-
-
 class JobDocuments:
     """Renders the documents about jobs.
 
@@ -87,12 +80,19 @@ class JobDocuments:
         process.set(f"{{{WPS}}}processVersion", description.VERSION)
         child(process, OWS, "Identifier", description.IDENTIFIER)
         child(process, OWS, "Title", description.TITLE)
-        _write_status(response, job)
+        _write_status(response, job, self._links.log(job))
         if job.response_form.lineage:
             _write_lineage(response, job)
         if job.state is JobState.SUCCEEDED:
             self._write_outputs(response, job)
         return serialise(response)
+
+    def failure_report(self, job: Job) -> bytes:
+        """The ows:ExceptionReport about a job that did not succeed and whose bare output was wanted."""
+        report = root(OWS, "ExceptionReport", ows=OWS)
+        texts = _failure_texts(job, self._links.log(job))
+        _fill_report(report, "NoApplicableCode", None, texts)
+        return serialise(report)
 
     def non_deterministic_output(self, job: Job) -> bytes:
         """The original's output as a document of its own."""
@@ -140,7 +140,7 @@ class JobDocuments:
 # -- status
 
 
-def _write_status(response: Element, job: Job) -> None:
+def _write_status(response: Element, job: Job, log_url: str) -> None:
     status = child(response, WPS, "Status")
     status.set("creationTime", _time(job.updated_at))
     if job.state is JobState.SUCCEEDED:
@@ -148,7 +148,7 @@ def _write_status(response: Element, job: Job) -> None:
     elif job.state.is_final:
         failed = child(status, WPS, "ProcessFailed")
         report = child(failed, OWS, "ExceptionReport")
-        texts = _failure_texts(job, job.failure) if job.failure else [_dismissed_text(job)]
+        texts = _failure_texts(job, log_url)
         _fill_report(report, "NoApplicableCode", None, texts)
     else:
         percent, text = _PROGRESS[job.state]
@@ -174,27 +174,20 @@ def _success_text(job: Job) -> str:
     return " ".join(texts)
 
 
-def _dismissed_text(job: Job) -> str:
-    if job.folder_kept and job.folder:
-        return (
-            f"Computation cancelled. The folder {job.folder.name} could not be removed from your "
-            "workspace."
-        )
-    return "Computation cancelled."
-
-
-def _failure_texts(job: Job, failure: Failure) -> list[str]:
-    facts = f"Fault class: {failure.fault_class.value}."
+def _failure_texts(job: Job, log_url: str) -> list[str]:
+    kept = f"the folder {job.folder.name}" if job.folder_kept and job.folder else ""
+    if job.failure is None:
+        left = f" But {kept} could not be removed from your workspace." if kept else ""
+        return [f"Computation cancelled.{left}"]
+    text = f"{job.failure.text} Fault class: {job.failure.fault_class.value}."
     if job.exit_code is not None:
-        facts += f" Exit code: {job.exit_code}."
-    texts = [f"{failure.text} {facts} Job: {job.id}."]
-    if job.folder_kept and job.folder:
-        texts[0] += (
-            f" What the program had written is kept in the folder {job.folder.name} of your workspace."
-        )
-    if job.log_tail.strip():
-        texts.append(f"The end of the program's log:\n{job.log_tail}")
-    return texts
+        text += f" Exit code: {job.exit_code}."
+    text += f" Job: {job.id}."
+    if kept:
+        text += f" What the program had written is kept in {kept} of your workspace."
+    if not job.log_tail.strip():
+        return [text]
+    return [text, f"The end of the program's log ({log_url}):\n{job.log_tail}"]
 
 
 def _fill_report(report: Element, code: str, locator: str | None, texts: Sequence[str]) -> None:

@@ -147,5 +147,6 @@ def _check_names(inputs: Mapping[str, Sequence[str]]) -> None:
 def _single(inputs: Mapping[str, Sequence[str]], name: str) -> str:
     values = inputs.get(name, ())
     if not values:
-        raise MissingParameterValue(f"The input {name} is missing.", name)
+        hint = f" Give {FILE_PARAM} or {ITEM_PARAM}." if name == FILE_PARAM else ""
+        raise MissingParameterValue(f"The input {name} is missing.{hint}", name)
     return values[0]

@@ -207,6 +207,19 @@ class EngineFacts:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class NodeFacts:
+    """What a Swarm knows about one of its nodes."""
+
+    hostname: str
+    #: It is up, and takes tasks.
+    is_ready: bool
+    cpus: float
+    memory: int
+    #: What placement constraints look at, such as ``node.role`` or ``node.labels.<name>``.
+    attributes: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Failure:
     """Why a job failed."""
 

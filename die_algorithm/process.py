@@ -20,7 +20,7 @@ from werkzeug.wrappers import Request, Response
 from die_algorithm import description
 from die_algorithm.credentials import user_token
 from die_algorithm.description import InputDescription, OutputDescription
-from die_algorithm.documents import JobDocuments, exception_report, failure_report
+from die_algorithm.documents import JobDocuments, exception_report
 from die_algorithm.downloads import file_response
 from die_algorithm.engine import Engine
 from die_algorithm.errors import (
@@ -32,7 +32,7 @@ from die_algorithm.errors import (
     UnsupportedMediaType,
 )
 from die_algorithm.links import Links
-from die_algorithm.models import Failure, FaultClass, Job, JobState, ResponseForm
+from die_algorithm.models import FaultClass, Job, JobState, ResponseForm
 from die_algorithm.results import Results
 from die_algorithm.runtime import Runtime
 from die_algorithm.settings import Settings
@@ -144,7 +144,7 @@ class DockerImageExecutor(pywps.Process):
         if form.raw is None:
             return Response(documents.execute_response(job), mimetype=description.XML)
         if job.state is not JobState.SUCCEEDED:
-            return _failed_raw(job)
+            return _failed_raw(job, documents.failure_report(job))
         if form.raw.identifier == description.NON_DETERMINISTIC:
             return Response(documents.non_deterministic_output(job), mimetype=description.XML)
         return file_response(Results(settings.results_path).zip_path(job), http_request.environ)
@@ -191,10 +191,9 @@ def unforeseen_response(error: Exception) -> Response:
     return response
 
 
-def _failed_raw(job: Job) -> Response:
-    failure = job.failure or Failure(fault_class=FaultClass.USER, text="Computation cancelled.")
-    status = 500 if failure.fault_class in _OURS else 400
-    return Response(failure_report(job, failure), status, mimetype=description.XML)
+def _failed_raw(job: Job, report: bytes) -> Response:
+    is_ours = job.failure is not None and job.failure.fault_class in _OURS
+    return Response(report, 500 if is_ours else 400, mimetype=description.XML)
 
 
 def _operation(http_request: Request) -> Execute:

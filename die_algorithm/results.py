@@ -10,6 +10,7 @@ from pathlib import Path
 from die_algorithm.models import Job
 
 _KEY = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_CHECK_SIZE = 64 * 1024
 _NAME = re.compile(r"die-(?P<id>[0-9a-f-]{36})\.(?:zip|log|xml)", re.ASCII)
 
 
@@ -90,13 +91,13 @@ class Results:
         return path if path.is_file() else None
 
     def check(self) -> None:
-        """See that files can be written.
+        """See that files with content can be written.
 
         Raises:
             OSError: they cannot.
         """
         self._path.mkdir(parents=True, exist_ok=True)
-        _replace(self._path / ".check", b"")
+        _replace(self._path / ".check", bytes(_CHECK_SIZE))
         (self._path / ".check").unlink(missing_ok=True)  # another check may have been faster
 
 

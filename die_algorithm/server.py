@@ -12,7 +12,7 @@ from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 
 from die_algorithm.documents import exception_report
-from die_algorithm.errors import FileSizeExceeded, MalformedRequest
+from die_algorithm.errors import FileSizeExceeded, MalformedRequest, RequestError
 from die_algorithm.http_server import HttpServer
 from die_algorithm.settings import Settings
 from die_algorithm.web import WebApplication
@@ -40,22 +40,27 @@ def service_server(settings: Settings, application: WebApplication) -> HttpServe
     )
 
 
+_REFUSALS: dict[int, RequestError] = {
+    413: FileSizeExceeded("The request is larger than this service accepts."),
+    431: MalformedRequest(
+        "The address or the headers of the request are too long; send a long Execute as XML by POST."
+    ),
+    501: MalformedRequest("The request is encoded for transfer in a way that is not offered here."),
+}
+
+
 class _Refusal:
     """An error of waitress's parser, told in our own words."""
 
     def __init__(self, code: int, reason: str) -> None:
         self._status = f"{code} {reason}"
-        self._too_large = code == 413
+        self._error = _REFUSALS.get(code, MalformedRequest("The request is not proper HTTP."))
 
     def to_response(self, ident: str | None = None) -> tuple[str, list[tuple[str, str]], bytes]:
         """What waitress sends: status, headers, body."""
         del ident
-        error = (
-            FileSizeExceeded("The request is larger than this service accepts.")
-            if self._too_large
-            else MalformedRequest("The request is not proper HTTP.")
-        )
-        return self._status, [("Content-Type", "text/xml; charset=utf-8")], exception_report(error)
+        headers = [("Content-Type", "text/xml; charset=utf-8")]
+        return self._status, headers, exception_report(self._error)
 
 
 class _Parser(HTTPRequestParser):

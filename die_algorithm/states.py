@@ -201,7 +201,8 @@ def _ended_badly(report: TaskReport, memory_limit: int, oom_killed: bool | None)
         )
     return Failure(
         fault_class=FaultClass.USER,
-        text=f"The program ended with exit code {code}{_by_signal(code)}. Its log says more.",
+        text=f"The program ended with exit code {code}{_by_signal(code)}. Read "
+        "what it printed, try it with the same file on your own machine, and mend it.",
         exit_code=code,
     )
 

@@ -72,6 +72,8 @@ _ROUTES = Map(
     merge_slashes=False,
 )
 _XML_TYPES = ("text/xml", "application/xml", "")
+# Other odd values are sent by old clients with bodies that are plain XML (W5).
+_COMPRESSED = ("gzip", "x-gzip", "deflate", "br", "zstd", "compress")
 
 
 class WebApplication:
@@ -112,7 +114,9 @@ class WebApplication:
         response = self._answer(request)
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         response.headers.setdefault("Cache-Control", "no-store")
-        LOGGER.info(
+        is_poll = request.path == STATUS_PATH and response.status_code == 200
+        LOGGER.log(
+            logging.DEBUG if is_poll else logging.INFO,
             "%s %r %d %.0f ms",
             request.method,
             _loggable(request.path),
@@ -159,6 +163,8 @@ class WebApplication:
                 f"A body of type {request.mimetype[:60]!r} is not read here; send XML with the header "
                 "'Content-Type: text/xml'."
             )
+        if request.headers.get("Content-Encoding", "identity").lower() in _COMPRESSED:
+            raise UnsupportedMediaType("Send the body uncompressed.")
         limit = self._settings.max_request_size
         if (request.content_length or 0) > limit:
             raise FileSizeExceeded(f"The request is larger than {limit} bytes.")

@@ -94,6 +94,7 @@ class Worker:
         self._in_flight: set[str] = set()
         self._not_before: dict[str, float] = {}
         self._watching: Future[None] | None = None
+        self._swarm_is_away = False
         self._next_sweep = 0.0
         self._last_turn: float | None = None
 
@@ -164,12 +165,17 @@ class Worker:
                 self._sweep([job for job in jobs if job.id not in reports])
                 self._next_sweep = time.monotonic() + _SWEEP_EVERY
         except SwarmError as error:
-            LOGGER.warning("The Swarm cannot be watched: %s", error)
+            if not self._swarm_is_away:
+                LOGGER.warning("The Swarm cannot be watched: %s", error)
+            self._swarm_is_away = True
             self._wait_for_swarm(jobs, error)
             return
         except Exception:  # the watch must go on, whatever nobody foresaw
             LOGGER.exception("A look at the Swarm failed; it is repeated.")
             return
+        if self._swarm_is_away:
+            LOGGER.info("The Swarm can be watched again.")
+            self._swarm_is_away = False
         for job in jobs:
             report = reports.get(job.id)
             if report and self._needs_attention(job, report):

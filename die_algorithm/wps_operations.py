@@ -57,8 +57,10 @@ class Execute:
         for name, texts in self.texts().items():
             for text in (name, *texts):
                 if not text.isprintable():
+                    shown = name[:80] if name.isprintable() else "An input"
                     raise InvalidParameterValue(
-                        "An input holds a control character, which no image, command or item has.",
+                        f"{shown} holds a line break or another control character; give the value "
+                        "alone, with nothing around it.",
                         name,
                     )
 

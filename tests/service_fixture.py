@@ -85,6 +85,12 @@ class Service:
         return job_id_of(etree.fromstring(response.content))
 
 
+def connect(service: Service) -> socket.socket:
+    """A bare connection to a service."""
+    host, _, port = service.settings.listen[0].partition(":")
+    return socket.create_connection((host, int(port)), timeout=10)
+
+
 def free_port() -> int:
     """A port of the loopback address that nobody listens on."""
     with socket.socket() as probe:

@@ -17,7 +17,7 @@ from pydantic import (
     WrapValidator,
 )
 
-from die_algorithm.models import TaskPhase, TaskReport
+from die_algorithm.models import NodeFacts, TaskPhase, TaskReport
 from die_algorithm.service_spec import JOB_LABEL
 from die_algorithm.states import phase
 
@@ -164,6 +164,8 @@ def _or_none(value: object, read: ValidatorFunctionWrapHandler) -> Task | None:
     try:
         task: Task = read(value)
     except ValidationError:
+        if not isinstance(value, dict):
+            raise  # then it is no list of tasks at all
         return None
     return task
 
@@ -203,6 +205,67 @@ class Network(_Fields):
     """``GET /networks/{name}``."""
 
     created: datetime = Field(alias="Created")
+    scope: str = Field("", alias="Scope")
+    ingress: bool = Field(False, alias="Ingress")
+
+
+class _NodeSpec(_Fields):
+    labels: Annotated[dict[str, str], BeforeValidator(lambda value: value or {})] = Field(
+        {}, alias="Labels"
+    )
+    role: str = Field("", alias="Role")
+    availability: str = Field("", alias="Availability")
+
+
+class _NodeState(_Fields):
+    state: str = Field("", alias="State")
+
+
+class _NodePlatform(_Fields):
+    os: str = Field("", alias="OS")
+    architecture: str = Field("", alias="Architecture")
+
+
+class _NodeResources(_Fields):
+    nano_cpus: int = Field(0, alias="NanoCPUs")
+    memory: int = Field(0, alias="MemoryBytes")
+
+
+class _NodeDescription(_Fields):
+    """Empty for a node that has never been up."""
+
+    hostname: str = Field("", alias="Hostname")
+    platform: _NodePlatform = Field(_NodePlatform(), alias="Platform")
+    resources: _NodeResources = Field(_NodeResources(), alias="Resources")
+
+
+class Node(_Fields):
+    """One of ``GET /nodes``."""
+
+    id: str = Field(alias="ID")
+    spec: _NodeSpec = Field(alias="Spec")
+    description: _NodeDescription = Field(_NodeDescription(), alias="Description")
+    status: _NodeState = Field(alias="Status")
+
+    @property
+    def facts(self) -> NodeFacts:
+        """What it means."""
+        description = self.description
+        labels = {f"node.labels.{name}": value for name, value in self.spec.labels.items()}
+        return NodeFacts(
+            hostname=description.hostname,
+            is_ready=self.status.state == "ready" and self.spec.availability == "active",
+            cpus=description.resources.nano_cpus / 1e9,
+            memory=description.resources.memory,
+            attributes={
+                "node.id": self.id,
+                "node.hostname": description.hostname,
+                "node.role": self.spec.role,
+                "node.platform.os": description.platform.os,
+                "node.platform.arch": description.platform.architecture,
+                **labels,
+            },
+        )
 
 
 ERROR = TypeAdapter(_Error)
@@ -216,3 +279,4 @@ SERVICES = TypeAdapter(list[Service])
 TASKS = TypeAdapter(list[Annotated[Task | None, WrapValidator(_or_none)]])
 CONTAINER = TypeAdapter(Container)
 NETWORK = TypeAdapter(Network)
+NODES = TypeAdapter(list[Node])

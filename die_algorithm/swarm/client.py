@@ -16,7 +16,7 @@ from die_algorithm.errors import (
     SwarmUnavailable,
 )
 from die_algorithm.image_reference import ImageReference
-from die_algorithm.models import EngineFacts, TaskReport
+from die_algorithm.models import EngineFacts, NodeFacts, TaskReport
 from die_algorithm.service_spec import JOB_LABEL
 from die_algorithm.swarm import answers
 from die_algorithm.swarm.calls import Calls, TimedOut
@@ -77,6 +77,18 @@ class Swarm:
             has_init=info.has_init,
             limits_memory=info.memory_limit,
         )
+
+    def nodes(self) -> list[NodeFacts]:
+        """List the nodes of the Swarm, those that are away included."""
+        return [node.facts for node in self._calls.call("GET", "/nodes").read(answers.NODES)]
+
+    def can_join(self, network: str) -> bool:
+        """Whether there is a network of that name, or id, that jobs' services can join."""
+        answer = self._calls.call("GET", f"/networks/{network}")
+        if answer.status == 404:
+            return False
+        found = answer.read(answers.NETWORK)
+        return found.scope == "swarm" and not found.ingress
 
     # -- images
 

@@ -439,10 +439,12 @@ def test_an_exit_code_is_reported_only_where_there_is_one(
     assert (report.job_id, report.service_id, report.container_id) == ("1", "s-1", "c")
 
 
-def test_an_unknown_state_is_an_error_and_not_running(engine: ScriptedEngine, swarm: Swarm) -> None:
-    engine.answers["GET /v1.48/tasks"] = answer(200, [task("1", "paused")])
-    with pytest.raises(SwarmError, match="paused"):
-        swarm.task_reports()
+@pytest.mark.parametrize("odd", [task("1", "paused"), {"ID": "no task at all"}])
+def test_an_odd_task_has_no_report_and_hides_no_other(
+    engine: ScriptedEngine, swarm: Swarm, odd: dict[str, object]
+) -> None:
+    engine.answers["GET /v1.48/tasks"] = answer(200, [odd, task("2", "running")])
+    assert [report.job_id for report in swarm.task_reports()] == ["2"]
 
 
 def test_a_lost_node_is_seen_though_its_task_is_said_to_run(
@@ -598,11 +600,13 @@ def test_the_token_is_in_no_error_and_no_log(
     caplog.set_level(logging.DEBUG)
     engine.answers["POST"] = answer(500, {"message": "refused"})
     engine.answers["GET /v1.48/tasks"] = answer(200, [task("1", "running") | {"CreatedAt": TOKEN}])
+    engine.answers["GET /v1.48/services"] = answer(200, [{"ID": TOKEN}])
     errors = []
-    for name in ("create_service", "task_reports"):
+    for name in ("create_service", "job_services"):
         with pytest.raises(SwarmError) as caught:
             CALLS[name](swarm)
         errors.append(repr(caught.value) + str(caught.value.__cause__))
+    assert swarm.task_reports() == []
     assert TOKEN not in caplog.text
     assert TOKEN not in "".join(errors)
 

@@ -19,7 +19,7 @@ from ogc import assert_valid, needs_schemas, text, texts
 
 from die_algorithm import errors
 from die_algorithm.description import IDENTIFIER, NON_DETERMINISTIC, RESULT
-from die_algorithm.documents import JobDocuments, exception_report, failure_report
+from die_algorithm.documents import JobDocuments, exception_report
 from die_algorithm.errors import RequestError
 from die_algorithm.links import Links
 from die_algorithm.models import (
@@ -267,12 +267,14 @@ def test_a_dismissed_job_is_failed_for_a_client_of_wps_1(
     root = render(state=JobState.DISMISSED)
     path = "wps:Status/wps:ProcessFailed/ows:ExceptionReport/ows:Exception/ows:ExceptionText"
     assert text(root, path) == "Computation cancelled."
+    kept = render(state=JobState.DISMISSED, folder_kept=True)
+    assert "could not be removed" in text(kept, path)
 
 
 def test_the_report_for_a_bare_output_says_the_same() -> None:
     job = make_job(**STATES["failed with everything"])
-    assert job.failure is not None
-    root = assert_valid(failure_report(job, job.failure))
+    documents = JobDocuments(LINKS, lambda _job: Path("none"), inline_limit=0)
+    root = assert_valid(documents.failure_report(job))
     assert "Exit code: 137" in texts(root, "ows:Exception/ows:ExceptionText")[0]
 
 

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 
 import pytest
 import requests
-from service_fixture import Service
+from service_fixture import Service, connect
 
 from die_algorithm.web import WPS_PATH
-
-
-def connect(service: Service) -> socket.socket:
-    host, _, port = service.settings.listen[0].partition(":")
-    return socket.create_connection((host, int(port)), timeout=10)
 
 
 def raw(service: Service, request: bytes) -> bytes:
