@@ -49,10 +49,17 @@ def test_the_file_is_the_one_that_pywps_reads(tmp_path: Path) -> None:
     assert load(PYWPS_CFG=str(file)).max_sync == 3
 
 
-def test_a_file_without_our_section_changes_nothing(tmp_path: Path) -> None:
+def test_the_file_of_a_pywps_service_may_do_without_our_section(tmp_path: Path) -> None:
     file = tmp_path / "service.cfg"
     file.write_text("[server]\nurl = x\n")
-    assert Settings.load(file, {}) == load()
+    assert load(PYWPS_CFG=str(file)) == load()
+
+
+def test_a_file_that_was_named_must_have_our_section(tmp_path: Path) -> None:
+    file = tmp_path / "service.cfg"
+    file.write_text("[server]\nurl = x\n")
+    with pytest.raises(SettingsError, match=r"service\.cfg has no section \[die\]"):
+        Settings.load(file, {"PYWPS_CFG": str(file)})
 
 
 def test_an_empty_value_means_the_default() -> None:
@@ -60,8 +67,28 @@ def test_an_empty_value_means_the_default() -> None:
 
 
 def test_other_variables_are_not_ours() -> None:
-    # Kubernetes sets such names for every service that is called "die".
-    assert load(DIE_SERVICE_HOST="10.0.0.1", URL="http://x", die_url="http://x") == load()
+    assert load(DIE_CACHE="/c", URL="http://x", die_url="http://x", DIED="y") == load()
+
+
+@pytest.mark.parametrize("service", ["DIE", "DIE_SERVICE", "DIE_DB"])
+def test_what_kubernetes_sets_for_a_service_called_die_is_not_ours(service: str) -> None:
+    variables = {
+        f"{service}_SERVICE_HOST": "10.0.0.1",
+        f"{service}_SERVICE_PORT": "80",
+        f"{service}_SERVICE_PORT_HTTP": "80",
+        f"{service}_PORT": "tcp://10.0.0.1:80",
+        f"{service}_PORT_80_TCP_ADDR": "10.0.0.1",
+    }
+    assert load(**variables) == load()
+    del variables[f"{service}_SERVICE_HOST"]
+    assert f"'{service}_PORT'" in refusal(**variables)
+
+
+@pytest.mark.parametrize("name", ["DIE_FOO", "DIE_url", "DIE_MEMORYLIMIT", "DIE_"])
+@pytest.mark.parametrize("value", ["x", ""])
+def test_a_variable_that_is_no_setting_is_refused(name: str, value: str) -> None:
+    expected = f"The setting '{name}' does not exist (environment variable {name})."
+    assert refusal(**{name: value}) == expected
 
 
 def test_settings_cannot_be_changed() -> None:
@@ -117,6 +144,31 @@ def test_a_duration_without_sense_is_refused(text: str) -> None:
 @pytest.mark.parametrize(("text", "size"), [("64KiB", 65536), ("2GiB", 2 << 30), ("100", 100)])
 def test_a_size_may_have_a_unit(text: str, size: int) -> None:
     assert load(DIE_MEMORY_LIMIT=text).memory_limit == size
+
+
+@pytest.mark.parametrize("text", ["much", "-1", "1,5GiB", "64KiB/s", "2 XB", "1 2", "nan", ""])
+def test_a_size_without_sense_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="bytes, or one with a unit: 64KiB, 2GiB"):
+        Settings(memory_limit=text)
+
+
+@pytest.mark.parametrize("text", ["9" * 400, "9" * 400 + "KiB", "8192PiB", "8 EiB"])
+def test_a_size_that_no_engine_can_count_is_refused(text: str) -> None:
+    assert "'memory_limit'" in refusal(DIE_MEMORY_LIMIT=text)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "unix:///var/run/docker.sock",
+        "unix:///with a space/docker.sock",
+        "tcp://manager.example:2375",
+        "tcp://[::1]:2375",
+        "ssh://user@manager.example",
+    ],
+)
+def test_an_engine_is_reached_in_three_ways(address: str) -> None:
+    assert load(DIE_DOCKER_HOST=address).docker_host == address
 
 
 def test_lists_are_separated_by_commas() -> None:
@@ -176,6 +228,23 @@ def test_what_depends_on_other_settings_follows_them(tmp_path: Path) -> None:
         ("listen", ","),
         ("extra_hosts", "hub.example"),
         ("extra_hosts", "hub:x y"),
+        ("url", "http://x/a//b"),
+        ("results_url", "http://x/a/../b"),
+        ("results_url", "http://x//b"),
+        ("results_url", "http://x/./b"),
+        ("results_url", "http://x/.."),
+        ("docker_host", "/var/run/docker.sock"),
+        ("docker_host", "unix://docker.sock"),
+        ("docker_host", "tcp://manager"),
+        ("docker_host", "tcp://manager:2375/path"),
+        ("docker_host", "manager:2375"),
+        ("docker_host", "http://manager:2375"),
+        ("docker_host", "ssh://"),
+        ("placement", "worker"),
+        ("placement", "node.role=worker"),
+        ("placement", "node.role=="),
+        ("placement", "node.role==worker, ==x"),
+        ("placement", "node.role==worker==x"),
         ("storagehub_auth", "cookie"),
         ("memory_limit", "much"),
         ("memory_limit", "-1"),
@@ -199,8 +268,36 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     file.write_text("[die]\nurll = http://x\nmax_sync = 0\n")
     with pytest.raises(SettingsError) as refused:
         Settings.load(file, {})
-    assert "The setting 'urll' does not exist." in str(refused.value)
-    assert "'max_sync' = '0' is wrong" in str(refused.value)
+    assert f"The setting 'urll' does not exist (file {file})." in str(refused.value)
+    assert f"'max_sync' = '0' is wrong (file {file}): must be 1 or more." in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("memory_limit", "much", "give a number of bytes, or one with a unit: 64KiB, 2GiB"),
+        ("threads", "many", "must be a whole number"),
+        ("threads", "4.5", "must be a whole number"),
+        ("threads", "3", "must be 4 or more"),
+        ("pids_limit", "0", "must be more than 0"),
+        ("cpu_limit", "all", "must be a number"),
+        ("cpu_limit", "inf", "must be a number"),
+        ("storagehub_auth", "cookie", "must be 'auto', 'header', 'query' or 'bearer'"),
+        ("run_deadline", "2", "give a number and a unit: 500ms, 30s, 10m, 24h or 7d"),
+        ("docker_host", "x", "must be unix:///path, tcp://host:port or ssh://user@host"),
+    ],
+)
+def test_a_refusal_says_where_the_value_stands_and_what_it_should_be(
+    tmp_path: Path, name: str, value: str, reason: str
+) -> None:
+    file = tmp_path / "service.cfg"
+    file.write_text(f"[die]\n{name} = something\n")
+    variable = f"DIE_{name.upper()}"
+    with pytest.raises(SettingsError) as refused:
+        Settings.load(file, {variable: value})
+    assert str(refused.value) == (
+        f"The setting {name!r} = {value!r} is wrong (environment variable {variable}): {reason}."
+    )
 
 
 @pytest.mark.parametrize("content", [b"no section", b"[die]\nx\n", b"[die]\nurl = \xff\n", None])

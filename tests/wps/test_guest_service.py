@@ -13,12 +13,11 @@ from pathlib import Path
 
 import pytest
 import requests
-from lxml import etree
 from ogc import assert_valid
 from owslib.wps import ASYNC, SYNC, WebProcessingService, monitorExecution
-from service_fixture import free_port
+from service_fixture import free_port, status_location
 from storagehub_fixture import ALICE
-from swarm_fixture import SORTAPP
+from swarm_fixture import PROBE, SORTAPP
 
 from die_algorithm.description import IDENTIFIER
 from die_algorithm.settings import Settings
@@ -31,38 +30,62 @@ from werkzeug.middleware.shared_data import SharedDataMiddleware
 from werkzeug.serving import make_server
 from die_algorithm.process import DockerImageExecutor
 
-service = Service([DockerImageExecutor()], [sys.argv[1]])
+executor = DockerImageExecutor()
+executor.start()
+service = Service([executor], [sys.argv[1]])
 application = SharedDataMiddleware(service, {"/outputs": sys.argv[2]})
 make_server("127.0.0.1", int(sys.argv[3]), application, threaded=True).serve_forever()
 """
 
 
-@pytest.fixture(scope="module")
-def guest(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("guest")
-    outputs = folder / "outputs"
-    outputs.mkdir()
-    port = free_port()
-    configuration = folder / "pywps.cfg"
-    configuration.write_text(
-        f"[server]\nurl=http://127.0.0.1:{port}/wps\noutputurl=http://127.0.0.1:{port}/outputs\n"
-        f"outputpath={outputs}\nworkdir={folder}\n[logging]\ndatabase=sqlite:///{folder}/log.db\n"
-        f"[die]\ndata_dir={folder}/die\nstoragehub_url={settings.storagehub_url}\n"
-        f"docker_host={settings.docker_host}\n"
-    )
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-c", APPLICATION, configuration, outputs, str(port)],
-            env={**os.environ, "PYWPS_CFG": str(configuration)},
-            stdout=log,
-            stderr=log,
+class Guest:
+    """The developer's service as a process, which may be killed and started again."""
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self._folder = folder
+        self._port = free_port()
+        self._configuration = folder / "pywps.cfg"
+        self._outputs = folder / "outputs"
+        self._outputs.mkdir()
+        base = f"http://127.0.0.1:{self._port}"
+        self.wps = f"{base}/wps"
+        self._configuration.write_text(
+            f"[server]\nurl={self.wps}\noutputurl={base}/outputs\noutputpath={self._outputs}\n"
+            f"workdir={folder}\n[logging]\ndatabase=sqlite:///{folder}/log.db\n"
+            f"[die]\ndata_dir={folder}/die\nstoragehub_url={settings.storagehub_url}\n"
+            f"docker_host={settings.docker_host}\n"
         )
-    try:
-        wait_for(f"http://127.0.0.1:{port}/wps?service=WPS&request=GetCapabilities")
-        yield f"http://127.0.0.1:{port}/wps"
-    finally:
-        process.terminate()
-        process.wait()
+
+    def start(self) -> None:
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-c", APPLICATION),
+                    *(self._configuration, self._outputs, str(self._port)),
+                ],
+                env={**os.environ, "PYWPS_CFG": str(self._configuration)},
+                stdout=log,
+                stderr=log,
+            )
+        wait_for(f"{self.wps}?service=WPS&request=GetCapabilities")
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
+    server = Guest(tmp_path_factory.mktemp("guest"), settings)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def guest(server: Guest) -> str:
+    """The address of the developer's service."""
+    return server.wps
 
 
 def wait_for(url: str) -> None:
@@ -93,28 +116,44 @@ def test_owslib_runs_the_main_job_in_a_foreign_service(
         assert any(name.endswith("/elements.txt") for name in archive.namelist())
 
 
-def test_the_documents_of_a_foreign_service_are_valid(guest: str, item: str) -> None:
+def submit(guest: str, image: str, command: str, item: str) -> str:
+    """Start a job and give back where its document is."""
     query = {
         "service": "WPS",
         "version": "1.0.0",
         "request": "Execute",
         "Identifier": IDENTIFIER,
-        "DataInputs": f"Image=d4science%2Fsortapp;CommandName=sortapp;FileParam={item}",
+        "DataInputs": f"Image={image};CommandName={command};FileParam={item}",
         "storeExecuteResponse": "true",
         "status": "true",
         "gcube-token": ALICE.token,
     }
     answer = requests.get(guest, params=query, timeout=60)
-    assert_valid(answer.content)
-    location = etree.fromstring(answer.content).attrib["statusLocation"]
-    while True:
-        document = requests.get(location, timeout=60).content
+    return status_location(assert_valid(answer.content))
+
+
+def follow(location: str, word: bytes) -> bytes:
+    """Poll a document, each time valid, until it holds a word."""
+    while word not in (document := requests.get(location, timeout=60).content):
         assert_valid(document)
-        if b"ProcessSucceeded" in document:
-            break
         assert b"ProcessFailed" not in document, document
         time.sleep(0.1)
+    return document
+
+
+def test_the_documents_of_a_foreign_service_are_valid(guest: str, item: str) -> None:
+    document = follow(submit(guest, SORTAPP, "sortapp", item), b"ProcessSucceeded")
+    assert_valid(document)
     assert ALICE.token.encode() not in document
+
+
+def test_a_job_of_a_foreign_service_survives_its_restart(server: Guest, item: str) -> None:
+    location = submit(server.wps, PROBE, "probe sleep 3", item)
+    follow(location, b'percentCompleted="30"')
+    server.kill()
+    server.start()
+    # Nobody sends another Execute, the client merely goes on polling.
+    follow(location, b"ProcessSucceeded")
 
 
 def test_a_foreign_service_refuses_bad_input_before_anything_is_created(guest: str) -> None:

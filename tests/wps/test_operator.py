@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,15 +15,19 @@ from service_fixture import Service
 
 from die_algorithm.cli import main
 from die_algorithm.local_swarm import LocalSwarm
+from die_algorithm.results import Results
 from die_algorithm.settings import Settings
 
 
 def doctor(settings: Settings, **changes: object) -> tuple[int, str]:
-    values = {**settings.model_dump(), **changes}
-    environment = {
-        f"DIE_{name.upper()}": str(values[name])
-        for name in ("data_dir", "storagehub_url", "docker_host", "cpu_limit")
+    values = {
+        "data_dir": settings.data_dir,
+        "storagehub_url": settings.storagehub_url,
+        "docker_host": settings.docker_host,
+        "memory_limit": int(settings.memory_limit),
+        **changes,
     }
+    environment = {f"DIE_{name.upper()}": str(value) for name, value in values.items()}
     result = CliRunner().invoke(main, ["doctor"], env=environment)
     return result.exit_code, result.output
 
@@ -30,6 +36,34 @@ def test_the_doctor_is_content_with_a_good_set_up(settings: Settings) -> None:
     code, output = doctor(settings)
     assert code == 0
     assert output.endswith("The service can run jobs.\n")
+    assert "FAIL" not in output
+
+
+def test_the_doctor_tells_what_it_tried(settings: Settings) -> None:
+    _, output = doctor(settings)
+    assert f"Docker Swarm at {settings.docker_host}: " in output
+    assert f"StorageHub at {settings.storagehub_url}: " in output
+    assert f"results at {settings.data_dir}/results: " in output
+    assert f"database at sqlite:///{settings.data_dir}/jobs.sqlite: " in output
+
+
+@pytest.mark.parametrize(
+    ("database", "shown"),
+    [
+        ("nosuch://die:pass-word@db.example:54/jobs?x=pass-word", "nosuch://db.example:54/jobs"),
+        ("nosuch://die:pass-word/@db.example/jobs", "nosuch://db.example/jobs"),
+        ("nosuch://die:a@pass-word@db.example/jobs", "nosuch://…"),
+        ("nosuch://die:a?pass-word@db.example/jobs", "nosuch://…"),
+        ("nosuch://db.example/jobs?password=a@pass-word", "nosuch://…"),
+        ("pass-word", "an address without scheme"),
+    ],
+)
+def test_the_doctor_shows_no_password(settings: Settings, database: str, shown: str) -> None:
+    code, output = doctor(settings, database=database)
+    assert code == 1
+    assert f"jobs' database at {shown}: " in output
+    assert "setting 'database' is no address of a database" in output
+    assert "pass-word" not in output
 
 
 @pytest.mark.parametrize(
@@ -42,6 +76,11 @@ def test_the_doctor_is_content_with_a_good_set_up(settings: Settings) -> None:
         ),
         ({"data_dir": "/dev/null/die"}, ("database cannot be written", "data_dir")),
         ({"cpu_limit": 1000.0}, ("'cpu_limit' is 1000", "Lower the setting")),
+        ({"network": "nowhere"}, ("no network 'nowhere'", "network create --driver overlay")),
+        ({"network": "ingress"}, ("no network 'ingress' that services can join",)),
+        ({"placement": "node.role==worker"}, ("No node that is ready meets node.role==worker",)),
+        ({"placement": "node.labels.a==b"}, ("meets node.labels.a==b", "Label a node")),
+        ({"placement": "node.role==manager,node.id!=x,node.platform.os==plan9"}, ("plan9",)),
     ],
 )
 def test_the_doctor_says_what_is_missing_and_how_to_mend_it(
@@ -52,6 +91,90 @@ def test_the_doctor_says_what_is_missing_and_how_to_mend_it(
     for word in words:
         assert word in output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    "placement",
+    [
+        "node.role==Manager",
+        "NODE.ROLE != worker",
+        "node.platform.os==linux, node.labels.a!=b",
+        "node.ip==10.0.0.0/8",
+    ],
+)
+def test_the_doctor_reads_constraints_as_the_swarm_does(settings: Settings, placement: str) -> None:
+    code, output = doctor(settings, placement=placement)
+    assert (code, "FAIL" in output) == (0, False), output
+
+
+@pytest.mark.parametrize("network", ["host", "die-test-jobs"])
+def test_the_doctor_accepts_a_network_that_services_can_join(
+    settings: Settings, swarm: LocalSwarm, network: str
+) -> None:
+    swarm.engine.docker("network", "create", "--driver", "overlay", "die-test-jobs")
+    try:
+        code, output = doctor(settings, network=network)
+    finally:
+        swarm.engine.docker("network", "rm", "die-test-jobs")
+    assert code == 0, output
+
+
+def test_a_network_of_one_machine_is_not_for_services(
+    settings: Settings, swarm: LocalSwarm
+) -> None:
+    swarm.engine.docker("network", "create", "--internal", "die-test-local")
+    try:
+        code, output = doctor(settings, network="die-test-local")
+    finally:
+        swarm.engine.docker("network", "rm", "die-test-local")
+    assert code == 1
+    assert "no network 'die-test-local' that services can join" in output
+
+
+def test_a_memory_limit_above_the_machines_is_a_warning(settings: Settings) -> None:
+    code, output = doctor(settings, memory_limit="1000TiB")
+    assert code == 0
+    assert "warn  memory_limit: 'memory_limit' is 1000.0TiB, but " in output
+
+
+def test_a_node_that_takes_no_tasks_does_not_count(settings: Settings, swarm: LocalSwarm) -> None:
+    node = swarm.engine.docker("node", "ls", "--quiet").strip()
+    swarm.engine.docker("node", "update", "--availability", "pause", node)
+    try:
+        code, output = doctor(settings)
+    finally:
+        swarm.engine.docker("node", "update", "--availability", "active", node)
+    assert code == 1
+    assert "No node of the Swarm is ready and active" in output
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 2 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", disk], check=True)
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_disk_that_is_nearly_full_is_told(settings: Settings, small_disk: Path) -> None:
+    code, output = doctor(settings, data_dir=small_disk)
+    assert code == 1
+    assert "database cannot be written: less than 64 MiB of the disk are free." in output
+    assert "folder of the results: less than 64 MiB of the disk are free." in output
+
+
+def test_a_disk_without_room_for_content_fails_the_results(small_disk: Path) -> None:
+    with (small_disk / "filler").open("wb") as filler, contextlib.suppress(OSError):
+        filler.write(bytes(2 * 2**20 - 16 * 1024))
+        filler.flush()
+    with pytest.raises(OSError, match="No space left"):
+        Results(small_disk).check()
 
 
 @pytest.fixture
