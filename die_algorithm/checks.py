@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import re
+import shutil
+from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 
-from die_algorithm.errors import StorageHubError, StoreError, SwarmError
-from die_algorithm.models import EngineFacts
+from die_algorithm.errors import SettingsError, StorageHubError, StoreError, SwarmError
+from die_algorithm.models import EngineFacts, NodeFacts
 from die_algorithm.results import Results
 from die_algorithm.runtime import job_store
 from die_algorithm.settings import Settings
@@ -17,6 +21,13 @@ from die_algorithm.swarm import Swarm
 #: The oldest engine API whose Swarm takes what a job's service needs (reference: safety 2.1).
 _OLDEST_API = (1, 41)
 _PATIENCE = 5.0
+#: MiB of a disk that must be free: enough to record jobs and to publish small results.
+_ROOM = 64
+#: An address whose parts are beyond doubt: whatever stands before the ``@`` or in the query may be a
+#: password.
+_ADDRESS = re.compile(
+    r"(?P<scheme>[\w+.-]+)://(?:[^@?]*@)?(?P<host>[\w.\-:\[\]]*)(?P<path>/[^?@]*)?(?:\?[^@]*)?"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +40,8 @@ class Check:
     text: str
     #: What to do about it; empty if nothing needs to be done.
     remedy: str = ""
+    #: What was tried: an address or a file. For the operator alone, so it is no part of the text.
+    place: str = ""
 
 
 def readiness(settings: Settings) -> list[Check]:
@@ -49,47 +62,75 @@ def worker(*, works: bool) -> Check:
 
 
 def doctor(settings: Settings) -> list[Check]:
-    """Everything an operator can mend, what only warns included."""
+    """Everything an operator can mend, what only warns included. Names tell where it was looked."""
     swarm, facts = _swarm(settings)
     checks = [_database(settings), _results(settings), _storagehub(settings), swarm]
-    return checks + (_engine_warnings(settings, facts) if facts else [])
+    if facts is not None:
+        checks += _engine_warnings(facts)
+        if swarm.passed:
+            checks += _demands(settings)
+    return [
+        dataclasses.replace(check, name=f"{check.name} at {check.place}") if check.place else check
+        for check in checks
+    ]
 
 
 def _database(settings: Settings) -> Check:
-    name = "jobs' database"
+    check = Check(
+        name="jobs' database",
+        passed=False,
+        text="The jobs' database cannot be written.",
+        remedy="Check the settings 'data_dir' and 'database': the folder must exist on a disk with "
+        "room and belong to the service's user; a database server must be running.",
+        place=_address(settings.database_url),
+    )
     try:
         store = job_store(settings)
         try:
             store.check()
         finally:
             store.close()
-    except (StoreError, OSError):
-        return Check(
-            name=name,
-            passed=False,
-            text="The jobs' database cannot be written.",
-            remedy="Check the settings 'data_dir' and 'database': the folder must exist on a disk with "
-            "room and belong to the service's user; a database server must be running.",
-        )
-    return Check(name=name, passed=True, text="The jobs' database can be read and written.")
+        # The key is there in any case; a database on another disk or server is not looked at.
+        _demand_room(settings.data_dir)
+    except SettingsError as error:
+        return dataclasses.replace(check, text=str(error))
+    except StoreError:
+        return check
+    except OSError as error:
+        return dataclasses.replace(check, text=f"{check.text[:-1]}: {error.strerror}.")
+    return dataclasses.replace(
+        check, passed=True, text="The jobs' database can be read and written.", remedy=""
+    )
 
 
 def _results(settings: Settings) -> Check:
-    name = "results"
+    name, place = "results", str(settings.results_path)
     try:
         Results(settings.results_path).check()
+        _demand_room(settings.results_path)
     except OSError as error:
         return Check(
             name=name,
             passed=False,
             text=f"No file can be written into the folder of the results: {error.strerror}.",
             remedy="Make room, or set 'results_dir' to a folder that the service's user may write.",
+            place=place,
         )
-    return Check(name=name, passed=True, text="Results can be written.")
+    return Check(name=name, passed=True, text="Results can be written.", place=place)
+
+
+def _demand_room(folder: Path) -> None:
+    """See that a disk is not about to be full.
+
+    Raises:
+        OSError: it is.
+    """
+    if shutil.disk_usage(folder).free < _ROOM * 2**20:
+        raise OSError(errno.ENOSPC, f"less than {_ROOM} MiB of the disk are free")
 
 
 def _storagehub(settings: Settings) -> Check:
-    name = "StorageHub"
+    name, place = "StorageHub", _address(settings.storagehub_url)
     client = StorageHub(
         settings.storagehub_url,
         timeout=timedelta(seconds=_PATIENCE),
@@ -105,14 +146,15 @@ def _storagehub(settings: Settings) -> Check:
             text="StorageHub does not answer.",
             remedy="Check the setting 'storagehub_url' and the way there; on a machine without one, "
             "start the embedded StorageHub with 'die local-storagehub'.",
+            place=place,
         )
     finally:
         client.close()
-    return Check(name=name, passed=True, text="StorageHub answers.")
+    return Check(name=name, passed=True, text="StorageHub answers.", place=place)
 
 
 def _swarm(settings: Settings) -> tuple[Check, EngineFacts | None]:
-    name = "Docker Swarm"
+    name, place = "Docker Swarm", _address(settings.docker_host)
     swarm = Swarm(settings.docker_host, timeout=_PATIENCE)
     try:
         facts = swarm.facts()
@@ -123,6 +165,7 @@ def _swarm(settings: Settings) -> tuple[Check, EngineFacts | None]:
             text="The Docker engine does not answer.",
             remedy="Install it ('apt-get install docker.io'), start it, let the service's user reach "
             "it, and check the setting 'docker_host'.",
+            place=place,
         )
         return check, None
     finally:
@@ -133,6 +176,7 @@ def _swarm(settings: Settings) -> tuple[Check, EngineFacts | None]:
             passed=False,
             text="The Docker engine is not a manager of a Swarm.",
             remedy="Make it one with 'docker swarm init', or point 'docker_host' to a manager.",
+            place=place,
         )
     elif _version(facts.api_version) < _OLDEST_API:
         check = Check(
@@ -140,6 +184,7 @@ def _swarm(settings: Settings) -> tuple[Check, EngineFacts | None]:
             passed=False,
             text=f"The Docker engine's API {facts.api_version} is too old.",
             remedy="Install Docker Engine 20.10 or later.",
+            place=place,
         )
     else:
         nodes = "1 node" if facts.nodes == 1 else f"{facts.nodes} nodes"
@@ -147,11 +192,12 @@ def _swarm(settings: Settings) -> tuple[Check, EngineFacts | None]:
             name=name,
             passed=True,
             text=f"Docker {facts.version} manages a Swarm of {nodes}.",
+            place=place,
         )
     return check, facts
 
 
-def _engine_warnings(settings: Settings, facts: EngineFacts) -> list[Check]:
+def _engine_warnings(facts: EngineFacts) -> list[Check]:
     warnings = []
     if not facts.has_init:
         warnings.append(
@@ -182,17 +228,107 @@ def _engine_warnings(settings: Settings, facts: EngineFacts) -> list[Check]:
                 "Engine 25 or later.",
             )
         )
-    if settings.cpu_limit > facts.cpus:
-        warnings.append(
+    return warnings
+
+
+def _demands(settings: Settings) -> list[Check]:
+    """What the settings demand of the Swarm and it does not have."""
+    swarm = Swarm(settings.docker_host, timeout=_PATIENCE)
+    try:
+        joinable = not settings.network or swarm.can_join(settings.network)
+        nodes = swarm.nodes()
+    except SwarmError:
+        check = Check(
+            name="nodes",
+            passed=False,
+            text="The Swarm does not tell its nodes and networks.",
+            remedy="See with 'docker node ls' whether most of its managers are up.",
+        )
+        return [check]
+    finally:
+        swarm.close()
+    checks = [] if joinable else [_no_network(settings.network)]
+    fitting = [
+        node
+        for node in nodes
+        if node.is_ready and all(_meets(node, constraint) for constraint in settings.placement)
+    ]
+    return checks + (_limits(settings, fitting) if fitting else [_no_node(settings)])
+
+
+def _no_network(network: str) -> Check:
+    return Check(
+        name="network",
+        passed=False,
+        text=f"The Swarm has no network {network!r} that services can join.",
+        remedy=f"Make it with 'docker network create --driver overlay {network}', or change the "
+        "setting 'network'.",
+    )
+
+
+def _no_node(settings: Settings) -> Check:
+    if not settings.placement:
+        return Check(
+            name="nodes",
+            passed=False,
+            text="No node of the Swarm is ready and active: containers would never start.",
+            remedy="See 'docker node ls'; 'docker node update --availability active' lets a node work.",
+        )
+    return Check(
+        name="placement",
+        passed=False,
+        text=f"No node that is ready meets {', '.join(settings.placement)}: containers would never "
+        "start.",
+        remedy="Label a node with 'docker node update', or change the setting 'placement'.",
+    )
+
+
+def _meets(node: NodeFacts, constraint: str) -> bool:
+    """Whether a node may run jobs, as Swarm decides; yes where only Swarm itself can tell."""
+    key, operator, value = (part.strip() for part in re.split("([=!]=)", constraint, maxsplit=1))
+    if not key.startswith("node.labels."):
+        key = key.lower()
+        if key not in node.attributes:
+            return True
+    # To Swarm a label that is missing is an empty one.
+    is_equal = node.attributes.get(key, "").lower() == value.lower()
+    return is_equal == (operator == "==")
+
+
+def _limits(settings: Settings, nodes: Sequence[NodeFacts]) -> list[Check]:
+    """Compare the limits with the nodes that jobs may run on."""
+    checks = []
+    small = [node.hostname for node in nodes if node.cpus < settings.cpu_limit]
+    if small:
+        checks.append(
             Check(
                 name="cpu_limit",
-                passed=False,
-                text=f"'cpu_limit' is {settings.cpu_limit:g}, but the machine has {facts.cpus} CPUs: the "
-                "engine would reject every container.",
-                remedy="Lower the setting 'cpu_limit'.",
+                passed=len(small) < len(nodes),
+                text=f"'cpu_limit' is {settings.cpu_limit:g}, but {', '.join(small)} has fewer CPUs: "
+                "the engine would reject every container there.",
+                remedy="Lower the setting 'cpu_limit', or choose other nodes with 'placement'.",
             )
         )
-    return warnings
+    small = [node.hostname for node in nodes if node.memory < settings.memory_limit]
+    if small:
+        checks.append(
+            Check(
+                name="memory_limit",
+                passed=True,
+                text=f"'memory_limit' is {settings.memory_limit.human_readable()}, but "
+                f"{', '.join(small)} has less: one container may take all of its memory.",
+                remedy="Lower the setting 'memory_limit'.",
+            )
+        )
+    return checks
+
+
+def _address(url: str) -> str:
+    """An address without user, password and query; the scheme alone if they cannot be told apart."""
+    match = _ADDRESS.fullmatch(url)
+    if match is None:
+        return f"{url.partition('://')[0]}://…" if "://" in url else "an address without scheme"
+    return f"{match['scheme']}://{match['host']}{match['path'] or ''}"
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -21,15 +21,19 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticUndefined
+from pydantic_core import ErrorDetails, PydanticUndefined
 
 from die_algorithm.errors import SettingsError
 
 SECTION = "die"
 ENVIRONMENT_PREFIX = "DIE_"
+#: Of a script beside the service: where the file system of a base image is kept.
+_NO_SETTINGS = frozenset({"DIE_CACHE"})
 
 _UNITS = {
     "ms": timedelta(milliseconds=1),
@@ -39,6 +43,16 @@ _UNITS = {
     "d": timedelta(days=1),
 }
 _DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(ms|s|m|h|d)", re.ASCII)
+#: The engine counts in 64 bits.
+_LARGEST_SIZE = 2**63 - 1
+_SIZE = re.compile(r"\d+(?:\.\d+)? ?[A-Za-z]*", re.ASCII)
+_DOCKER_HOST = re.compile(
+    r"unix:///.+|tcp://(?:[^\s:/?#@]+|\[[0-9a-fA-F:]+\]):\d{1,5}|ssh://[^\s/?#]+", re.ASCII
+)
+#: What Swarm takes; anything else it would refuse with each job.
+_CONSTRAINT = re.compile(
+    r"[a-z_][a-z0-9_.-]+\s*[=!]=\s*[a-z0-9:_.*()?+\[\]\\^$|/\s-]+", re.ASCII | re.IGNORECASE
+)
 
 
 def _duration(value: object) -> object:
@@ -57,6 +71,20 @@ def _duration(value: object) -> object:
     return duration
 
 
+def _size(value: object, read: ValidatorFunctionWrapHandler) -> ByteSize:
+    """Read ``64KiB``; pydantic alone would read ``1,5GiB`` as one byte."""
+    message = "give a number of bytes, or one with a unit: 64KiB, 2GiB"
+    if isinstance(value, str) and not _SIZE.fullmatch(value.strip()):
+        raise ValueError(message)
+    try:
+        size: ByteSize = read(value)
+    except (ValidationError, OverflowError):
+        raise ValueError(message) from None
+    if size > _LARGEST_SIZE:
+        raise ValueError("must be smaller than that")
+    return size
+
+
 def _words(value: object) -> object:
     """Split a comma-separated text into a tuple of its non-empty parts."""
     if isinstance(value, str):
@@ -69,7 +97,11 @@ def _as_written(default: str) -> Any:  # noqa: ANN401 - pydantic makes it what t
     return default
 
 
+#: Names, each with its value and the place that it comes from.
+_Given = dict[str, tuple[str, str]]
+
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Size = Annotated[ByteSize, WrapValidator(_size)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 
@@ -124,7 +156,7 @@ class Settings(BaseModel):
         _as_written("30s"),
         description="Longest wait for one answer of StorageHub, transfers excepted.",
     )
-    transfer_min_rate: ByteSize = Field(
+    transfer_min_rate: Size = Field(
         _as_written("4KiB"),
         description="A transfer slower than this, in bytes per second, is given up.",
     )
@@ -145,18 +177,16 @@ class Settings(BaseModel):
     placement: Words = Field(
         (), description="Swarm placement constraints, such as `node.role==worker`."
     )
-    memory_limit: ByteSize = Field(
-        _as_written("2GiB"), description="Memory that a container may use."
-    )
+    memory_limit: Size = Field(_as_written("2GiB"), description="Memory that a container may use.")
     cpu_limit: float = Field(
         1.0, gt=0, allow_inf_nan=False, description="CPUs that a container may use."
     )
     pids_limit: int = Field(512, gt=0, description="Processes and threads in a container.")
-    log_limit: ByteSize = Field(
+    log_limit: Size = Field(
         _as_written("10MiB"),
         description="Size of a container's log file; three are kept by the engine.",
     )
-    log_tail: ByteSize = Field(
+    log_tail: Size = Field(
         _as_written("64KiB"),
         description="How much of the end of a container's log is kept for the client.",
     )
@@ -170,16 +200,16 @@ class Settings(BaseModel):
         _as_written("10s"),
         description="Time between SIGTERM and SIGKILL when a container is stopped.",
     )
-    max_result_size: ByteSize = Field(
+    max_result_size: Size = Field(
         _as_written("50GiB"), description="Largest result, in bytes of its files."
     )
     max_result_files: int = Field(100_000, gt=0, description="Most items in a result.")
-    inline_limit: ByteSize = Field(
+    inline_limit: Size = Field(
         _as_written("7MiB"),
         description="Largest zip that is put inline into a document; a larger one is given by "
         "reference (clients built on libxml2 stop at 10 MB of text).",
     )
-    max_request_size: ByteSize = Field(_as_written("3MiB"), description="Largest request body.")
+    max_request_size: Size = Field(_as_written("3MiB"), description="Largest request body.")
     threads: int = Field(48, ge=4, description="Threads that answer HTTP requests.")
     max_sync: int = Field(
         32, ge=1, description="Synchronous Executes held open at once; more get ServerBusy."
@@ -192,6 +222,33 @@ class Settings(BaseModel):
         if value and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", value):
             raise ValueError("must be an http:// or https:// address without query")
         return value.rstrip("/")
+
+    @field_validator("url", "results_url")
+    @classmethod
+    def _plain_path(cls, value: str) -> str:
+        segments = value.partition("://")[2].split("/")
+        if value and not {"", ".", ".."}.isdisjoint(segments):
+            raise ValueError(
+                "must have no '//', '.' or '..' in its path: clients would change them"
+            )
+        return value
+
+    @field_validator("docker_host")
+    @classmethod
+    def _engine_address(cls, value: str) -> str:
+        if not _DOCKER_HOST.fullmatch(value):
+            raise ValueError("must be unix:///path, tcp://host:port or ssh://user@host")
+        return value
+
+    @field_validator("placement")
+    @classmethod
+    def _constraints(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for constraint in value:
+            if not _CONSTRAINT.fullmatch(constraint):
+                raise ValueError(
+                    f"{constraint!r} is no constraint like node.role==worker or node.role!=manager"
+                )
+        return value
 
     @field_validator("listen")
     @classmethod
@@ -260,17 +317,21 @@ class Settings(BaseModel):
             environment: instead of the process's own.
 
         Raises:
-            SettingsError: a setting is unknown or wrong, or the file cannot be read.
+            SettingsError: a setting is unknown or wrong, the file cannot be read, or ``path`` has no
+                section ``[die]``. The file of a PyWPS service may do without one.
         """
         environment = os.environ if environment is None else environment
-        if path is None and environment.get("PYWPS_CFG"):
-            path = Path(environment["PYWPS_CFG"])
-        values = _from_file(path) if path else {}
-        values |= _from_environment(environment)
+        given = _from_file(path, environment.get("PYWPS_CFG", ""))
+        given |= _from_environment(environment)
+        values = {
+            name: value
+            for name, (value, _) in given.items()
+            if value or name not in cls.model_fields
+        }
         try:
-            return cls(**{name: value for name, value in values.items() if value != ""})
+            return cls(**values)
         except ValidationError as error:
-            raise SettingsError(_explain(error)) from None
+            raise SettingsError(_explain(error, given)) from None
 
 
 def _written(default: object) -> str:
@@ -281,30 +342,71 @@ def _written(default: object) -> str:
     return "" if default is None else str(default)
 
 
-def _from_file(path: Path) -> dict[str, str]:
+def _from_file(path: Path | None, pywps_file: str) -> _Given:
+    file_path = path or (Path(pywps_file) if pywps_file else None)
+    if file_path is None:
+        return {}
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        with path.open(encoding="utf-8") as file:
+        with file_path.open(encoding="utf-8") as file:
             parser.read_file(file)
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
-        raise SettingsError(f"The configuration file {path} cannot be read: {error}") from None
-    return dict(parser[SECTION]) if parser.has_section(SECTION) else {}
+        raise SettingsError(f"The configuration file {file_path} cannot be read: {error}") from None
+    if parser.has_section(SECTION):
+        place = f"file {file_path}"
+        return {name: (value, place) for name, value in parser[SECTION].items()}
+    if path is not None:
+        raise SettingsError(f"The configuration file {path} has no section [{SECTION}].")
+    return {}
 
 
-def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
+def _from_environment(environment: Mapping[str, str]) -> _Given:
     known = {f"{ENVIRONMENT_PREFIX}{name.upper()}": name for name in Settings.model_fields}
-    return {known[name]: value for name, value in environment.items() if name in known}
+    return {
+        known.get(variable, variable): (value, f"environment variable {variable}")
+        for variable, value in environment.items()
+        if variable in known or _is_unknown_setting(variable, environment)
+    }
 
 
-def _explain(error: ValidationError) -> str:
+def _is_unknown_setting(variable: str, environment: Mapping[str, str]) -> bool:
+    """Whether a variable is meant as a setting; Kubernetes sets some for a service named ``die``."""
+    if not variable.startswith(ENVIRONMENT_PREFIX) or variable in _NO_SETTINGS:
+        return False
+    mark = "_SERVICE_HOST"
+    services = (name.removesuffix(mark) for name in environment if name.endswith(mark))
+    return not any(variable.startswith((f"{name}_SERVICE_", f"{name}_PORT")) for name in services)
+
+
+def _explain(error: ValidationError, given: _Given) -> str:
     lines = []
     for item in error.errors():
         name = ".".join(str(part) for part in item["loc"])
-        reason = item["msg"].removeprefix("Value error, ")
+        place = f" ({given[name][1]})" if name in given else ""
         if item["type"] == "extra_forbidden":
-            lines.append(f"The setting {name!r} does not exist.")
+            lines.append(f"The setting {name!r} does not exist{place}.")
         elif not name:
-            lines.append(f"The settings do not fit together: {reason}.")
+            lines.append(f"The settings do not fit together: {_reason(item)}.")
         else:
-            lines.append(f"The setting {name!r} = {item['input']!r} is wrong: {reason}.")
+            lines.append(
+                f"The setting {name!r} = {item['input']!r} is wrong{place}: {_reason(item)}."
+            )
     return " ".join(lines)
+
+
+def _reason(item: ErrorDetails) -> str:
+    """What is wrong with a value, in an operator's words."""
+    limits = item.get("ctx", {})
+    match item["type"]:
+        case "int_parsing" | "int_parsing_size" | "int_from_float":
+            return "must be a whole number"
+        case "float_parsing" | "finite_number":
+            return "must be a number"
+        case "greater_than":
+            return f"must be more than {limits['gt']:g}"
+        case "greater_than_equal":
+            return f"must be {limits['ge']:g} or more"
+        case "literal_error":
+            return f"must be {limits['expected']}"
+        case _:
+            return item["msg"].removeprefix("Value error, ")

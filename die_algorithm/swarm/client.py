@@ -29,6 +29,8 @@ _OURS = {"filters": json.dumps({"label": [JOB_LABEL]})}
 _CHUNK = 64 * 1024
 #: An engine says that a container ended a moment before it calls itself started.
 _RESTORE_TIME = timedelta(seconds=60)
+#: Networks that every engine has, and lets services join.
+_OF_EACH_NODE = ("bridge", "host", "none")
 #: Words of an engine whose Swarm cannot decide anything for the moment, in answers with status 500.
 _INDECISION = (
     "leader",
@@ -88,7 +90,7 @@ class Swarm:
         if answer.status == 404:
             return False
         found = answer.read(answers.NETWORK)
-        return found.scope == "swarm" and not found.ingress
+        return network in _OF_EACH_NODE or (found.scope == "swarm" and not found.ingress)
 
     # -- images
 
