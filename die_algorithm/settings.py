@@ -8,101 +8,43 @@ from __future__ import annotations
 
 import configparser
 import os
-import re
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
-    ByteSize,
     ConfigDict,
     Field,
     ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-    field_validator,
     model_validator,
 )
 from pydantic_core import ErrorDetails, PydanticUndefined
 
 from die_algorithm.errors import SettingsError
+from die_algorithm.settings_values import (
+    Addresses,
+    Constraints,
+    Duration,
+    EngineAddress,
+    Hosts,
+    HttpUrl,
+    PublicUrl,
+    Size,
+)
 
 SECTION = "die"
 ENVIRONMENT_PREFIX = "DIE_"
 #: Of a script beside the service: where the file system of a base image is kept.
 _NO_SETTINGS = frozenset({"DIE_CACHE"})
 
-_UNITS = {
-    "ms": timedelta(milliseconds=1),
-    "s": timedelta(seconds=1),
-    "m": timedelta(minutes=1),
-    "h": timedelta(hours=1),
-    "d": timedelta(days=1),
-}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(ms|s|m|h|d)", re.ASCII)
-#: The engine counts in 64 bits.
-_LARGEST_SIZE = 2**63 - 1
-_SIZE = re.compile(r"\d+(?:\.\d+)? ?[A-Za-z]*", re.ASCII)
-_DOCKER_HOST = re.compile(
-    r"unix:///.+|tcp://(?:[^\s:/?#@]+|\[[0-9a-fA-F:]+\]):\d{1,5}|ssh://[^\s/?#]+", re.ASCII
-)
-#: What Swarm takes; anything else it would refuse with each job.
-_CONSTRAINT = re.compile(
-    r"[a-z_][a-z0-9_.-]+\s*[=!]=\s*[a-z0-9:_.*()?+\[\]\\^$|/\s-]+", re.ASCII | re.IGNORECASE
-)
-
-
-def _duration(value: object) -> object:
-    """Turn ``30s``, ``1.5h`` or ``2d`` into a timedelta; leave what is not text to pydantic."""
-    if not isinstance(value, str):
-        return value
-    match = _DURATION.fullmatch(value.strip())
-    if match is None:
-        raise ValueError("give a number and a unit: 500ms, 30s, 10m, 24h or 7d")
-    try:
-        duration = float(match[1]) * _UNITS[match[2]]
-    except OverflowError:
-        raise ValueError("must be shorter than that") from None
-    if not duration:
-        raise ValueError("must be longer than nothing")
-    return duration
-
-
-def _size(value: object, read: ValidatorFunctionWrapHandler) -> ByteSize:
-    """Read ``64KiB``; pydantic alone would read ``1,5GiB`` as one byte."""
-    message = "give a number of bytes, or one with a unit: 64KiB, 2GiB"
-    if isinstance(value, str) and not _SIZE.fullmatch(value.strip()):
-        raise ValueError(message)
-    try:
-        size: ByteSize = read(value)
-    except (ValidationError, OverflowError):
-        raise ValueError(message) from None
-    if size > _LARGEST_SIZE:
-        raise ValueError("must be smaller than that")
-    return size
-
-
-def _words(value: object) -> object:
-    """Split a comma-separated text into a tuple of its non-empty parts."""
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
+#: Names, each with its value and the place that it comes from.
+_Given = dict[str, tuple[str, str]]
 
 
 def _as_written(default: str) -> Any:  # noqa: ANN401 - pydantic makes it what the field is
     """A default as an operator would write it."""
     return default
-
-
-#: Names, each with its value and the place that it comes from.
-_Given = dict[str, tuple[str, str]]
-
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-Size = Annotated[ByteSize, WrapValidator(_size)]
-Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 
 def _default_data_dir() -> Path:
@@ -115,12 +57,12 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    url: str = Field(
+    url: PublicUrl = Field(
         "http://127.0.0.1:8080",
         description="The address under which clients reach the service; every link that a client "
         "gets begins with it.",
     )
-    listen: Words = Field(
+    listen: Addresses = Field(
         ("127.0.0.1:8080",),
         description="Where the service listens, `address:port`, several separated by commas.",
     )
@@ -135,10 +77,10 @@ class Settings(BaseModel):
     results_dir: Path | None = Field(
         None, description="Folder of the results and logs; empty: `results` in `data_dir`."
     )
-    results_url: str = Field(
+    results_url: PublicUrl = Field(
         "", description="Address of `results_dir`; empty: `/results` below `url`."
     )
-    storagehub_url: str = Field(
+    storagehub_url: HttpUrl = Field(
         "https://api.d4science.org/workspace",
         description="StorageHub's address, with its `/workspace` path.",
     )
@@ -147,7 +89,7 @@ class Settings(BaseModel):
         description="How StorageHub gets the user token: `header` or `query` named `gcube-token`, "
         "`bearer`, or `auto`: Bearer for a JWT, the header otherwise.",
     )
-    container_storagehub_url: str = Field(
+    container_storagehub_url: HttpUrl = Field(
         "",
         description="StorageHub's address as containers see it, their `STORAGEHUB_URL`; "
         "empty: `storagehub_url`.",
@@ -164,17 +106,17 @@ class Settings(BaseModel):
         _as_written("30m"),
         description="How long a job waits for StorageHub, the registry or the engine to come back.",
     )
-    docker_host: str = Field(
+    docker_host: EngineAddress = Field(
         "unix:///var/run/docker.sock",
         description="The Docker engine's address: a manager of the Swarm.",
     )
-    extra_hosts: Words = Field(
+    extra_hosts: Hosts = Field(
         (), description="Host names for the containers, `name:address`, separated by commas."
     )
     network: str = Field(
         "", description="Overlay network that the containers join; empty: the engine's own bridge."
     )
-    placement: Words = Field(
+    placement: Constraints = Field(
         (), description="Swarm placement constraints, such as `node.role==worker`."
     )
     memory_limit: Size = Field(_as_written("2GiB"), description="Memory that a container may use.")
@@ -215,59 +157,6 @@ class Settings(BaseModel):
         32, ge=1, description="Synchronous Executes held open at once; more get ServerBusy."
     )
     transfers: int = Field(4, ge=1, description="Results fetched from StorageHub at once.")
-
-    @field_validator("url", "results_url", "storagehub_url", "container_storagehub_url")
-    @classmethod
-    def _http_url(cls, value: str) -> str:
-        if value and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", value):
-            raise ValueError("must be an http:// or https:// address without query")
-        return value.rstrip("/")
-
-    @field_validator("url", "results_url")
-    @classmethod
-    def _plain_path(cls, value: str) -> str:
-        segments = value.partition("://")[2].split("/")
-        if value and not {"", ".", ".."}.isdisjoint(segments):
-            raise ValueError(
-                "must have no '//', '.' or '..' in its path: clients would change them"
-            )
-        return value
-
-    @field_validator("docker_host")
-    @classmethod
-    def _engine_address(cls, value: str) -> str:
-        if not _DOCKER_HOST.fullmatch(value):
-            raise ValueError("must be unix:///path, tcp://host:port or ssh://user@host")
-        return value
-
-    @field_validator("placement")
-    @classmethod
-    def _constraints(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for constraint in value:
-            if not _CONSTRAINT.fullmatch(constraint):
-                raise ValueError(
-                    f"{constraint!r} is no constraint like node.role==worker or node.role!=manager"
-                )
-        return value
-
-    @field_validator("listen")
-    @classmethod
-    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value:
-            raise ValueError("must name at least one address:port")
-        for address in value:
-            match = re.fullmatch(r"(?:[^\s:]+|\[[0-9a-fA-F:]+\]):(\d{1,5})", address, re.ASCII)
-            if match is None or int(match[1]) > 65535:
-                raise ValueError(f"{address!r} is not address:port")
-        return value
-
-    @field_validator("extra_hosts")
-    @classmethod
-    def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for host in value:
-            if not re.fullmatch(r"[A-Za-z0-9.-]+:[0-9a-fA-F.:]+", host):
-                raise ValueError(f"{host!r} is not name:address")
-        return value
 
     @model_validator(mode="after")
     def _free_threads(self) -> Self:

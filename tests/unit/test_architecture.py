@@ -24,6 +24,7 @@ LAYERS: dict[str, set[str]] = {
     "words": {"__init__", "models", "errors"},
     "rules": {
         "settings",
+        "settings_values",
         "credentials",
         "image_reference",
         "job_request",

@@ -1,0 +1,137 @@
+"""What the values of settings may be, and how an operator writes them."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ByteSize,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+
+_UNITS = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(ms|s|m|h|d)", re.ASCII)
+#: The engine counts in 64 bits.
+_LARGEST_SIZE = 2**63 - 1
+_SIZE = re.compile(r"\d+(?:\.\d+)? ?[A-Za-z]*", re.ASCII)
+_DOCKER_HOST = re.compile(
+    r"unix:///.+|tcp://(?:[^\s:/?#@]+|\[[0-9a-fA-F:]+\]):\d{1,5}|ssh://[^\s/?#]+", re.ASCII
+)
+#: What Swarm takes; anything else it would refuse with each job.
+_CONSTRAINT = re.compile(
+    r"[a-z_][a-z0-9_.-]+\s*[=!]=\s*[a-z0-9:_.*()?+\[\]\\^$|/\s-]+", re.ASCII | re.IGNORECASE
+)
+
+
+def _duration(value: object) -> object:
+    """Turn ``30s``, ``1.5h`` or ``2d`` into a timedelta; leave what is not text to pydantic."""
+    if not isinstance(value, str):
+        return value
+    match = _DURATION.fullmatch(value.strip())
+    if match is None:
+        raise ValueError("give a number and a unit: 500ms, 30s, 10m, 24h or 7d")
+    try:
+        duration = float(match[1]) * _UNITS[match[2]]
+    except OverflowError:
+        raise ValueError("must be shorter than that") from None
+    if not duration:
+        raise ValueError("must be longer than nothing")
+    return duration
+
+
+def _size(value: object, read: ValidatorFunctionWrapHandler) -> ByteSize:
+    """Read ``64KiB``; pydantic alone would read ``1,5GiB`` as one byte."""
+    message = "give a number of bytes, or one with a unit: 64KiB, 2GiB"
+    if isinstance(value, str) and not _SIZE.fullmatch(value.strip()):
+        raise ValueError(message)
+    try:
+        size: ByteSize = read(value)
+    except (ValidationError, OverflowError):
+        raise ValueError(message) from None
+    if size > _LARGEST_SIZE:
+        raise ValueError("must be smaller than that")
+    return size
+
+
+def _words(value: object) -> object:
+    """Split a comma-separated text into a tuple of its non-empty parts."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _http_url(value: str) -> str:
+    if value and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", value):
+        raise ValueError("must be an http:// or https:// address without query")
+    return value.rstrip("/")
+
+
+def _plain_path(value: str) -> str:
+    segments = value.partition("://")[2].split("/")
+    if value and not {"", ".", ".."}.isdisjoint(segments):
+        raise ValueError("must have no '//', '.' or '..' in its path: clients would change them")
+    return value
+
+
+def _engine_address(value: str) -> str:
+    if not _DOCKER_HOST.fullmatch(value):
+        raise ValueError("must be unix:///path, tcp://host:port or ssh://user@host")
+    return value
+
+
+def _constraints(value: tuple[str, ...]) -> tuple[str, ...]:
+    for constraint in value:
+        if not _CONSTRAINT.fullmatch(constraint):
+            raise ValueError(
+                f"{constraint!r} is no constraint like node.role==worker or node.role!=manager"
+            )
+    return value
+
+
+def _addresses(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not value:
+        raise ValueError("must name at least one address:port")
+    for address in value:
+        match = re.fullmatch(r"(?:[^\s:]+|\[[0-9a-fA-F:]+\]):(\d{1,5})", address, re.ASCII)
+        if match is None or int(match[1]) > 65535:
+            raise ValueError(f"{address!r} is not address:port")
+    return value
+
+
+def _hosts(value: tuple[str, ...]) -> tuple[str, ...]:
+    for host in value:
+        if not re.fullmatch(r"[A-Za-z0-9.-]+:[0-9a-fA-F.:]+", host):
+            raise ValueError(f"{host!r} is not name:address")
+    return value
+
+
+#: ``30s``, ``10m``, ``24h``.
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+#: ``64KiB``, ``2GiB``.
+Size = Annotated[ByteSize, WrapValidator(_size)]
+#: Words separated by commas.
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+#: The address of something that clients do not see.
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+#: The address of something that clients get links to.
+PublicUrl = Annotated[HttpUrl, AfterValidator(_plain_path)]
+#: The address of a Docker engine.
+EngineAddress = Annotated[str, AfterValidator(_engine_address)]
+#: Swarm's placement constraints.
+Constraints = Annotated[Words, AfterValidator(_constraints)]
+#: ``address:port`` to listen on.
+Addresses = Annotated[Words, AfterValidator(_addresses)]
+#: ``name:address`` for a container's hosts file.
+Hosts = Annotated[Words, AfterValidator(_hosts)]
