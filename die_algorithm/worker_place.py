@@ -23,6 +23,8 @@ class WorkerPlace:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor: int | None = None
+        # A forked child inherits the lock, and would keep it when this process is long gone.
+        os.register_at_fork(after_in_child=self.leave)
 
     def take(self, stopping: threading.Event) -> bool:
         """Wait for the place.
@@ -35,7 +37,7 @@ class WorkerPlace:
             try:
                 self._lock()
             except BlockingIOError:
-                self.leave()
+                pass  # somebody else has it
             except OSError:
                 self.leave()
                 if not complained:
@@ -56,6 +58,4 @@ class WorkerPlace:
         if self._descriptor is None:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            # A forked child inherits the lock, and would keep it when this process is long gone.
-            os.register_at_fork(after_in_child=self.leave)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
