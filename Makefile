@@ -2,13 +2,16 @@
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 
-.PHONY: help setup demo serve stop doctor test check bench docs clean
+.PHONY: help setup tools demo serve stop doctor test check bench docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 setup: ## Install what is missing: virtual environment, Docker engine, registry
 	@scripts/bootstrap
+
+tools:
+	@scripts/bootstrap tools
 
 demo: setup ## Run one job on a private Swarm and show its result
 	@$(PYTHON) scripts/local_stack.py demo
@@ -19,13 +22,13 @@ serve: setup ## Start everything and leave it running
 stop: ## Stop everything that demo or serve has started
 	@[ ! -x $(PYTHON) ] || $(PYTHON) scripts/local_stack.py stop
 
-doctor: setup ## Say what is missing for the service to work
-	@.venv/bin/die doctor
+doctor: tools ## Say what is missing for the service to work
+	@$(PYTHON) scripts/local_stack.py doctor
 
 test: setup check ## Run all tests on a private Swarm
 	$(PYTHON) -m pytest
 
-check: setup ## Lint, format and types
+check: tools ## Lint, format and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
@@ -33,9 +36,9 @@ check: setup ## Lint, format and types
 bench: setup ## Measure against the bare Swarm and curl; prints ratios
 	PYTHONPATH=scripts:tests $(PYTHON) -m benchmarks
 
-docs: setup ## Write the settings table into the README
+docs: tools ## Write the settings table into the README
 	$(PYTHON) scripts/settings_table.py
 
 clean: stop ## Remove everything that was installed or written here
 	@[ ! -x $(PYTHON) ] || [ ! -d .die/swarm ] || $(PYTHON) -m die_algorithm.local_swarm purge --state .die/swarm
-	rm -rf .die .venv
+	rm -rf .die .venv result.zip *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

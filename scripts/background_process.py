@@ -1,38 +1,49 @@
-"""A program that goes on in the background, found again by its pid file and log."""
+"""A program that goes on in the background, found again by a mark in its environment."""
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-_STOP_PATIENCE = 35.0
+#: Names the state folder and the program; set for such programs only.
+_MARK = "BACKGROUND_PROCESS"
+_SHOWN_LINES = 20
+#: Each signal, and how many seconds it is given.
+_ENDINGS = ((signal.SIGTERM, 35.0), (signal.SIGKILL, 10.0))
 
 
 class BackgroundProcess:
-    """One program, at most one of it in a state folder.
+    """One program, at most one of it for a state folder.
+
+    It is found again even if the folder has been deleted meanwhile, and a process that only has the
+    id of one that ended is not taken for it, as could happen with a file of its id.
 
     Args:
-        name: of its pid file and its log.
-        state: the folder for both.
+        name: of the program and its log.
+        state: the folder of the log.
     """
 
     def __init__(self, name: str, state: Path) -> None:
         self.name = name
         self.log = state / f"{name}.log"
-        self._pid_file = state / f"{name}.pid"
+        self._mark = f"{state.resolve() / name}"
 
     @property
     def pid(self) -> int | None:
-        """Its process id, or None if it does not run. A pid that now is another's counts as none."""
-        try:
-            pid, born = self._pid_file.read_text().split()
-            return int(pid) if _born(int(pid)) == born else None
-        except (OSError, ValueError):
-            return None
+        """Its process id, or None if it does not run."""
+        return next(self._pids(), None)
+
+    @property
+    def environment(self) -> dict[str, str] | None:
+        """The environment that it was started with, or None if it does not run."""
+        pid = self.pid
+        environment = {} if pid is None else _environment(pid)
+        return environment if environment.pop(_MARK, None) else None
 
     def start(
         self,
@@ -44,51 +55,67 @@ class BackgroundProcess:
         """Start it and wait until it is ready.
 
         Raises:
-            RuntimeError: it ended, or was not ready in time; holds the end of its log.
+            RuntimeError: it ended, or was not ready in time; names its log and holds its end.
         """
         with self.log.open("ab") as log:
+            begin = log.tell()
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env={**os.environ, **environment},
+                env={**os.environ, **environment, _MARK: self._mark},
             )  # fmt: skip
-        self._pid_file.write_text(f"{process.pid} {_born(process.pid)}")
         deadline = time.monotonic() + patience
         while not is_ready():
             if process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                raise RuntimeError(f"{self.name} did not start:\n{self._last_words()}")
+                raise RuntimeError(f"The program '{self.name}' did not start. {self._said(begin)}")
             time.sleep(0.05)
         process.returncode = 0  # it outlives us: nobody waits for it here
 
     def stop(self) -> None:
         """End it: SIGTERM first, SIGKILL after its patience."""
-        pid = self.pid
-        if pid is not None:
-            os.kill(pid, signal.SIGTERM)
-            deadline = time.monotonic() + _STOP_PATIENCE
-            while self.pid is not None:
-                if time.monotonic() > deadline:
-                    os.kill(pid, signal.SIGKILL)
-                _reap(pid)
-                time.sleep(0.05)
-        self._pid_file.unlink(missing_ok=True)
+        for pid in self._pids():
+            self._end(pid)
 
-    def _last_words(self) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
+    def _end(self, pid: int) -> None:
+        try:
+            handle = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        try:
+            ended = select.poll()
+            ended.register(handle, select.POLLIN)
+            for number, patience in _ENDINGS:
+                if not self._is_it(pid):  # else the handle may be of one that took over the id
+                    return
+                signal.pidfd_send_signal(handle, number)
+                if ended.poll(patience * 1000):
+                    return
+        except ProcessLookupError:
+            return
+        finally:
+            os.close(handle)
+
+    def _pids(self) -> Iterator[int]:
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal() and self._is_it(int(entry.name)):
+                yield int(entry.name)
+
+    def _is_it(self, pid: int) -> bool:
+        return _environment(pid).get(_MARK) == self._mark
+
+    def _said(self, begin: int) -> str:
+        """What it has logged from a byte of its log on."""
+        lines = self.log.read_bytes()[begin:].decode(errors="replace").splitlines()
+        if not lines:
+            return f"It wrote nothing into its log, {self.log}."
+        return "\n".join([f"The end of its log, {self.log}:", *lines[-_SHOWN_LINES:]])
 
 
-def _born(pid: int) -> str | None:
-    """When a process started, in clock ticks since boot; None if there is none or it is a zombie."""
+def _environment(pid: int) -> dict[str, str]:
+    """The environment a process was started with; empty if it ended or is another user's."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        content = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
-        return None
-    return None if fields[0] == "Z" else fields[19]
-
-
-def _reap(pid: int) -> None:
-    """Let go of a child that has ended, if it is ours."""
-    try:
-        os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        return
+        return {}
+    pairs = (os.fsdecode(pair).partition("=") for pair in content.split(b"\0") if pair)
+    return {name: value for name, _, value in pairs}

@@ -3,6 +3,7 @@
     local_stack.py demo     start everything, run one job, show its result, stop what was started
     local_stack.py serve    start everything and leave it running
     local_stack.py stop     stop everything that was started
+    local_stack.py doctor   say what is missing for the service to work
 
 Started are a private Docker engine with a one-node Swarm and a registry that stands in for Docker Hub,
 the embedded StorageHub with a demo user, and the service. DIE_DOCKER_HOST names an engine of yours to
@@ -15,16 +16,20 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import demo_client
 from background_process import BackgroundProcess
+from folder_lock import folder_lock
 
 from die_algorithm.errors import DieError
 from die_algorithm.local_storagehub.server import LocalStorageHub
@@ -39,6 +44,8 @@ USER = "demo.user"
 TOKEN = "d3305e2c-0000-4000-8000-00000000d3e0-843339462"  # noqa: S105
 _PORT, _STORAGEHUB_PORT = 8080, 8081
 _SHOWN_LINES = 5
+_WAITING = "Another make demo, serve or stop is under way here; waiting ..."
+_INTERRUPTED = 128 + signal.SIGINT
 
 
 class LocalStack:
@@ -62,8 +69,13 @@ class LocalStack:
         """Whether StorageHub and service run."""
         return None not in (self._storagehub.pid, self._service.pid) and self._facts_file.exists()
 
+    @property
+    def service_environment(self) -> dict[str, str] | None:
+        """The environment of the service that runs, or None."""
+        return self._service.environment
+
     def up(self) -> dict[str, str]:
-        """Start what does not run yet.
+        """Start everything, unless it is up already.
 
         Returns:
             What there is to know: ``service``, ``service_pid``, ``storagehub``, ``token``, ``item``
@@ -72,6 +84,7 @@ class LocalStack:
         self.state.mkdir(parents=True, exist_ok=True)
         if self.is_up:
             return dict(json.loads(self._facts_file.read_text()))
+        self._stop_programs()  # one of them may have been left over
         address = "127.0.0.1"
         if self.swarm:
             print("Starting a private Docker engine with a one-node Swarm ...", flush=True)
@@ -96,10 +109,9 @@ class LocalStack:
 
     def down(self) -> None:
         """Stop everything; jobs, workspaces and images stay in the folder."""
-        self._service.stop()
-        self._storagehub.stop()
-        self._facts_file.unlink(missing_ok=True)
-        if self.swarm:
+        self._stop_programs()
+        # Without root, no private Swarm can have been started here, unless its folder says so.
+        if self.swarm and (os.geteuid() == 0 or self.swarm.state.exists()):
             self.swarm.stop()
 
     def purge(self) -> None:
@@ -108,6 +120,11 @@ class LocalStack:
         if self.swarm:
             self.swarm.purge()
         shutil.rmtree(self.state)
+
+    def _stop_programs(self) -> None:
+        self._service.stop()
+        self._storagehub.stop()
+        self._facts_file.unlink(missing_ok=True)
 
     def _start_storagehub(self, address: str) -> tuple[str, str]:
         folder, users = self.state / "storagehub", self.state / "users.toml"
@@ -177,7 +194,8 @@ def demo(stack: LocalStack) -> None:
         )
     finally:
         if not was_up:
-            stack.down()
+            with _uninterrupted():
+                stack.down()
 
 
 def _show(files: dict[str, str]) -> None:
@@ -194,13 +212,43 @@ def _show(files: dict[str, str]) -> None:
 
 def serve(stack: LocalStack) -> None:
     """Start everything and say how to use it."""
-    facts = stack.up()
+    try:
+        facts = stack.up()
+    except BaseException:
+        with _uninterrupted():
+            stack.down()
+        raise
     execute = demo_client.execute_url(facts["service"], TOKEN, IMAGE, "sortapp", facts["item"])
     print(f"\nThe service is up: {facts['service']}?service=WPS&request=GetCapabilities")
     print(f"Demo user's token: {TOKEN}\nA file of hers:    {facts['item']}  ({SAMPLE.name})")
     print(
         f"\nAn Execute to paste:\n\n  curl '{execute}'\n\nLogs are in .die; 'make stop' ends it all."
     )
+
+
+def doctor(stack: LocalStack) -> int:
+    """Let ``die doctor`` look at what the running service uses, else at this shell's settings.
+
+    Returns:
+        its exit code.
+    """
+    environment = stack.service_environment
+    if environment is None:
+        print("No local stack is up here; these are the defaults and the DIE_* of your shell.")
+    else:
+        print("This is what the service that runs here uses.")
+    sys.stdout.flush()
+    return subprocess.run([_die(), "doctor"], env=environment, check=False).returncode
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let a second Ctrl-C pass, here and in the programs called: clean-up ends by itself."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _publish_example(swarm: LocalSwarm) -> None:
@@ -241,15 +289,21 @@ def _answers(url: str) -> bool:
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description="The whole service on this machine.")
-    parser.add_argument("command", choices=["demo", "serve", "stop"])
+    parser.add_argument("command", choices=["demo", "serve", "stop", "doctor"])
     parser.add_argument("--state", type=Path, default=REPOSITORY / ".die", metavar="FOLDER")
     arguments = parser.parse_args()
     stack = LocalStack(arguments.state, os.environ.get("DIE_DOCKER_HOST", ""))
     try:
-        {"demo": demo, "serve": serve, "stop": LocalStack.down}[arguments.command](stack)
+        if arguments.command == "doctor":
+            return doctor(stack)
+        with folder_lock(stack.state, _WAITING):
+            {"demo": demo, "serve": serve, "stop": LocalStack.down}[arguments.command](stack)
     except (DieError, RuntimeError, subprocess.CalledProcessError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return _INTERRUPTED
     return 0
 
 
