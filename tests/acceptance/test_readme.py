@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,5 +78,23 @@ def test_the_execute_of_the_readme_works_as_pasted(clone: Path) -> None:
     assert left_over(clone) == []
 
 
+def test_doctor_asks_the_service_that_serve_has_started(clone: Path) -> None:
+    make(clone, "serve")
+    try:
+        assert "The service can run jobs." in make(clone, "doctor")
+    finally:
+        make(clone, "stop")
+
+
 def test_help_is_what_make_says_first(clone: Path) -> None:
     assert "make demo" in make(clone, "help")
+
+
+def test_stop_ends_everything_even_if_its_folder_was_deleted(clone: Path) -> None:
+    make(clone, "serve")
+    try:
+        assert left_over(clone) != []
+        shutil.rmtree(clone / ".die")
+    finally:
+        make(clone, "stop")
+    assert left_over(clone) == []
