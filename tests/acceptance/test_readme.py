@@ -43,7 +43,7 @@ def left_over(clone: Path) -> list[str]:
             command = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
-        if str(clone) in command and "pytest" not in command:
+        if str(clone) in command:
             found.append(command)
     return found
 
