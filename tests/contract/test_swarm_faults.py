@@ -492,7 +492,9 @@ def test_a_log_is_put_together_however_it_is_cut(engine: ScriptedEngine, swarm: 
     body = frame(b"out\n") + frame(b"err\n", 2) + frame(b"") + frame(b"end")
 
     def in_small_parts(connection: socket.socket) -> None:
-        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        connection.sendall(
+            b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
         for byte in body:
             connection.sendall(b"1\r\n" + bytes([byte]) + b"\r\n")
         connection.sendall(b"0\r\n\r\n")
