@@ -6,12 +6,18 @@ import dataclasses
 import errno
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from die_algorithm.errors import SettingsError, StorageHubError, StoreError, SwarmError
-from die_algorithm.models import EngineFacts, NodeFacts
+from die_algorithm.errors import (
+    DieError,
+    SettingsError,
+    StorageHubError,
+    StoreError,
+    SwarmError,
+)
+from die_algorithm.models import EngineFacts, NodeFacts, WorkerReport
 from die_algorithm.results import Results
 from die_algorithm.runtime import job_store
 from die_algorithm.settings import Settings
@@ -46,19 +52,34 @@ class Check:
 
 def readiness(settings: Settings) -> list[Check]:
     """What must work now for a job to run."""
-    return [_database(settings), _results(settings), _storagehub(settings), _swarm(settings)[0]]
+    return [_database(settings), _results(settings), _storagehub(settings)]
 
 
-def worker(*, works: bool) -> Check:
-    """Whether jobs are carried on."""
-    if works:
-        return Check(name="worker", passed=True, text="The worker works.")
-    return Check(
-        name="worker",
-        passed=False,
-        text="The worker does not come round: jobs are accepted, but do not go on.",
-        remedy="Restart the service; its log has the reason.",
-    )
+def workers(reports: Callable[[], Sequence[WorkerReport]], *, works_here: bool) -> list[Check]:
+    """Whether jobs are carried on, and whether the Swarm can be used: only workers talk to it.
+
+    Args:
+        reports: what the workers say of themselves.
+        works_here: whether the worker of this process works, if it has one.
+    """
+    try:
+        alive = [report for report in reports() if report.is_alive]
+    except DieError:
+        alive = []
+    if not alive or not works_here:
+        return [
+            Check(
+                name="worker",
+                passed=False,
+                text="No worker comes round: jobs are accepted, but do not go on.",
+                remedy="Restart the service, or start one with 'die worker'; its log has the reason.",
+            )
+        ]
+    trouble = next((report.trouble for report in alive if report.trouble), "")
+    return [
+        Check(name="worker", passed=True, text="The worker works."),
+        Check(name="Docker Swarm", passed=not trouble, text=trouble or "The Swarm can be used."),
+    ]
 
 
 def doctor(settings: Settings) -> list[Check]:

@@ -17,6 +17,7 @@ from die_algorithm.runtime import Runtime
 from die_algorithm.server import service_server
 from die_algorithm.settings import Settings
 from die_algorithm.web import WebApplication
+from die_algorithm.worker_process import Supervisor, WorkerProcess
 
 LOGGER = logging.getLogger(__name__)
 
@@ -36,23 +37,67 @@ def main() -> None:
 
 @main.command()
 @_config
-def serve(config: Path | None) -> None:
-    """Start the service: the WPS and its worker."""
+@click.option(
+    "--worker/--no-worker",
+    "with_worker",
+    default=True,
+    show_default=True,
+    help="Start a worker beside the WPS and keep it running. Without it, start 'die worker' yourself.",
+)
+def serve(config: Path | None, *, with_worker: bool) -> None:
+    """Start the service: the WPS and its worker, a process each."""
     _log_to_stderr()
     settings = _settings(config)
-    runtime = Runtime(lambda: settings)
+    runtime = Runtime(lambda: settings, works_here=False)
     try:
-        runtime.start()
+        engine = runtime.engine
         server = service_server(settings, WebApplication(settings, runtime))
     except DieError as error:
         runtime.stop()
         raise click.ClickException(f"The service cannot start: {error}") from None
+    worker = WorkerProcess(_worker_command(config), engine.notify) if with_worker else None
+    if worker:
+        worker.start()
+        engine.on_submit = worker.wake
     LOGGER.info("Listening on %s; clients use %s.", ", ".join(settings.listen), settings.url)
     server.start()
     _wait_for_the_end()
     LOGGER.info("Stopping; jobs under way go on at the next start.")
     server.stop()
+    if worker:
+        worker.stop()
     runtime.stop()
+
+
+@main.command()
+@_config
+@click.option("--supervised", is_flag=True, hidden=True, help="Talk to 'die serve' over the pipes.")
+def worker(config: Path | None, *, supervised: bool) -> None:
+    """Start a worker alone: it carries jobs on, and is the only one that talks to the Swarm.
+
+    Several may share one PostgreSQL database, each on a machine or in a data_dir of its own.
+    """
+    _log_to_stderr()
+    settings = _settings(config)
+    runtime = Runtime(lambda: settings)
+    try:
+        engine = runtime.engine
+    except DieError as error:
+        runtime.stop()
+        raise click.ClickException(f"The worker cannot start: {error}") from None
+    end = _end_of_service()
+    if supervised:
+        supervisor = Supervisor(engine.on_submit, end.set)
+        engine.on_change = supervisor.tell
+        supervisor.listen()
+    end.wait()
+    LOGGER.info("Stopping; jobs under way go on at the next start.")
+    runtime.stop()
+
+
+def _worker_command(config: Path | None) -> list[str]:
+    command = [sys.executable, "-m", "die_algorithm", "worker", "--supervised"]
+    return [*command, "--config", str(config)] if config else command
 
 
 @main.command()
@@ -107,10 +152,15 @@ def local_storagehub(folder: Path, users: Path, listen: tuple[str, ...], url: st
 
 def _wait_for_the_end() -> None:
     """Return at SIGTERM or SIGINT."""
+    _end_of_service().wait()
+
+
+def _end_of_service() -> threading.Event:
+    """What SIGTERM or SIGINT sets."""
     end = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _signal, _frame: end.set())
-    end.wait()
+    return end
 
 
 def _settings(config: Path | None) -> Settings:

@@ -64,8 +64,13 @@ class JobDocuments:
         self._zip_path = zip_path
         self._inline_limit = inline_limit
 
-    def execute_response(self, job: Job) -> bytes:
-        """The wps:ExecuteResponse of a job in any state."""
+    def execute_response(self, job: Job, place: int | None = None) -> bytes:
+        """The wps:ExecuteResponse of a job in any state.
+
+        Args:
+            job: the job.
+            place: how many jobs get a free place before it, if it waits for one.
+        """
         response = root(WPS, "ExecuteResponse", wps=WPS, ows=OWS)
         response.set("service", "WPS")
         response.set("version", "1.0.0")
@@ -80,10 +85,10 @@ class JobDocuments:
         process.set(f"{{{WPS}}}processVersion", description.VERSION)
         child(process, OWS, "Identifier", description.IDENTIFIER)
         child(process, OWS, "Title", description.TITLE)
-        _write_status(response, job, self._links.log(job))
+        _write_status(response, job, self._links.log(job), place)
         if job.response_form.lineage:
             _write_lineage(response, job)
-        if job.state is JobState.SUCCEEDED:
+        if job.state is JobState.SUCCEEDED and not _files_removed(job):
             self._write_outputs(response, job)
         return serialise(response)
 
@@ -140,7 +145,7 @@ class JobDocuments:
 # -- status
 
 
-def _write_status(response: Element, job: Job, log_url: str) -> None:
+def _write_status(response: Element, job: Job, log_url: str, place: int | None) -> None:
     status = child(response, WPS, "Status")
     status.set("creationTime", _time(job.updated_at))
     if job.state is JobState.SUCCEEDED:
@@ -152,6 +157,10 @@ def _write_status(response: Element, job: Job, log_url: str) -> None:
         _fill_report(report, "NoApplicableCode", None, texts)
     else:
         percent, text = _PROGRESS[job.state]
+        if job.stopped_at:
+            text = "The program is asked to end."
+        elif place is not None:
+            text = _waiting_text(place)
         if job.waiting:
             text = f"{text} It is {job.waiting.reason}, since {_time(job.waiting.since)}."
         if job.state is JobState.ACCEPTED:
@@ -161,14 +170,32 @@ def _write_status(response: Element, job: Job, log_url: str) -> None:
             started.set("percentCompleted", str(percent))
 
 
+def _waiting_text(place: int) -> str:
+    before = {0: "It is the next one", 1: "1 job is before it"}.get(
+        place, f"{place} jobs are before it"
+    )
+    return f"The job is accepted and waits for a free place. {before}."
+
+
+def _files_removed(job: Job) -> bool:
+    return job.expiry is not None and job.expiry.files_removed
+
+
 def _success_text(job: Job) -> str:
     if job.result is None:
         return "The job succeeded."
+    if job.expiry and job.expiry.files_removed:
+        return (
+            f"The job succeeded, but its result has expired: it was kept until "
+            f"{_time(job.expiry.files_at)}. Submit the job again to have it again."
+        )
     files = "1 file" if job.result.files == 1 else f"{job.result.files} files"
     texts = [
         f"The job succeeded: {files}, zip of {job.result.size} bytes, SHA-256 {job.result.sha256}.",
         *job.result.notes,
     ]
+    if job.expiry:
+        texts.append(f"It is kept until {_time(job.expiry.files_at)}.")
     if job.folder_kept and job.folder:
         texts.append(f"The folder {job.folder.name} could not be removed from the workspace.")
     return " ".join(texts)
@@ -184,9 +211,12 @@ def _failure_texts(job: Job, log_url: str) -> list[str]:
         text += f" Exit code: {job.exit_code}."
     text += f" Job: {job.id}."
     if kept:
-        text += f" What the program had written is kept in {kept} of your workspace."
+        text += f" What the program had written is kept in {kept} of your workspace"
+        text += f" until {_time(job.expiry.folder_at)} at least." if job.expiry else "."
     if not job.log_tail.strip():
         return [text]
+    if _files_removed(job):
+        return [text, f"The end of the program's log:\n{job.log_tail}"]
     return [text, f"The end of the program's log ({log_url}):\n{job.log_tail}"]
 
 

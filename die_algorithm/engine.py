@@ -18,8 +18,10 @@ from datetime import UTC, datetime
 from die_algorithm.errors import (
     InvalidParameterValue,
     ItemUnusable,
+    KeyReused,
     NotAuthorized,
     NotFound,
+    QueueFull,
     ServerBusy,
     ServiceUnavailable,
     StorageHubError,
@@ -27,6 +29,8 @@ from die_algorithm.errors import (
     StoreUnavailable,
     TokenRejected,
 )
+from die_algorithm.fail_points import FailPoints, Point
+from die_algorithm.job_options import IDEMPOTENCY_KEY, JobOptions
 from die_algorithm.job_request import parse_job_request
 from die_algorithm.job_store import JobStore
 from die_algorithm.models import Item, Job, JobRequest, JobState, ResponseForm, UserToken
@@ -41,6 +45,8 @@ _JOB_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _LOOK_AGAIN = 0.2
 #: How often a waiter looks whether its client is still there.
 _LOOK_FOR_CLIENT = 2.0
+#: Seconds for which the order of the queue is kept.
+_PLACES_KEPT = 1.0
 #: Seconds for which a waiter bears with a database that cannot be read.
 _STORE_PATIENCE = 60.0
 
@@ -52,20 +58,37 @@ class Engine:
         settings: the operator's.
         store: the jobs' records.
         storagehub: to ask whose token it is, and whether the item can be used.
+        fail_points: where to die on purpose.
     """
 
-    def __init__(self, settings: Settings, store: JobStore, storagehub: StorageHub) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: JobStore,
+        storagehub: StorageHub,
+        fail_points: FailPoints | None = None,
+    ) -> None:
+        self._fail_points = fail_points or FailPoints()
         self._settings = settings
         self._store = store
         self._storagehub = storagehub
         #: Called after a job was accepted or its cancel noted, to wake a worker of this process.
         self.on_submit: Callable[[], None] = lambda: None
+        #: Called after a job was changed by the worker of this process.
+        self.on_change: Callable[[], None] = lambda: None
         self._changed = threading.Condition()
         self._changes = 0
+        self._places: Mapping[str, int] = {}
+        self._places_until = 0.0
+        self._places_lock = threading.Lock()
         self._sync_slots = threading.BoundedSemaphore(settings.max_sync)
 
     def submit(
-        self, inputs: Mapping[str, Sequence[str]], token: UserToken, form: ResponseForm
+        self,
+        inputs: Mapping[str, Sequence[str]],
+        token: UserToken,
+        form: ResponseForm,
+        options: JobOptions | None = None,
     ) -> Job:
         """Check a request and accept it. Nothing is created anywhere unless all of it is right.
 
@@ -73,13 +96,41 @@ class Engine:
             inputs: each input's values by its name, as the client wrote them.
             token: the caller's.
             form: how the client wants its answer.
+            options: what the client asks for beside the process's inputs.
 
         Returns:
-            The job, its record committed.
+            The job, its record committed; the former one if the idempotency key is known.
 
         Raises:
             RequestError: the request is refused; says why, and which parameter is at fault.
         """
+        options = options or JobOptions()
+        with self._fail_points.around(Point.REQUEST_PARSED):
+            request = self._parsed(inputs, token)
+        owner = self.owner(token)
+        if former := self._former(owner, request, options):
+            return former
+        self._check_item(request, token)
+        job = Job(
+            id=str(uuid.uuid4()),
+            owner=owner,
+            request=request,
+            response_form=form,
+            state=JobState.ACCEPTED,
+            reached={JobState.ACCEPTED: datetime.now(UTC)},
+            result_key=new_result_key(),
+            token=token,
+            deadlines=options.deadlines or self._settings.deadlines,
+        )
+        with self._fail_points.around(Point.ACCEPTED):
+            added = self._add(job, options)
+        if added.id != job.id:
+            return _same_request(added, request)
+        LOGGER.info("Job %s accepted: image %s, owner %s.", job.id, request.image, owner)
+        self.on_submit()
+        return job
+
+    def _parsed(self, inputs: Mapping[str, Sequence[str]], token: UserToken) -> JobRequest:
         request = parse_job_request(inputs, self._settings.storagehub_url)
         for name, values in inputs.items():
             if any(token.secret in value for value in values):
@@ -87,27 +138,26 @@ class Engine:
                 raise InvalidParameterValue(
                     f"{name} holds your token. The container gets it anyway; leave it out.", name
                 )
-        owner = self.owner(token)
-        self._check_item(request, token)
-        now = datetime.now(UTC)
-        job = Job(
-            id=str(uuid.uuid4()),
-            owner=owner,
-            request=request,
-            response_form=form,
-            state=JobState.ACCEPTED,
-            reached={JobState.ACCEPTED: now},
-            result_key=new_result_key(),
-            token=token,
-        )
+        return request
+
+    def _former(self, owner: str, request: JobRequest, options: JobOptions) -> Job | None:
+        """The job that was accepted for the same idempotency key."""
+        if options.idempotency_key is None:
+            return None
         try:
-            self._store.add(job)
+            former = self._store.with_key(owner, options.idempotency_key)
+        except StoreError as error:
+            raise _store_away() from error
+        return None if former is None else _same_request(former, request)
+
+    def _add(self, job: Job, options: JobOptions) -> Job:
+        try:
+            return self._store.add(job, idempotency_key=options.idempotency_key)
+        except QueueFull as error:
+            raise ServerBusy(f"{error} Submit this one again in a few minutes.", 60) from None
         except StoreUnavailable as error:
             LOGGER.exception("A job could not be recorded.")
             raise ServiceUnavailable(str(error)) from None
-        LOGGER.info("Job %s accepted: image %s, owner %s.", job.id, request.image, owner)
-        self.on_submit()
-        return job
 
     def owner(self, token: UserToken) -> str:
         """Ask StorageHub whose token it is: the owner of the workspace that it opens.
@@ -160,12 +210,26 @@ class Engine:
             job = self._store.get(job_id) if _JOB_ID.fullmatch(job_id) else None
         except StoreError as error:
             LOGGER.exception("A job could not be looked up.")
-            raise ServiceUnavailable(
-                "The job's record cannot be read at the moment; try again in a minute."
-            ) from error
+            raise _store_away() from error
         if job is None:
             raise NotFound("There is no job of this id, or it has expired.")
         return job
+
+    def place_in_queue(self, job: Job) -> int | None:
+        """How many jobs get a place before a waiting one; None if it does not wait, or nobody knows.
+
+        The answer may be a second old: that is cheaper than to ask for each of many who poll.
+        """
+        if job.is_admitted or job.state is not JobState.ACCEPTED:
+            return None
+        with self._places_lock:
+            if time.monotonic() > self._places_until:
+                try:
+                    self._places = self._store.queue.places()
+                except StoreError:
+                    return None
+                self._places_until = time.monotonic() + _PLACES_KEPT
+            return self._places.get(job.id)
 
     def owned_job(self, job_id: str, token: UserToken) -> Job:
         """Look up a job of the token's owner; another's answers like one that does not exist.
@@ -187,7 +251,10 @@ class Engine:
             NotFound, NotAuthorized: as for :meth:`owned_job`.
         """
         job = self.owned_job(job_id, token)
-        self._store.request_cancel(job.id)
+        try:
+            self._store.request_cancel(job.id)
+        except StoreError as error:
+            raise _store_away() from error
         LOGGER.info("Job %s: cancel requested.", job.id)
         self.on_submit()
         return job
@@ -260,6 +327,23 @@ class Engine:
         with self._changed:
             self._changes += 1
             self._changed.notify_all()
+        self.on_change()
+
+
+def _same_request(former: Job, request: JobRequest) -> Job:
+    if former.request != request:
+        raise KeyReused(
+            "Another request was sent with this idempotency key before. Use a new key for each job.",
+            IDEMPOTENCY_KEY,
+        )
+    LOGGER.info("Job %s: submitted again with its idempotency key.", former.id)
+    return former
+
+
+def _store_away() -> ServiceUnavailable:
+    return ServiceUnavailable(
+        "The job's record cannot be used at the moment; try again in a minute."
+    )
 
 
 def _storagehub_away() -> ServiceUnavailable:

@@ -11,9 +11,11 @@
     │   ├── MalformedRequest         400  (NoApplicableCode)
     │   ├── NotAuthorized            401  (NoApplicableCode)
     │   ├── NotFound                 404  (NoApplicableCode)
+    │   ├── Gone                     410  (NoApplicableCode)
     │   ├── MethodNotAllowed         405  (NoApplicableCode)
     │   ├── FileSizeExceeded         413
     │   ├── UnsupportedMediaType     415  (NoApplicableCode)
+    │   ├── KeyReused                422  (InvalidParameterValue)
     │   ├── OperationNotSupported    501
     │   ├── ServerBusy               503
     │   └── ServiceUnavailable       503  (NoApplicableCode)
@@ -29,14 +31,16 @@
     │   ├── NotASwarm                the engine answers, but is no Swarm manager
     │   ├── ImageNotFound            the registry knows no such image, or it is not public
     │   ├── RegistryUnavailable      it may pass: the registry does not answer
-    │   └── ServiceRefused           the engine refuses the service
+    │   ├── ServiceRefused           the engine refuses the service
+    │   └── ServiceGone              the service was removed before it was started
     ├── ArchiveError
     │   ├── ArchiveIncomplete        the zip does not hold what the listing names
     │   ├── ArchiveTooLarge          more bytes or entries than the operator allows
     │   └── NoRoom                   the disk is full
     ├── StoreError
     │   ├── StoreUnavailable         the jobs' database cannot be read or written
-    │   ├── StaleJob                 somebody else wrote this job since it was read
+    │   ├── StaleJob                 somebody else wrote this job since it was read, or holds it now
+    │   ├── QueueFull                no more jobs may wait
     │   └── UnreadableJob            the job's record is damaged
     └── LocalSwarmError              the private Swarm of this machine cannot be started or used
 
@@ -113,6 +117,12 @@ class NotFound(RequestError):
     http_status = 404
 
 
+class Gone(RequestError):
+    """The result was there and has expired."""
+
+    http_status = 410
+
+
 class MethodNotAllowed(RequestError):
     """The HTTP method is not offered here.
 
@@ -139,6 +149,13 @@ class UnsupportedMediaType(RequestError):
     """The request's body is of a type that is not read here."""
 
     http_status = 415
+
+
+class KeyReused(RequestError):
+    """An idempotency key comes again with another request (draft-ietf-httpapi-idempotency-key)."""
+
+    code = "InvalidParameterValue"
+    http_status = 422
 
 
 class OperationNotSupported(RequestError):
@@ -241,6 +258,10 @@ class ServiceRefused(SwarmError):
     """The engine refuses to create the service."""
 
 
+class ServiceGone(SwarmError):
+    """The service was removed before it was started; nothing of it has run by this start."""
+
+
 class ArchiveError(DieError):
     """The result zip cannot be made."""
 
@@ -267,6 +288,14 @@ class StoreUnavailable(StoreError):
 
 class StaleJob(StoreError):
     """The job was written by somebody else since it was read."""
+
+
+class QueueFull(StoreError):
+    """As many jobs wait as may.
+
+    Args:
+        text: a sentence for the client.
+    """
 
 
 class LocalSwarmError(DieError):

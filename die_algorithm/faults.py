@@ -22,7 +22,7 @@ from die_algorithm.errors import (
     SwarmUnavailable,
     TokenRejected,
 )
-from die_algorithm.models import Failure, FaultClass, TaskReport
+from die_algorithm.models import Failure, FaultClass
 
 #: Errors that may pass: a job waits and tries the step again.
 PASSING = (StorageHubUnavailable, DamagedDownload, RegistryUnavailable, SwarmUnavailable, NotASwarm)
@@ -110,10 +110,41 @@ def ran_too_long(deadline: timedelta) -> Failure:
     )
 
 
-def never_started(report: TaskReport, deadline: timedelta) -> Failure:
-    """The failure of a job whose container did not start by the start deadline."""
+def took_too_long(deadline: timedelta) -> Failure:
+    """The failure of a job that had not run to its end by its total deadline."""
+    return Failure(
+        fault_class=FaultClass.LIMIT,
+        text=f"The job was given up because it had not come to its end {_duration(deadline)} after it "
+        "was accepted, waiting included. Submit it again, or ask the operator for more time.",
+    )
+
+
+def disappeared() -> Failure:
+    """The failure of a job whose service is not there any more."""
+    return Failure(
+        fault_class=FaultClass.SYSTEM,
+        text="The job's container has disappeared from the Swarm before it ended. Submit the job "
+        "again; if it happens again, tell the operator.",
+    )
+
+
+def records_lost() -> Failure:
+    """The failure of a job whose record was lost before its program was started."""
+    return Failure(
+        fault_class=FaultClass.SYSTEM,
+        text="This service lost its records before the program was started. Submit the job again.",
+    )
+
+
+def never_started(message: str, deadline: timedelta) -> Failure:
+    """The failure of a job whose container did not start by the start deadline.
+
+    Args:
+        message: what Swarm says about its task.
+        deadline: the time it had.
+    """
     reason = ""
-    if "no suitable node" in report.message:
+    if "no suitable node" in message:
         reason = " because no machine of the Swarm fits or has room"
     return Failure(
         fault_class=FaultClass.SYSTEM,

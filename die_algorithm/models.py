@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 
 class JobState(enum.Enum):
@@ -120,6 +120,18 @@ class JobRequest:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Deadlines:
+    """How long a job may take; fixed when it is accepted."""
+
+    #: From the creation of its service to the start of its container.
+    start: timedelta
+    #: While its container runs.
+    run: timedelta
+    #: From its acceptance to the end of its program.
+    total: timedelta
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Item:
     """A file or folder of a workspace, as StorageHub describes it."""
 
@@ -136,6 +148,7 @@ class Item:
     mime_type: str | None
     #: Epoch milliseconds of the last change, None where StorageHub does not say.
     modified: int | None
+    description: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -187,6 +200,23 @@ class TaskReport:
     exit_code: int | None
     container_id: str | None
     node_id: str | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JobService:
+    """The Swarm service of a job, as it was found."""
+
+    job_id: str
+    service_id: str
+    #: Which instance of the executor made it; empty if it does not say.
+    instance: str
+    #: A task was asked for.
+    is_started: bool
+    created_at: datetime
+    #: The image reference that its container gets.
+    image: str
+    #: What its container gets, the user token among it: not to be shown.
+    args: tuple[str, ...] = dataclasses.field(repr=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -254,6 +284,31 @@ class Waiting:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Expiry:
+    """When what an ended job has left behind is removed."""
+
+    #: Zip and log.
+    files_at: datetime
+    #: The record, and with it the status.
+    record_at: datetime
+    #: The temp folder, if it was left on purpose; from then on it may go.
+    folder_at: datetime
+    #: Zip and log are gone already.
+    files_removed: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WorkerReport:
+    """What a worker last said of itself."""
+
+    id: str
+    #: Its lease has not run out.
+    is_alive: bool
+    #: Why it cannot work at the moment, as a sentence; empty if it can.
+    trouble: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
     """One accepted Execute."""
 
@@ -282,11 +337,23 @@ class Job:
     log_tail: str = ""
     result: ResultFile | None = None
     waiting: Waiting | None = None
-    #: The temp folder was left in the workspace on purpose.
+    #: The temp folder was left in the workspace.
     folder_kept: bool = False
+    #: What it may take; None for jobs of former releases.
+    deadlines: Deadlines | None = None
+    #: Nothing of it runs any more, or what does cannot be waited for.
+    task_over: bool = False
+    #: When its service was removed although its container ran; its end is waited for.
+    stopped_at: datetime | None = None
+    #: Set with the final state.
+    expiry: Expiry | None = None
     cancel_requested: bool = False
+    #: A worker has taken the job from the queue: it is under way.
+    is_admitted: bool = False
     #: Counts the writes of the record; a write on an old version is refused.
     version: int = 0
+    #: Counts the workers that have held the job; a write of a former one is refused.
+    fence: int = 0
 
     @property
     def service_name(self) -> str:

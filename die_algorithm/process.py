@@ -31,6 +31,7 @@ from die_algorithm.errors import (
     ServiceUnavailable,
     UnsupportedMediaType,
 )
+from die_algorithm.job_options import parse_job_options
 from die_algorithm.links import Links
 from die_algorithm.models import FaultClass, Job, JobState, ResponseForm
 from die_algorithm.results import Results
@@ -117,9 +118,10 @@ class DockerImageExecutor(pywps.Process):
         headers = {name.lower(): value for name, value in http_request.headers.items()}
         token = user_token(parse_query(http_request.query_string.decode("latin-1")), headers)
         engine = self._engine()
+        options = parse_job_options(headers, self._runtime.settings.deadlines)
 
         def submit() -> Job:
-            return engine.submit(operation.texts(), token, form)
+            return engine.submit(operation.texts(), token, form, options)
 
         if form.store and form.status:
             job = submit()
@@ -142,7 +144,8 @@ class DockerImageExecutor(pywps.Process):
         settings = self._runtime.settings
         documents = job_documents(settings, self._links or _guest_links(settings))
         if form.raw is None:
-            return Response(documents.execute_response(job), mimetype=description.XML)
+            place = self._runtime.engine.place_in_queue(job)
+            return Response(documents.execute_response(job, place), mimetype=description.XML)
         if job.state is not JobState.SUCCEEDED:
             return _failed_raw(job, documents.failure_report(job))
         if form.raw.identifier == description.NON_DETERMINISTIC:

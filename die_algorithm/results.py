@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -11,7 +12,7 @@ from die_algorithm.models import Job
 
 _KEY = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _CHECK_SIZE = 64 * 1024
-_NAME = re.compile(r"die-(?P<id>[0-9a-f-]{36})\.(?:zip|log|xml)", re.ASCII)
+_NAME = re.compile(r"die-(?P<id>[0-9a-f-]{36})(?:\.(?:log|xml)|(?:\.\d{1,9})?\.zip)", re.ASCII)
 
 
 def new_result_key() -> str:
@@ -20,8 +21,15 @@ def new_result_key() -> str:
 
 
 def zip_name(job: Job) -> str:
-    """The zip's file name."""
-    return f"{job.service_name}.zip"
+    """The zip's file name.
+
+    Each worker that holds the job writes a file of its own, and the record tells which one counts, so
+    that none writes over another's. Mostly there is but one.
+    """
+    if job.result:
+        return job.result.name
+    holders = f".{job.fence}" if job.fence > 1 else ""
+    return f"{job.service_name}{holders}.zip"
 
 
 def log_name(job: Job) -> str:
@@ -63,6 +71,29 @@ class Results:
         path = self.zip_path(job)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+    def tidy(self, job: Job) -> None:
+        """Remove what former holders of the job have left beside its zip.
+
+        Raises:
+            OSError: something cannot be removed.
+        """
+        kept = zip_name(job) if job.result else ""
+        for path in (self._path / job.result_key).glob("*die-*.zip*"):
+            if path.name != kept:
+                path.unlink(missing_ok=True)
+
+    def remove(self, job: Job) -> None:
+        """Remove all that was published of a job; who is fetching it gets it to the end.
+
+        Raises:
+            OSError: something cannot be removed.
+        """
+        folder = self._path / job.result_key
+        for path in (*folder.glob("*"), self._path / f"{job.id}.xml"):
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            folder.rmdir()
 
     def write_log(self, job: Job, text: str) -> None:
         """Publish the log of a job's container."""

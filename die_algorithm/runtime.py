@@ -13,15 +13,37 @@ import threading
 from collections.abc import Callable
 
 from die_algorithm.engine import Engine
-from die_algorithm.job_store import JobStore
-from die_algorithm.models import Job
+from die_algorithm.fail_points import FailPoints
+from die_algorithm.janitor import Janitor
+from die_algorithm.job_store import JobStore, QueueLimits
+from die_algorithm.models import Job, WorkerReport
 from die_algorithm.results import Results
 from die_algorithm.settings import Settings
 from die_algorithm.steps import Steps
+from die_algorithm.stopwatches import Stopwatches
 from die_algorithm.storagehub import StorageHub
 from die_algorithm.swarm import Swarm
 from die_algorithm.worker import Worker
 from die_algorithm.worker_place import WorkerPlace
+
+
+class _WorkerThread:
+    """A worker that works in this process, with the Swarm that only it talks to."""
+
+    def __init__(self, worker: Worker, swarm: Swarm) -> None:
+        self.worker = worker
+        self._swarm = swarm
+        self._thread = threading.Thread(target=worker.run, name="die-worker", daemon=True)
+        self._thread.start()
+
+    @property
+    def works(self) -> bool:
+        return self._thread.is_alive() and not self.worker.is_stuck
+
+    def stop(self) -> None:
+        self.worker.stop()
+        self._thread.join()
+        self._swarm.close()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,28 +52,34 @@ class _Parts:
     settings: Settings
     store: JobStore
     storagehub: StorageHub
-    swarm: Swarm
     engine: Engine
-    worker: Worker
-    thread: threading.Thread
+    worker: _WorkerThread | None
 
 
 class Runtime:
-    """The engine and its worker, started at first use.
+    """The engine and, unless it works elsewhere, its worker, started at first use.
 
     Args:
         load_settings: called once, at first use; may raise SettingsError.
         publish: called by the worker with every job of which the record has changed, and the
             settings, until it has not raised OSError.
+        works_here: whether the worker is a thread of this process. Without it this process never
+            talks to the Docker engine.
+        fail_points: where to die on purpose.
     """
 
     def __init__(
         self,
         load_settings: Callable[[], Settings],
         publish: Callable[[Job, Settings], None] | None = None,
+        *,
+        works_here: bool = True,
+        fail_points: FailPoints | None = None,
     ) -> None:
         self._load_settings = load_settings
         self._publish = publish
+        self._works_here = works_here
+        self._fail_points = fail_points or FailPoints()
         self._parts: _Parts | None = None
         self._lock = threading.Lock()
 
@@ -66,13 +94,7 @@ class Runtime:
             SettingsError: the configuration is wrong.
             StoreUnavailable: the jobs' database cannot be opened.
         """
-        parts = self._parts
-        if parts is None or parts.process_id != os.getpid():
-            with self._lock:
-                parts = self._parts
-                if parts is None or parts.process_id != os.getpid():
-                    parts = self._parts = _start(self._load_settings(), self._publish)
-        return parts.engine
+        return self._started().engine
 
     def start(self) -> None:
         """Start now what would start at first use, so that unfinished jobs go on.
@@ -80,7 +102,16 @@ class Runtime:
         Raises:
             SettingsError, StoreUnavailable: as for :attr:`engine`.
         """
-        _ = self.engine
+        self._started()
+
+    def _started(self) -> _Parts:
+        parts = self._parts
+        if parts is None or parts.process_id != os.getpid():
+            with self._lock:
+                parts = self._parts
+                if parts is None or parts.process_id != os.getpid():
+                    parts = self._parts = self._build(self._load_settings())
+        return parts
 
     @property
     def settings(self) -> Settings:
@@ -95,18 +126,70 @@ class Runtime:
     def works(self) -> bool:
         """Whether the worker of this process works, or waits for its turn to."""
         parts = self._parts
-        return parts is not None and parts.thread.is_alive() and not parts.worker.is_stuck
+        return parts is not None and (parts.worker is None or parts.worker.works)
+
+    def worker_reports(self) -> list[WorkerReport]:
+        """What the workers on the jobs' database say of themselves.
+
+        Raises:
+            SettingsError, StoreUnavailable: as for :attr:`engine`.
+        """
+        return self._started().store.leases.workers()
 
     def stop(self) -> None:
         """Let the steps under way finish, then give everything back. Jobs go on at the next start."""
         parts, self._parts = self._parts, None
         if parts is None or parts.process_id != os.getpid():
             return
-        parts.worker.stop()
-        parts.thread.join()
-        parts.swarm.close()
+        if parts.worker:
+            parts.worker.stop()
         parts.storagehub.close()
         parts.store.close()
+
+    def _build(self, settings: Settings) -> _Parts:
+        store = job_store(settings)
+        storagehub = storagehub_client(settings)
+        engine = Engine(settings, store, storagehub, self._fail_points)
+        thread = None
+        if self._works_here:
+            thread = self._start_worker(settings, store, storagehub, engine)
+            engine.on_submit = thread.worker.wake
+        return _Parts(
+            process_id=os.getpid(),
+            settings=settings,
+            store=store,
+            storagehub=storagehub,
+            engine=engine,
+            worker=thread,
+        )
+
+    def _start_worker(
+        self, settings: Settings, store: JobStore, storagehub: StorageHub, engine: Engine
+    ) -> _WorkerThread:
+        swarm = Swarm(settings.docker_host)
+        results = Results(settings.results_path)
+        steps = Steps(
+            settings,
+            store,
+            storagehub,
+            swarm,
+            results,
+            fail_points=self._fail_points,
+            stopwatches=Stopwatches(),
+        )
+        publish = self._publish
+        worker = Worker(
+            store,
+            steps,
+            swarm,
+            WorkerPlace(settings.data_dir / "worker.lock"),
+            Janitor(store, steps, swarm),
+            lease=settings.worker_lease,
+            transfers=settings.transfers,
+            on_change=engine.notify,
+            publish=(lambda job: publish(job, settings)) if publish else None,
+        )
+        return _WorkerThread(worker, swarm)
 
 
 def storagehub_client(settings: Settings) -> StorageHub:
@@ -125,34 +208,10 @@ def job_store(settings: Settings) -> JobStore:
     Raises:
         StoreUnavailable: it cannot be opened.
     """
-    return JobStore(settings.database_url, settings.data_dir / "token.key")
-
-
-def _start(settings: Settings, publish: Callable[[Job, Settings], None] | None) -> _Parts:
-    store = job_store(settings)
-    storagehub = storagehub_client(settings)
-    swarm = Swarm(settings.docker_host)
-    steps = Steps(settings, store, storagehub, swarm, Results(settings.results_path))
-    engine = Engine(settings, store, storagehub)
-    worker = Worker(
-        store,
-        steps,
-        swarm,
-        WorkerPlace(settings.data_dir / "worker.lock"),
-        transfers=settings.transfers,
-        on_change=engine.notify,
-        publish=(lambda job: publish(job, settings)) if publish else None,
+    limits = QueueLimits(
+        running=settings.max_running,
+        running_per_owner=settings.max_running_per_owner,
+        waiting=settings.max_waiting,
+        waiting_per_owner=settings.max_waiting_per_owner,
     )
-    engine.on_submit = worker.wake
-    thread = threading.Thread(target=worker.run, name="die-worker", daemon=True)
-    thread.start()
-    return _Parts(
-        process_id=os.getpid(),
-        settings=settings,
-        store=store,
-        storagehub=storagehub,
-        swarm=swarm,
-        engine=engine,
-        worker=worker,
-        thread=thread,
-    )
+    return JobStore(settings.database_url, settings.data_dir / "token.key", limits)

@@ -7,6 +7,7 @@ where ``DIE_<NAME>`` overrides the file. This is the only module that looks at `
 from __future__ import annotations
 
 import configparser
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticUndefined
 
 from die_algorithm.errors import SettingsError
+from die_algorithm.models import Deadlines
 from die_algorithm.settings_values import (
     Addresses,
     Constraints,
@@ -65,6 +67,12 @@ class Settings(BaseModel):
     listen: Addresses = Field(
         ("127.0.0.1:8080",),
         description="Where the service listens, `address:port`, several separated by commas.",
+    )
+    instance: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._-]{0,63}$",
+        description="Name of this installation, the label `die.service` of its Swarm services: by it "
+        "running jobs are found again if the database is lost; empty: made from `url`.",
     )
     data_dir: Path = Field(
         default_factory=_default_data_dir,
@@ -138,6 +146,10 @@ class Settings(BaseModel):
     run_deadline: Duration = Field(
         _as_written("24h"), description="A container that still runs by then is stopped."
     )
+    total_deadline: Duration = Field(
+        _as_written("7d"),
+        description="A job whose program has not ended by then, waiting included, is stopped.",
+    )
     stop_grace: Duration = Field(
         _as_written("10s"),
         description="Time between SIGTERM and SIGKILL when a container is stopped.",
@@ -157,6 +169,27 @@ class Settings(BaseModel):
         32, ge=1, description="Synchronous Executes held open at once; more get ServerBusy."
     )
     transfers: int = Field(4, ge=1, description="Results fetched from StorageHub at once.")
+    max_running: int = Field(200, ge=1, description="Jobs under way at once; others wait.")
+    max_running_per_owner: int = Field(
+        50, ge=1, description="The same for one user; users with waiting jobs take turns."
+    )
+    max_waiting: int = Field(2000, ge=1, description="Jobs that may wait; more get ServerBusy.")
+    max_waiting_per_owner: int = Field(1000, ge=1, description="The same for one user.")
+    result_retention: Duration = Field(
+        _as_written("7d"), description="How long zip and log are kept after a job's end."
+    )
+    record_retention: Duration = Field(
+        _as_written("30d"), description="How long a job's status is kept after its end."
+    )
+    folder_retention: Duration = Field(
+        _as_written("7d"),
+        description="How long a failed job's temp folder is left alone; after that it is removed when "
+        "its owner's next job runs.",
+    )
+    worker_lease: Duration = Field(
+        _as_written("15s"),
+        description="A worker that has been silent for so long has lost its jobs to another one.",
+    )
 
     @model_validator(mode="after")
     def _free_threads(self) -> Self:
@@ -166,6 +199,27 @@ class Settings(BaseModel):
                 "requests that wait would leave no thread to answer others"
             )
         return self
+
+    @model_validator(mode="after")
+    def _record_outlives_files(self) -> Self:
+        if self.record_retention < self.result_retention:
+            raise ValueError(
+                "'record_retention' must not be shorter than 'result_retention', or results would be "
+                "left that nothing knows of"
+            )
+        return self
+
+    @property
+    def deadlines(self) -> Deadlines:
+        """The most that a job may take."""
+        return Deadlines(
+            start=self.start_deadline, run=self.run_deadline, total=self.total_deadline
+        )
+
+    @property
+    def instance_name(self) -> str:
+        """What this installation's services on the Swarm are labelled with."""
+        return self.instance or hashlib.sha256(self.url.encode()).hexdigest()[:16]
 
     @property
     def database_url(self) -> str:

@@ -25,6 +25,7 @@ from die_algorithm.downloads import file_response
 from die_algorithm.errors import (
     DieError,
     FileSizeExceeded,
+    Gone,
     MethodNotAllowed,
     MissingParameterValue,
     NotFound,
@@ -189,7 +190,8 @@ class WebApplication:
         return self._document(self._runtime.engine.cancel(job_id, token))
 
     def _document(self, job: Job) -> Response:
-        return _xml(self._documents.execute_response(job))
+        place = self._runtime.engine.place_in_queue(job)
+        return _xml(self._documents.execute_response(job, place))
 
     def _result(self, request: Request, key: str, name: str) -> Response:
         path = self._results.find(key, name)
@@ -198,6 +200,8 @@ class WebApplication:
         job_id = job_id_in(name)
         if job_id is not None:
             job = self._runtime.engine.job(job_id)
+            if job.result_key == key and job.expiry and job.expiry.files_removed:
+                raise Gone("The files of this job were removed when their time was over.")
             right = job.result_key == key and name == collection_name(job)
             if right and job.state is JobState.SUCCEEDED:
                 return _xml(self._documents.non_deterministic_output(job))
@@ -209,7 +213,8 @@ class WebApplication:
         return _json({"status": "alive"}, 200)
 
     def _ready(self, _request: Request) -> Response:
-        found = [*checks.readiness(self._settings), checks.worker(works=self._runtime.works)]
+        found = checks.readiness(self._settings)
+        found += checks.workers(self._runtime.worker_reports, works_here=self._runtime.works)
         ready = all(check.passed for check in found)
         body = {
             "status": "ready" if ready else "not ready",

@@ -3,6 +3,9 @@
 There is no thread and no process per job. The loop looks which jobs need a step and gives them to
 small pools, one for each outside thing that may be slow; the many jobs that merely run cost one row of
 one list call. Because every turn starts from the records, a restart is no special case.
+
+A worker carries the jobs that it holds. It holds those that it has taken from the queue, and those
+whose holder has let its lease run out.
 """
 
 from __future__ import annotations
@@ -13,9 +16,11 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 
 from die_algorithm import faults
 from die_algorithm.errors import StaleJob, StepInterrupted, StoreError, SwarmError
+from die_algorithm.janitor import Janitor
 from die_algorithm.job_store import JobStore
 from die_algorithm.models import Job, JobState, TaskPhase, TaskReport
 from die_algorithm.steps import Steps
@@ -24,7 +29,6 @@ from die_algorithm.worker_place import WorkerPlace
 
 LOGGER = logging.getLogger(__name__)
 
-_WATCHED = (JobState.DISPATCHED, JobState.RUNNING)
 #: Seconds between two looks at the Swarm, while few or many jobs run (swarm.md, "Seeing the end").
 _FEW, _MANY = 0.1, 0.3
 _FEW_JOBS = 50
@@ -32,8 +36,12 @@ _FEW_JOBS = 50
 _IDLE = 0.5
 #: Seconds until a job that waits out an outage is tried again, and until a failed turn is.
 _OUTAGE_PAUSE = 5.0
-#: Seconds between two searches for services without a task, or of jobs that have ended.
-_SWEEP_EVERY = 15.0
+#: Seconds between two looks at the Swarm when nothing runs, to know whether it is there.
+_IDLE_LOOK = 2.0
+#: Seconds between two searches for jobs to take over, while there is a queue to look at anyway.
+_CLAIM_EVERY = 2.0
+#: Seconds until a service without a task is started again.
+_START_AGAIN = 2.0
 
 
 class _Room(enum.Enum):
@@ -52,13 +60,15 @@ _THREADS = {_Room.STAGE_IN: 4, _Room.DISPATCH: 4, _Room.END: 8, _Room.WATCH: 1}
 
 
 class Worker:
-    """The loop. One at a time works on a database: the others wait for its place.
+    """The loop. One at a time works on a machine: the others wait for its place.
 
     Args:
         store: the jobs' records.
         steps: what to do with a job.
         swarm: to watch the tasks.
         place: held while working.
+        janitor: removes what nothing needs any more.
+        lease: how long the worker may be silent before another one takes its jobs over.
         transfers: how many results are fetched from StorageHub at once.
         on_change: called after a job's record has changed.
         publish: called with each job whose record has changed until it has not raised.
@@ -70,7 +80,9 @@ class Worker:
         steps: Steps,
         swarm: Swarm,
         place: WorkerPlace,
+        janitor: Janitor,
         *,
+        lease: timedelta,
         transfers: int,
         on_change: Callable[[], None] = lambda: None,
         publish: Callable[[Job], None] | None = None,
@@ -79,6 +91,8 @@ class Worker:
         self._steps = steps
         self._swarm = swarm
         self._place = place
+        self._janitor = janitor
+        self._lease = lease
         self._on_change = on_change
         self._publish = publish
         self._pools = {
@@ -93,9 +107,12 @@ class Worker:
         self._lock = threading.Lock()
         self._in_flight: set[str] = set()
         self._not_before: dict[str, float] = {}
+        self._started: dict[str, float] = {}
         self._watching: Future[None] | None = None
-        self._swarm_is_away = False
-        self._next_sweep = 0.0
+        self._trouble = ""
+        self._renew_at = 0.0
+        self._claim_at = 0.0
+        self._idle_look_at = 0.0
         self._last_turn: float | None = None
 
     @property
@@ -125,7 +142,16 @@ class Worker:
                 self._wake.clear()
         for pool in self._pools.values():
             pool.shutdown(cancel_futures=True)
+        self._hand_over()
         self._place.leave()
+
+    def _hand_over(self) -> None:
+        """Let other workers take the jobs now, not when the lease has run out."""
+        try:
+            if self._last_turn is not None:
+                self._store.leases.end(self._place.name)
+        except StoreError:
+            LOGGER.warning("The worker's lease could not be ended; it runs out by itself.")
 
     def _turn(self) -> float:
         """Look at all jobs once.
@@ -134,6 +160,8 @@ class Worker:
             Seconds until the next look.
         """
         try:
+            self._keep_lease()
+            self._take_jobs()
             return self._look()
         except StoreError:
             LOGGER.exception("The worker cannot use the jobs' database; it tries again.")
@@ -141,8 +169,30 @@ class Worker:
             LOGGER.exception("A turn of the worker failed; it tries again.")
         return _OUTAGE_PAUSE
 
+    # -- whose jobs
+
+    def _keep_lease(self) -> None:
+        now = time.monotonic()
+        if now < self._renew_at:
+            return
+        leases = self._store.leases
+        if not leases.renew(self._place.name, self._lease, self._trouble):
+            # The first time, or it has run out: others may have the jobs by now.
+            LOGGER.info("The worker begins a lease.")
+            leases.take(self._place.name, self._lease)
+            self._known = {}
+            self._claim_at = now
+        self._renew_at = now + self._lease.total_seconds() / 3
+
+    def _take_jobs(self) -> None:
+        self._store.queue.admit(self._place.name)
+        if time.monotonic() >= self._claim_at:
+            self._claim_at = time.monotonic() + _CLAIM_EVERY
+            if taken := self._store.leases.claim(self._place.name):
+                LOGGER.info("The worker has taken over %d jobs.", taken)
+
     def _look(self) -> float:
-        jobs = self._store.unfinished(self._known)
+        jobs = self._store.held(self._place.name, self._known)
         self._known = {job.id: job for job in jobs}
         watched = [job for job in jobs if _is_watched(job)]
         for job in jobs:
@@ -160,31 +210,51 @@ class Worker:
     def _watch(self, jobs: list[Job]) -> None:
         """Look at the Swarm for all jobs at once."""
         try:
-            reports = {r.job_id: r for r in self._swarm.task_reports()} if jobs else {}
-            if time.monotonic() > self._next_sweep:
-                self._sweep([job for job in jobs if job.id not in reports])
-                self._next_sweep = time.monotonic() + _SWEEP_EVERY
+            reports = self._look_at_tasks(jobs)
+            lost = self._janitor.sweep([job for job in jobs if job.id not in reports], self._known)
         except SwarmError as error:
-            if not self._swarm_is_away:
-                LOGGER.warning("The Swarm cannot be watched: %s", error)
-            self._swarm_is_away = True
             self._wait_for_swarm(jobs, error)
+            return
+        except StoreError:
+            LOGGER.exception("The jobs' database cannot be used; the look is repeated.")
             return
         except Exception:  # the watch must go on, whatever nobody foresaw
             LOGGER.exception("A look at the Swarm failed; it is repeated.")
             return
-        if self._swarm_is_away:
+        if self._trouble:
             LOGGER.info("The Swarm can be watched again.")
-            self._swarm_is_away = False
+            self._trouble, self._renew_at = "", 0.0
         for job in jobs:
-            report = reports.get(job.id)
-            if report and self._needs_attention(job, report):
-                self._start(job, lambda job, report=report: self._observe(job, report))  # type: ignore[misc]
+            self._attend(job, reports.get(job.id))
+        for job in lost:
+            self._start(job, lambda job: self._changed(job, self._steps.lose(job)))
+
+    def _look_at_tasks(self, jobs: list[Job]) -> dict[str, TaskReport]:
+        """One report for each job with a task; while there are no jobs, a look now and then will do."""
+        now = time.monotonic()
+        if not jobs and now < self._idle_look_at:
+            return {}
+        self._idle_look_at = now + _IDLE_LOOK
+        return {report.job_id: report for report in self._swarm.task_reports()}
 
     def _wait_for_swarm(self, jobs: list[Job], error: SwarmError) -> None:
+        if not self._trouble:
+            LOGGER.warning("The Swarm cannot be watched: %s", error)
+            self._trouble, self._renew_at = str(error), 0.0
         for job in jobs:
             self._start(job, lambda job: self._changed(job, self._steps.wait_out(job, error)))
         self._stopping.wait(1.0)
+
+    def _attend(self, job: Job, report: TaskReport | None) -> None:
+        """Give a watched job the step that the look at its task asks for, if any."""
+        if job.stopped_at is not None:
+            if self._steps.has_stopped(job, task_is_listed=report is not None):
+                self._start(job, self._carry_on)
+        elif report is None:
+            if job.state is JobState.DISPATCHED and self._may_start(job):
+                self._start(job, self._start_service)
+        elif self._needs_attention(job, report):
+            self._start(job, lambda job: self._changed(job, self._steps.observe(job, report)))
 
     def _needs_attention(self, job: Job, report: TaskReport) -> bool:
         if report.phase not in (TaskPhase.STARTING, TaskPhase.RUNNING):
@@ -192,35 +262,23 @@ class Worker:
         started = report.phase is TaskPhase.RUNNING and job.state is JobState.DISPATCHED
         return started or job.waiting is not None or self._steps.is_overdue(job)
 
-    def _sweep(self, without_task: list[Job]) -> None:
-        """Find jobs whose service is gone or has no task, and services whose job has ended."""
-        services = self._swarm.job_services()
-        for job in without_task:
-            if self._steps.is_lost(job, has_service=job.id in services):
-                self._start(job, lambda job: self._observe(job, None))
-        for job_id, service_id in services.items():
-            if job_id not in self._known and self._has_ended(job_id):
-                LOGGER.warning("Job %s has ended, but its service has not: removed.", job_id)
-                try:
-                    self._swarm.remove_service(service_id)
-                except SwarmError as error:
-                    LOGGER.warning("Its service cannot be removed: %s", error)
+    def _may_start(self, job: Job) -> bool:
+        """Whether a service without a task should be started: one just started has none yet."""
+        return time.monotonic() - self._started.get(job.id, 0.0) > _START_AGAIN
 
-    def _has_ended(self, job_id: str) -> bool:
-        """Whether a record says so; a service that no record knows is left alone."""
-        job = self._store.get(job_id)
-        return job is not None and job.state.is_final
+    def _start_service(self, job: Job) -> Job:
+        self._started[job.id] = time.monotonic()
+        return self._changed(job, self._steps.start(job))
 
     # -- steps
-
-    def _observe(self, job: Job, report: TaskReport | None) -> Job:
-        return self._changed(job, self._steps.observe(job, report))
 
     def _carry_on(self, job: Job) -> Job:
         """Take the next step, and all after it that belong into the same room."""
         room = _room(job)
         while True:
             after = self._changed(job, self._steps.advance(job))
+            if after.state is JobState.DISPATCHED and job.state is JobState.STAGED_IN:
+                after = self._start_service(after)
             over = after.state.is_final or after.waiting or _is_watched(after)
             if over or _room(after) is not room or self._stopping.is_set():
                 return after
@@ -229,6 +287,8 @@ class Worker:
 
     def _changed(self, before: Job, after: Job) -> Job:
         if after.version != before.version:
+            if after.state.is_final:
+                self._started.pop(after.id, None)
             self._on_change()
             self._wake.set()
         return after
@@ -246,12 +306,12 @@ class Worker:
         try:
             fresh = self._store.get(job.id)
             # The list this turn began with may be older than the last step of this job.
-            if fresh is not None and fresh.version == job.version:
+            if fresh and (fresh.version, fresh.fence) == (job.version, job.fence):
                 pause = _OUTAGE_PAUSE if action(fresh).waiting else 0.0
         except StaleJob:
             LOGGER.info("Job %s was written meanwhile; it is looked at again.", job.id)
-        except StepInterrupted:
-            LOGGER.info("Job %s: a transfer was broken off.", job.id)
+        except StepInterrupted as reason:
+            LOGGER.info("Job %s: a transfer was broken off: %s.", job.id, reason)
             self._wake.set()
         except StoreError:
             LOGGER.exception("Job %s: its record could not be used; the step is repeated.", job.id)
@@ -292,7 +352,10 @@ class Worker:
 
 def _is_watched(job: Job) -> bool:
     """Whether the job's next step depends on what its task does."""
-    return job.state in _WATCHED and not (job.failure or job.cancel_requested)
+    if job.stopped_at is not None:
+        return not job.state.is_final
+    watched = job.state in (JobState.DISPATCHED, JobState.RUNNING)
+    return watched and not (job.failure or job.cancel_requested)
 
 
 def _room(job: Job) -> _Room:

@@ -1,4 +1,8 @@
-"""The place of the one worker of a jobs' database on this machine: whoever holds the file's lock."""
+"""The place of the one worker on this machine: whoever holds the file's lock.
+
+The file holds the worker's name, so that the one who gets the place after a crash knows what its
+forerunner held.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,13 @@ import fcntl
 import logging
 import os
 import threading
+import uuid
 from pathlib import Path
 
 LOGGER = logging.getLogger(__name__)
 
 _LOOK_AGAIN = 1.0
+_NAME_LENGTH = 36
 
 
 class WorkerPlace:
@@ -23,6 +29,8 @@ class WorkerPlace:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor: int | None = None
+        #: What the worker is called in the jobs' database; known once the place is taken.
+        self.name = ""
         # A forked child inherits the lock, and would keep it when this process is long gone.
         os.register_at_fork(after_in_child=self.leave)
 
@@ -59,3 +67,8 @@ class WorkerPlace:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        name = os.pread(self._descriptor, _NAME_LENGTH, 0).decode("ascii", "replace")
+        if len(name) != _NAME_LENGTH:
+            name = str(uuid.uuid4())
+            os.pwrite(self._descriptor, name.encode(), 0)
+        self.name = name

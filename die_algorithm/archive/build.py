@@ -27,6 +27,7 @@ def build_archive(
     listing: Callable[[], Sequence[ListedItem]],
     folder_zip: Callable[[], Chunks],
     single_file: Callable[[Item], Chunks],
+    before_publishing: Callable[[], None] = lambda: None,
     max_size: int,
     max_files: int,
 ) -> ResultFile:
@@ -43,6 +44,7 @@ def build_archive(
         listing: lists everything below the folder, a folder before what is in it.
         folder_zip: opens StorageHub's zip of the folder.
         single_file: opens the content of one file.
+        before_publishing: called when all is verified; what it raises keeps the zip from appearing.
         max_size: most bytes of all files together, unpacked.
         max_files: most items in the listing.
 
@@ -68,6 +70,7 @@ def build_archive(
                 after = folder.listed()
                 changed = _state(before) != _state(after)
                 if problem is None and not (changed and left):
+                    before_publishing()
                     return work.publish(changed=changed)
                 if problem and (not left or (isinstance(problem, ItemUnusable) and not changed)):
                     raise problem

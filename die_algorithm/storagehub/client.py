@@ -115,12 +115,18 @@ class StorageHub:
 
         StorageHub looks it up: a workspace may have thousands of children.
         """
-        path = _path(folder_id, f"/items/{quote(name, safe='')}")
+        found = self._named(token, folder_id, name)
+        return next((item for item in found if item.name == name), None)
+
+    def find_children(self, token: UserToken, folder_id: str, prefix: str) -> list[Item]:
+        """The children of a folder whose names begin so and that are not trashed."""
+        found = self._named(token, folder_id, f"{prefix}*")
+        return [item for item in found if item.name.startswith(prefix)]
+
+    def _named(self, token: UserToken, folder_id: str, pattern: str) -> list[Item]:
+        path = _path(folder_id, f"/items/{quote(pattern, safe='*')}")
         call = Call(method="GET", path=path, token=token, params=_LEAN, types=_JSON)
-        for item in self._calls.answer(call, read_items):
-            if item.name == name and not item.trashed:
-                return item
-        return None
+        return [item for item in self._calls.answer(call, read_items) if not item.trashed]
 
     def create_folder(self, token: UserToken, parent_id: str, name: str, description: str) -> str:
         """Make a folder.

@@ -87,6 +87,7 @@ def _item(data: object) -> Item:
         size=_number(content.get("size")),
         mime_type=_text(content.get("mimeType")) or None,
         modified=_number(data.get("lastModificationTime")),
+        description=_text(data.get("description")),
     )
 
 

@@ -28,6 +28,10 @@ LAYERS: dict[str, set[str]] = {
         "credentials",
         "image_reference",
         "job_request",
+        "job_options",
+        "turns",
+        "stopwatches",
+        "fail_points",
         "service_spec",
         "states",
         "faults",
@@ -47,8 +51,8 @@ LAYERS: dict[str, set[str]] = {
         "results",
         "http_server",
     },
-    "use case": {"engine", "steps", "worker"},
-    "assembly": {"runtime", "checks"},
+    "use case": {"engine", "steps", "janitor", "worker"},
+    "assembly": {"runtime", "checks", "worker_process"},
     "doors": {
         "links",
         "documents",
@@ -58,7 +62,7 @@ LAYERS: dict[str, set[str]] = {
         "web",
         "server",
     },
-    "command line": {"cli"},
+    "command line": {"cli", "__main__"},
 }
 #: Whole programs beside the service: they share with it the words, and how to listen.
 BESIDE = {"local_storagehub", "local_swarm"}
@@ -73,6 +77,7 @@ OWNERS = {
     "urllib3": {"storagehub", "swarm"},
     "pywps": {"process", "documents", "web"},
     "sqlalchemy": {"job_store"},
+    "alembic": {"job_store"},
     "waitress": {"http_server", "server"},
     "click": {"cli", "local_swarm"},
     "lxml": {"xml_writer", "wps_xml"},

@@ -136,7 +136,7 @@ def test_a_container_that_never_started_is_ours(message: str, *, explained: bool
         container_id=None,
         node_id=None,
     )
-    failure = faults.never_started(report, timedelta(minutes=30))
+    failure = faults.never_started(report.message, timedelta(minutes=30))
     assert failure.fault_class is FaultClass.SYSTEM
     assert "30 minutes" in failure.text
     assert ("no machine of the Swarm" in failure.text) is explained

@@ -1,0 +1,251 @@
+"""The records of all jobs."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import TypeAdapter, ValidationError
+
+from die_algorithm.errors import StaleJob, UnreadableJob
+from die_algorithm.job_store.database import Database
+from die_algorithm.job_store.leases import Leases
+from die_algorithm.job_store.queue import Queue, QueueLimits, take_turn
+from die_algorithm.job_store.tables import JOBS, UNFINISHED
+from die_algorithm.job_store.token_key import TokenKey
+from die_algorithm.models import Job
+
+LOGGER = logging.getLogger(__name__)
+
+# What has a column of its own, or must not be written in clear.
+_APART = {"token", "version", "fence", "cancel_requested", "is_admitted"}
+_ADAPTER = TypeAdapter(Job)
+_AT_ONCE = 100
+
+
+class JobStore:
+    """The jobs' database.
+
+    Every method may raise StoreUnavailable.
+
+    Args:
+        url: SQLAlchemy URL; for SQLite the file's folder is made.
+        key_file: where the key of the tokens lies; made at first use, readable by its owner only.
+        limits: of the queue; None: none.
+
+    Raises:
+        SettingsError: the URL is none, or its driver is missing.
+        StoreUnavailable: the database or the key cannot be used.
+    """
+
+    def __init__(self, url: str, key_file: Path, limits: QueueLimits | None = None) -> None:
+        self._unreadable: set[str] = set()
+        self._database = Database(url)
+        self._key = TokenKey(key_file)
+        self.leases = Leases(self._database)
+        self.queue = Queue(self._database, limits or QueueLimits())
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._database.close()
+
+    def add(self, job: Job, *, idempotency_key: str | None = None) -> Job:
+        """Commit a new job to the queue. When this returns, the job is accepted.
+
+        Args:
+            job: the job.
+            idempotency_key: of the owner's; a second job with it is not added.
+
+        Returns:
+            The job, or the one that was added with that key before.
+
+        Raises:
+            QueueFull: too many wait already.
+            StoreUnavailable: it was not committed.
+        """
+        digest = _key_digest(job.owner, idempotency_key)
+        with self._database.writing() as connection:
+            # Nobody else adds one until this transaction ends.
+            take_turn(connection)
+            if digest and (former := self._with_key(connection, digest)):
+                return former
+            self.queue.check_room(connection, job.owner)
+            connection.execute(JOBS.insert().values(**self._row(job), idempotency=digest))
+        return job
+
+    def add_found(self, job: Job) -> None:
+        """Commit a job that was found running without a record; it waits for no place."""
+        with self._database.writing() as connection:
+            admitted_at = job.accepted_at.timestamp()
+            connection.execute(JOBS.insert().values(**self._row(job), admitted_at=admitted_at))
+
+    def with_key(self, owner: str, idempotency_key: str) -> Job | None:
+        """The job that an owner has submitted with an idempotency key."""
+        digest = _key_digest(owner, idempotency_key)
+        with self._database.reading() as connection:
+            return self._with_key(connection, digest) if digest else None
+
+    def get(self, job_id: str) -> Job | None:
+        """Look up a job by its id.
+
+        Raises:
+            UnreadableJob: its record is damaged.
+        """
+        with self._database.reading() as connection:
+            row = connection.execute(JOBS.select().where(JOBS.c.id == job_id)).one_or_none()
+        return None if row is None else self._job(row)
+
+    def held(self, worker: str, known: Mapping[str, Job] | None = None) -> list[Job]:
+        """All unfinished jobs that a worker holds, the oldest first.
+
+        Args:
+            worker: whose.
+            known: jobs by their ids as they were read before; the unchanged are not read again, so
+                that a look at hundreds of running jobs costs a few columns of each.
+        """
+        known = known or {}
+        query = (
+            sa.select(JOBS.c.id, JOBS.c.version, JOBS.c.fence, JOBS.c.cancel_requested)
+            .where(JOBS.c.holder == worker, JOBS.c.state.in_(UNFINISHED))
+            .order_by(JOBS.c.accepted_at)
+        )
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+        jobs = []
+        for job_id, *now in rows:
+            job = known.get(job_id)
+            if job is None or [job.version, job.fence, job.cancel_requested] != now:
+                job = self._readable(job_id)
+            if job is not None:
+                jobs.append(job)
+        return jobs
+
+    def _readable(self, job_id: str) -> Job | None:
+        try:
+            return self.get(job_id)
+        except UnreadableJob:
+            # One damaged record must not keep all others from going on.
+            if job_id not in self._unreadable:
+                self._unreadable.add(job_id)
+                LOGGER.error("The record of job %s is damaged; it is left alone.", job_id)  # noqa: TRY400
+            return None
+
+    def save(self, job: Job) -> Job:
+        """Write a changed job, if nobody else has written or claimed it since it was read.
+
+        Returns:
+            The job with its new version.
+
+        Raises:
+            StaleJob: somebody has.
+        """
+        changed = dataclasses.replace(job, version=job.version + 1)
+        values = self._row(changed)
+        del values["cancel_requested"]  # set by request_cancel only, which any process may call
+        update = (
+            JOBS.update()
+            .where(JOBS.c.id == job.id, JOBS.c.version == job.version, JOBS.c.fence == job.fence)
+            .values(**values)
+        )
+        with self._database.writing() as connection:
+            if connection.execute(update).rowcount != 1:
+                raise StaleJob(f"The job {job.id} was written by somebody else.")
+        return changed
+
+    def request_cancel(self, job_id: str) -> None:
+        """Note that the owner wants the job stopped; an ended job is left as it is."""
+        update = (
+            JOBS.update()
+            .where(JOBS.c.id == job_id, JOBS.c.state.in_(UNFINISHED))
+            .values(cancel_requested=True)
+        )
+        with self._database.writing() as connection:
+            connection.execute(update)
+
+    def due(self) -> list[Job]:
+        """Ended jobs of which something is to be removed now, at most a hundred."""
+        now = datetime.now(UTC).timestamp()
+        return self._readable_ones(sa.select(JOBS.c.id).where(JOBS.c.due_at <= now))
+
+    def remove(self, job: Job) -> None:
+        """Forget an ended job."""
+        with self._database.writing() as connection:
+            connection.execute(
+                JOBS.delete().where(JOBS.c.id == job.id, JOBS.c.state.not_in(UNFINISHED))
+            )
+
+    def unpublished(self) -> list[Job]:
+        """Jobs whose record has changed since their documents were published, at most a hundred."""
+        return self._readable_ones(
+            sa.select(JOBS.c.id).where(JOBS.c.published_version < JOBS.c.version)
+        )
+
+    def mark_published(self, job: Job) -> None:
+        """Note that a job's documents were published as they are in this version of its record."""
+        update = JOBS.update().where(JOBS.c.id == job.id).values(published_version=job.version)
+        with self._database.writing() as connection:
+            connection.execute(update)
+
+    def check(self) -> None:
+        """Write and read something, to see that the database works."""
+        with self._database.writing() as connection:
+            connection.execute(JOBS.update().where(JOBS.c.id == "").values(version=0))
+
+    def _readable_ones(self, query: sa.Select[Any]) -> list[Job]:
+        with self._database.reading() as connection:
+            ids = connection.execute(query.limit(_AT_ONCE)).scalars().all()
+        jobs = (self._readable(job_id) for job_id in ids)
+        return [job for job in jobs if job is not None]
+
+    def _with_key(self, connection: sa.Connection, digest: str) -> Job | None:
+        row = connection.execute(JOBS.select().where(JOBS.c.idempotency == digest)).one_or_none()
+        return None if row is None else self._job(row)
+
+    def _row(self, job: Job) -> dict[str, Any]:
+        return {
+            "id": job.id,
+            "owner": job.owner,
+            "state": job.state.value,
+            "version": job.version,
+            "cancel_requested": job.cancel_requested,
+            "accepted_at": job.accepted_at,
+            "updated_at": datetime.now(UTC),
+            "due_at": _due_at(job),
+            "sealed_token": self._key.seal(job.token),
+            "record": _ADAPTER.dump_json(job, exclude=_APART).decode(),
+        }
+
+    def _job(self, row: sa.Row[Any]) -> Job:
+        try:
+            recorded = _ADAPTER.validate_json(row.record)
+        except ValidationError:
+            raise UnreadableJob(f"The record of job {row.id} is damaged.") from None
+        return dataclasses.replace(
+            recorded,
+            token=self._key.unseal(row.sealed_token),
+            version=row.version,
+            fence=row.fence,
+            cancel_requested=row.cancel_requested,
+            is_admitted=row.admitted_at is not None,
+        )
+
+
+def _due_at(job: Job) -> float | None:
+    """When something of an ended job is to be removed next, in seconds of the epoch."""
+    if job.expiry is None:
+        return None
+    expiry = job.expiry
+    return (expiry.record_at if expiry.files_removed else expiry.files_at).timestamp()
+
+
+def _key_digest(owner: str, idempotency_key: str | None) -> str | None:
+    """What is kept of an idempotency key: nobody can tell it from the database."""
+    if idempotency_key is None:
+        return None
+    return hashlib.sha256(f"{owner}\0{idempotency_key}".encode()).hexdigest()

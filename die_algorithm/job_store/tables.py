@@ -1,0 +1,61 @@
+"""The tables, as the newest migration leaves them."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from die_algorithm.models import JobState
+
+METADATA = sa.MetaData()
+
+JOBS = sa.Table(
+    "jobs",
+    METADATA,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("owner", sa.String(255), nullable=False, index=True),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("cancel_requested", sa.Boolean, nullable=False, default=False),
+    sa.Column("accepted_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("published_version", sa.Integer, nullable=False, default=-1),
+    sa.Column("sealed_token", sa.LargeBinary, nullable=True),
+    sa.Column("record", sa.Text, nullable=False),
+    #: When a worker took it from the queue, in seconds of the epoch; None while it waits.
+    sa.Column("admitted_at", sa.Float, nullable=True),
+    #: The worker that carries it, and how many have before.
+    sa.Column("holder", sa.String(36), nullable=True, index=True),
+    sa.Column("fence", sa.Integer, nullable=False, server_default="0"),
+    #: Digest of owner and idempotency key.
+    sa.Column("idempotency", sa.String(64), nullable=True, unique=True),
+    #: When something of an ended job is to be removed next, in seconds of the epoch.
+    sa.Column("due_at", sa.Float, nullable=True, index=True),
+)
+
+WORKERS = sa.Table(
+    "workers",
+    METADATA,
+    sa.Column("id", sa.String(36), primary_key=True),
+    #: End of its lease, in seconds of the epoch by the database's clock.
+    sa.Column("until", sa.Float, nullable=False),
+    sa.Column("trouble", sa.Text, nullable=False, server_default=""),
+)
+
+#: One row, written first by whoever adds to the queue or takes from it, so that one does at a time.
+TURN = sa.Table(
+    "turn",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("number", sa.Integer, nullable=False),
+)
+
+UNFINISHED = tuple(state.value for state in JobState if not state.is_final)
+
+#: Accepted, and not taken from the queue yet.
+WAITS = (
+    (JOBS.c.state == JobState.ACCEPTED.value)
+    & JOBS.c.admitted_at.is_(None)
+    & sa.not_(JOBS.c.cancel_requested)
+)
+#: Taken from the queue, and not ended.
+UNDER_WAY = JOBS.c.state.in_(UNFINISHED) & JOBS.c.admitted_at.is_not(None)

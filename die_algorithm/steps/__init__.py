@@ -1,0 +1,28 @@
+"""The five steps of a job and their order.
+
+::
+
+    ACCEPTED ─stage in─► STAGED_IN ─dispatch─► DISPATCHED ─monitor─► RUNNING ─┐
+                                                    └──────────monitor────────┤
+      SUCCEEDED ◄──┐                                                          ▼
+      FAILED    ◄──┼─ clean up ◄─ result, failure or cancel ◄─ stage out ─ STAGING_OUT
+      DISMISSED ◄──┘
+
+Every step can be repeated: it looks first whether a former try has done its work, by the deterministic
+names of folder and service, and it ends with one write of the job's record. A step that cannot go on
+records a failure; the clean-up comes after that, so a job that fails cleans up like one that succeeds.
+
+========= ==================================================================
+ledger    the writes of the record, and how long a state has lasted
+stage_in  the temp folder
+dispatch  the service on the Swarm: created, recorded, started
+monitor   the task, until its end is recorded
+stage_out the zip
+clean_up  service and folder removed, the end reached
+recovery  services and folders that no record names
+========= ==================================================================
+"""
+
+from die_algorithm.steps.steps import Steps
+
+__all__ = ["Steps"]

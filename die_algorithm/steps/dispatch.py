@@ -1,0 +1,63 @@
+"""The second step: the service on the Swarm.
+
+A service is created without a task, recorded, and only then started. Starting names the version of the
+service that was seen, so that it happens once, whoever tries how often; and a worker that has lost the
+job does not get as far, because it cannot record the service.
+"""
+
+from __future__ import annotations
+
+from die_algorithm import faults
+from die_algorithm.errors import ServiceGone
+from die_algorithm.fail_points import Point
+from die_algorithm.image_reference import ImageReference
+from die_algorithm.models import EngineFacts, Job, JobState
+from die_algorithm.service_spec import service_spec
+from die_algorithm.settings import Settings
+from die_algorithm.steps.ledger import Ledger
+from die_algorithm.swarm import Swarm
+
+
+class Dispatch:
+    """Makes the job's service and starts it.
+
+    Args:
+        settings: the operator's.
+        ledger: the jobs' records.
+        swarm: where containers run.
+    """
+
+    def __init__(self, settings: Settings, ledger: Ledger, swarm: Swarm) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._swarm = swarm
+        self._facts: EngineFacts | None = None
+
+    def forget_engine(self) -> None:
+        """The engine was away, and may come back as another one."""
+        self._facts = None
+
+    def run(self, job: Job) -> Job:
+        """Take the next half of the step."""
+        image = ImageReference.parse(job.request.image)
+        if job.digest is None:
+            # Recorded before the service exists, so that a repeated step runs the same image.
+            with self._ledger.fail_points.around(Point.DIGEST_RESOLVED):
+                digest = self._swarm.resolve_digest(image)
+            return self._ledger.write(job, digest=digest, waiting=None)
+        # Another thread may forget them at any time, because the engine was away.
+        facts = self._facts = self._facts or self._swarm.facts()
+        spec = service_spec(job, self._settings, image=image.pinned(job.digest), engine=facts)
+        with self._ledger.fail_points.around(Point.SERVICE_CREATED):
+            service_id = self._swarm.create_service(spec)
+        with self._ledger.fail_points.around(Point.SERVICE_RECORDED):
+            return self._ledger.reach(job, JobState.DISPATCHED, service_id=service_id)
+
+    def start(self, job: Job) -> Job:
+        """Start the service of a dispatched job, unless it is started already."""
+        try:
+            with self._ledger.fail_points.around(Point.SERVICE_STARTED):
+                self._swarm.start_service(job.service_id or job.service_name)
+        except ServiceGone:
+            return self._ledger.fail(job, faults.disappeared())
+        return self._ledger.write(job, waiting=None) if job.waiting else job

@@ -1,0 +1,114 @@
+"""The one way in which a step ends: a write of the job's record."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from datetime import UTC, datetime, timedelta
+
+from die_algorithm import faults
+from die_algorithm.errors import DieError
+from die_algorithm.fail_points import FailPoints
+from die_algorithm.job_store import JobStore
+from die_algorithm.models import Deadlines, Failure, Job, JobState, Waiting
+from die_algorithm.settings import Settings
+from die_algorithm.stopwatches import Stopwatches
+
+LOGGER = logging.getLogger(__name__)
+
+
+class Ledger:
+    """Writes jobs' records, and knows how long their states have lasted.
+
+    Every writing method may raise StaleJob, if another worker holds the job by now, and
+    StoreUnavailable.
+
+    Args:
+        settings: the operator's.
+        store: the jobs' records.
+        fail_points: where to die on purpose.
+        stopwatches: count what has passed.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: JobStore,
+        fail_points: FailPoints,
+        stopwatches: Stopwatches,
+    ) -> None:
+        self.fail_points = fail_points
+        self._settings = settings
+        self._store = store
+        self._stopwatches = stopwatches
+
+    def reach(self, job: Job, state: JobState, **changes: object) -> Job:
+        """Record that a job has got into another state."""
+        reached = {**job.reached, state: datetime.now(UTC)}
+        saved = self.write(job, state=state, reached=reached, waiting=None, **changes)
+        LOGGER.info("Job %s: %s.", job.id, state.value)
+        if state.is_final:
+            self._stopwatches.forget(job.id)
+        return saved
+
+    def write(self, job: Job, **changes: object) -> Job:
+        """Record other changes."""
+        return self._store.save(dataclasses.replace(job, **changes))  # type: ignore[arg-type]
+
+    def fail(self, job: Job, failure: Failure) -> Job:
+        """Record that a job cannot succeed any more; its clean-up comes next."""
+        LOGGER.warning("Job %s fails: %s: %s", job.id, failure.fault_class.value, failure.text)
+        return self.write(job, failure=failure, waiting=None)
+
+    def wait_out(self, job: Job, error: DieError) -> Job:
+        """Note that a job waits for something that is away, or give it up after the patience."""
+        if job.waiting and self.patience_is_over(job):
+            return self.fail(job, faults.given_up(error, job.waiting.since))
+        if job.waiting:
+            return job
+        LOGGER.warning("Job %s waits: %s", job.id, error)
+        waiting = Waiting(reason=faults.waiting_for(error), since=datetime.now(UTC))
+        return self.write(job, waiting=waiting)
+
+    def forget(self, job: Job) -> None:
+        """Remove the record of an ended job."""
+        self._store.remove(job)
+        LOGGER.info("Job %s: its record has expired.", job.id)
+
+    def fresh(self, job: Job) -> Job | None:
+        """The job as it is recorded now."""
+        return self._store.get(job.id)
+
+    # -- time
+
+    def deadlines(self, job: Job) -> Deadlines:
+        """What the job may take."""
+        return job.deadlines or self._settings.deadlines
+
+    def patience_is_over(self, job: Job) -> bool:
+        """Whether the job has waited for something that is away as long as it may."""
+        if job.waiting is None:
+            return False
+        waited = self._stopwatches.elapsed(job.id, "waiting", job.waiting.since)
+        return waited > self._settings.outage_patience
+
+    def in_state(self, job: Job) -> timedelta:
+        """How long the job has been in its state."""
+        return self._stopwatches.elapsed(job.id, "state", job.updated_at)
+
+    def since_stop(self, job: Job) -> timedelta:
+        """How long the job's container has been asked to end."""
+        if job.stopped_at is None:
+            return timedelta(0)
+        return self._stopwatches.elapsed(job.id, "stopped", job.stopped_at)
+
+    def is_past_total(self, job: Job) -> bool:
+        """Whether the job's program should have ended by now."""
+        total = self._stopwatches.elapsed(job.id, "accepted", job.accepted_at)
+        return total > self.deadlines(job).total
+
+    def is_overdue(self, job: Job) -> bool:
+        """Whether a dispatched job is past a deadline."""
+        deadlines = self.deadlines(job)
+        limit = deadlines.run if job.state is JobState.RUNNING else deadlines.start
+        return self.in_state(job) > limit or self.is_past_total(job)

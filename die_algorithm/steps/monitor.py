@@ -1,0 +1,148 @@
+"""The third step: from the first sight of the task to its recorded end."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from die_algorithm import faults
+from die_algorithm.credentials import LONGEST_TOKEN, redact
+from die_algorithm.errors import SwarmError
+from die_algorithm.fail_points import Point
+from die_algorithm.models import Failure, Job, JobState, TaskPhase, TaskReport
+from die_algorithm.results import Results
+from die_algorithm.settings import Settings
+from die_algorithm.states import failure as failure_of
+from die_algorithm.steps.ledger import Ledger
+from die_algorithm.swarm import Swarm
+from die_algorithm.terminal_text import clean_text
+
+LOGGER = logging.getLogger(__name__)
+
+#: Seconds within which the tail of a log must be fetched; ``service logs`` can hang (swarm.md).
+_LOG_TIMEOUT = 5.0
+#: A service this young may not have its task yet.
+_TASK_APPEARS = timedelta(seconds=10)
+
+
+class Monitor:
+    """Takes what looks at the Swarm tell.
+
+    Args:
+        settings: the operator's.
+        ledger: the jobs' records.
+        swarm: where containers run.
+        results: where logs are published.
+    """
+
+    def __init__(self, settings: Settings, ledger: Ledger, swarm: Swarm, results: Results) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._swarm = swarm
+        self._results = results
+
+    def is_lost(self, job: Job, *, has_service: bool) -> bool:
+        """Whether a dispatched job without a task will never have one."""
+        if has_service:
+            return self._ledger.is_overdue(job)
+        return self._ledger.in_state(job) > _TASK_APPEARS
+
+    def lost(self, job: Job) -> Job:
+        """Take that there is no task, and will be none."""
+        # With a service, it is its deadline that is over.
+        if self._ledger.is_overdue(job):
+            return self._ledger.fail(job, self._overdue(job, None))
+        return self._ledger.write(job, failure=faults.disappeared(), waiting=None, task_over=True)
+
+    def run(self, job: Job, report: TaskReport) -> Job:
+        """Take what one look told about a dispatched job's task."""
+        if report.phase in (TaskPhase.STARTING, TaskPhase.RUNNING):
+            return self._going_on(job, report)
+        return self._ended(job, report)
+
+    def _going_on(self, job: Job, report: TaskReport) -> Job:
+        if report.phase is TaskPhase.RUNNING and job.state is JobState.DISPATCHED:
+            with self._ledger.fail_points.around(Point.RUNNING_RECORDED):
+                return self._ledger.reach(job, JobState.RUNNING)
+        if job.waiting:
+            return self._ledger.write(job, waiting=None)
+        if not self._ledger.is_overdue(job):
+            return job
+        return self._over(job, report, self._overdue(job, report), task_over=False)
+
+    def _overdue(self, job: Job, report: TaskReport | None) -> Failure:
+        deadlines = self._ledger.deadlines(job)
+        if self._ledger.is_past_total(job):
+            return faults.took_too_long(deadlines.total)
+        if job.state is JobState.RUNNING:
+            return faults.ran_too_long(deadlines.run)
+        return faults.never_started(report.message if report else "", deadlines.start)
+
+    def _ended(self, job: Job, report: TaskReport) -> Job:
+        oom, cut_off = self._circumstances(report)
+        log = self._log(job, report)
+        failure = failure_of(
+            report,
+            command=job.request.command[0],
+            memory_limit=self._settings.memory_limit,
+            oom_killed=oom,
+            log_tail=log,
+            cut_off=cut_off,
+        )
+        return self._over(job, report, failure, log, task_over=True)
+
+    def _circumstances(self, report: TaskReport) -> tuple[bool | None, bool | None]:
+        """Whether memory or a restart of the engine ended a container, as far as anybody knows."""
+        if report.phase is not TaskPhase.FAILED or not report.container_id:
+            return None, None
+        try:
+            return (
+                self._swarm.oom_killed(report.container_id),
+                self._swarm.cut_off(report.container_id),
+            )
+        except SwarmError as error:
+            LOGGER.warning("Job %s: nobody knows why it ended: %s", report.job_id, error)
+            return None, None
+
+    def _over(
+        self,
+        job: Job,
+        report: TaskReport,
+        failure: Failure | None,
+        log: str | None = None,
+        *,
+        task_over: bool,
+    ) -> Job:
+        """Record the end of the task before anything of it is removed."""
+        log = self._log(job, report) if log is None else log
+        self._publish_log(job, log)
+        LOGGER.info(
+            "Job %s: task ended as %s, exit code %s.", job.id, report.state, report.exit_code
+        )
+        with self._ledger.fail_points.around(Point.END_RECORDED):
+            return self._ledger.reach(
+                job,
+                JobState.STAGING_OUT,
+                failure=failure,
+                exit_code=report.exit_code,
+                log_tail=log,
+                task_over=task_over,
+            )
+
+    def _log(self, job: Job, report: TaskReport) -> str:
+        if job.token is None:
+            return ""  # what cannot be masked is not shown
+        # A token that lies across the cut would escape the mask, so more is fetched than is kept.
+        raw = self._swarm.log_tail(
+            report.service_id,
+            limit=self._settings.log_tail + LONGEST_TOKEN,
+            timeout=_LOG_TIMEOUT,
+        )
+        return redact(clean_text(raw), job.token)[-self._settings.log_tail :]
+
+    def _publish_log(self, job: Job, log: str) -> None:
+        try:
+            self._results.write_log(job, log)
+        except OSError:
+            # The record holds the log too; a full disk must not keep the job from its end.
+            LOGGER.exception("Job %s: the log could not be published.", job.id)

@@ -1,0 +1,154 @@
+"""What is found on the Swarm and in workspaces without a record, or with one that does not name it."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from datetime import UTC, datetime
+
+from die_algorithm import faults
+from die_algorithm.errors import ItemUnusable, StorageHubError, TokenRejected
+from die_algorithm.image_reference import ImageReference
+from die_algorithm.job_store import JobStore
+from die_algorithm.models import (
+    Folder,
+    Item,
+    Job,
+    JobRequest,
+    JobService,
+    JobState,
+    ResponseForm,
+    UserToken,
+    service_name,
+)
+from die_algorithm.results import new_result_key
+from die_algorithm.settings import Settings
+from die_algorithm.steps.stage_in import folder_mark
+from die_algorithm.storagehub import StorageHub
+
+LOGGER = logging.getLogger(__name__)
+
+_FOLDER_PREFIX = service_name("")
+_FOLDER = re.compile(
+    r"die-(?P<id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:\(\d+\))?", re.ASCII
+)
+#: Seconds between two searches of one owner's workspace.
+_SEARCH_EVERY = 600.0
+#: After the command: token, item, temp folder.
+_CONTRACT_WORDS = 3
+
+
+class Recovery:
+    """Makes records of services that have none, and removes folders that no job needs.
+
+    Args:
+        settings: the operator's.
+        store: the jobs' records.
+        storagehub: the users' workspaces.
+    """
+
+    def __init__(self, settings: Settings, store: JobStore, storagehub: StorageHub) -> None:
+        self._settings = settings
+        self._store = store
+        self._storagehub = storagehub
+        self._searched: dict[str, float] = {}
+
+    # -- services
+
+    def is_ours(self, service: JobService) -> bool:
+        """Whether this installation has made a service."""
+        return service.instance == self._settings.instance_name
+
+    def rebuild(self, service: JobService) -> Job | None:
+        """Make a job's record from its service, because the database was lost.
+
+        Returns:
+            The job, recorded; None if the service does not tell enough.
+
+        Raises:
+            StorageHubUnavailable: it cannot be asked whose token it is.
+            StoreError: the record could not be written.
+        """
+        *command, secret, item_id, folder_id = service.args or ("", "", "")
+        if len(service.args) <= _CONTRACT_WORDS:
+            return None
+        token = UserToken(secret)
+        image = ImageReference.parse(service.image)
+        name = service_name(service.job_id)
+        job = Job(
+            id=service.job_id,
+            owner=self._owner(token),
+            request=JobRequest(
+                image=image.canonical,
+                command=tuple(command),
+                item_id=item_id,
+                item_parameter="FileParam",
+                given_image=image.familiar,
+                given_command=" ".join(command),
+                given_item=item_id,
+            ),
+            response_form=ResponseForm(store=True, status=True),
+            state=JobState.DISPATCHED,
+            reached=dict.fromkeys(
+                (JobState.ACCEPTED, JobState.STAGED_IN, JobState.DISPATCHED), service.created_at
+            ),
+            result_key=new_result_key(),
+            token=token,
+            folder=Folder(id=folder_id, name=name, path=name),
+            digest=image.digest,
+            service_id=service.service_id,
+            failure=None if service.is_started else faults.records_lost(),
+            is_admitted=True,
+        )
+        self._store.add_found(job)
+        LOGGER.warning("Job %s: its record was lost, and is made again from its service.", job.id)
+        return job
+
+    def _owner(self, token: UserToken) -> str:
+        try:
+            return self._storagehub.workspace_root(token).owner
+        except (TokenRejected, ItemUnusable):
+            return ""  # nobody's any more: the job goes on as far as it can
+
+    # -- folders
+
+    def search_folders(self, job: Job) -> None:
+        """Remove what ended jobs have left in the workspace of a job's owner.
+
+        That takes a token of hers, so it is done when a job of hers ends. A folder that was left on
+        purpose stays for its time; one without a record stays as long as a job may take.
+        """
+        last = self._searched.get(job.owner)
+        if job.token is None or (last is not None and time.monotonic() - last < _SEARCH_EVERY):
+            return
+        self._searched[job.owner] = time.monotonic()
+        try:
+            root = self._storagehub.workspace_root(job.token)
+            for item in self._storagehub.find_children(job.token, root.id, _FOLDER_PREFIX):
+                if self._is_left_over(item, job):
+                    LOGGER.info("The folder %s is left over and removed.", item.name)
+                    self._storagehub.delete(job.token, item.id)
+        except StorageHubError as error:
+            LOGGER.warning("Left folders could not be looked for: %s", error)
+
+    def _is_left_over(self, item: Item, job: Job) -> bool:
+        match = _FOLDER.fullmatch(item.name)
+        if match is None or not item.is_folder:
+            return False
+        if match["id"] == job.id:
+            return job.folder is not None and job.folder.id != item.id
+        record = self._store.get(match["id"])
+        if record is None:
+            return self._is_old(item) and item.description.endswith(
+                folder_mark(self._settings.instance_name)
+            )
+        if record.folder is None or record.folder.id != item.id:
+            return record.state is not JobState.ACCEPTED
+        kept_until = record.expiry.folder_at if record.failure and record.expiry else None
+        return record.state.is_final and not (kept_until and kept_until > datetime.now(UTC))
+
+    def _is_old(self, item: Item) -> bool:
+        longest = max(self._settings.folder_retention, self._settings.total_deadline)
+        before = (datetime.now(UTC) - longest).timestamp() * 1000
+        return item.modified is not None and item.modified < before

@@ -1,0 +1,113 @@
+"""The fourth step: from the temp folder to a verified, published zip."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from die_algorithm.archive import build_archive
+from die_algorithm.errors import NoRoom, StepInterrupted
+from die_algorithm.fail_points import FailPoints, Point
+from die_algorithm.models import Job, ListedItem, UserToken
+from die_algorithm.results import Results
+from die_algorithm.settings import Settings
+from die_algorithm.steps.ledger import Ledger
+from die_algorithm.steps.possessions import folder_of, token_of
+from die_algorithm.storagehub import StorageHub
+
+#: Seconds between two looks whether a job was cancelled, while its result is fetched.
+_LOOK_FOR_CANCEL = 1.0
+
+
+class StageOut:
+    """Fetches results.
+
+    Args:
+        settings: the operator's.
+        ledger: the jobs' records.
+        storagehub: the users' workspaces.
+        results: where zips are published.
+    """
+
+    def __init__(
+        self, settings: Settings, ledger: Ledger, storagehub: StorageHub, results: Results
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._storagehub = storagehub
+        self._results = results
+        self._interrupted = threading.Event()
+
+    def interrupt(self) -> None:
+        """Break off all transfers, because the service stops."""
+        self._interrupted.set()
+
+    def run(self, job: Job) -> Job:
+        """Take the step."""
+        token, folder = token_of(job), folder_of(job)
+        points = self._ledger.fail_points
+        try:
+            destination = self._results.new_zip_path(job)
+        except OSError as error:
+            raise NoRoom("The result cannot be written.") from error
+        result = build_archive(
+            destination,
+            top=folder.name,
+            listing=_twice(points, lambda: self._listing(token, folder.id)),
+            folder_zip=lambda: self._transfer(job, token, folder.id),
+            single_file=lambda item: self._transfer(job, token, item.id),
+            before_publishing=lambda: self._check_holder(job),
+            max_size=self._settings.max_result_size,
+            max_files=self._settings.max_result_files,
+        )
+        points.after(Point.ZIP_PUBLISHED)
+        return self._ledger.write(job, result=result, waiting=None)
+
+    def _listing(self, token: UserToken, folder_id: str) -> list[ListedItem]:
+        limit = self._settings.max_result_files
+        return self._storagehub.walk(token, folder_id, max_items=limit)
+
+    def _check_holder(self, job: Job) -> None:
+        """Publish nothing for a job that another worker has by now."""
+        fresh = self._ledger.fresh(job)
+        if fresh is None or fresh.fence != job.fence:
+            raise StepInterrupted("the job has gone to another worker")
+        self._ledger.fail_points.before(Point.ZIP_PUBLISHED)
+
+    @contextmanager
+    def _transfer(self, job: Job, token: UserToken, item_id: str) -> Iterator[Iterator[bytes]]:
+        """Download, and break off when the service stops or the job is cancelled."""
+        with (
+            self._ledger.fail_points.around(Point.FOLDER_DOWNLOADED),
+            self._storagehub.download(token, item_id) as download,
+        ):
+            yield self._interruptible(job, download)
+
+    def _interruptible(self, job: Job, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        look = time.monotonic() + _LOOK_FOR_CANCEL
+        for chunk in chunks:
+            if self._interrupted.is_set():
+                raise StepInterrupted("the service stops")
+            if time.monotonic() > look:
+                look = time.monotonic() + _LOOK_FOR_CANCEL
+                if (fresh := self._ledger.fresh(job)) and fresh.cancel_requested:
+                    raise StepInterrupted("the job was cancelled")
+            yield chunk
+
+
+def _twice(
+    points: FailPoints, listing: Callable[[], list[ListedItem]]
+) -> Callable[[], list[ListedItem]]:
+    """The folder is listed once before it is fetched, and again when the zip was verified."""
+    calls: list[None] = []
+
+    def listed() -> list[ListedItem]:
+        calls.append(None)
+        if len(calls) == 1:
+            return listing()
+        with points.around(Point.ZIP_VERIFIED):
+            return listing()
+
+    return listed

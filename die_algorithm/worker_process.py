@@ -1,0 +1,133 @@
+"""The worker as a process of its own, started and supervised by the web process.
+
+The two are joined by pipes, which carry hints and no more: a line to the worker says that a job was
+accepted or is to be cancelled, a line from it that a record has changed. What is true stands in the
+database. When the web process ends, however it does, the worker's standard input ends, and it stops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+LOGGER = logging.getLogger(__name__)
+
+_HINT = b"\n"
+#: Seconds until a worker that ended is started again: the first time, and after many.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
+#: A worker that has lived so long was no failed start.
+_GOOD_LIFE = 60.0
+#: Seconds that a worker gets to end in good order.
+_STOP_TIME = 20.0
+
+
+class WorkerProcess:
+    """Keeps one worker process running.
+
+    Args:
+        command: starts it.
+        on_change: called when it says that records have changed.
+    """
+
+    def __init__(self, command: Sequence[str], on_change: Callable[[], None]) -> None:
+        self._command = list(command)
+        self._on_change = on_change
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
+
+    def start(self) -> None:
+        """Start it, and start it again whenever it ends."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Tell it that there is something to do. Never waits."""
+        with self._lock:
+            process = self._process
+            if process is not None and process.stdin is not None:
+                with contextlib.suppress(OSError):  # it is full of hints, or the worker is gone
+                    os.write(process.stdin.fileno(), _HINT)
+
+    def stop(self) -> None:
+        """Let it end; its jobs go on at the next start."""
+        self._stopping.set()
+        with self._lock:
+            process = self._process
+        if process is not None:
+            process.terminate()
+            try:
+                process.wait(_STOP_TIME)
+            except subprocess.TimeoutExpired:
+                LOGGER.warning("The worker does not end in time; it is killed.")
+                process.kill()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _supervise(self) -> None:
+        pause = _FIRST_PAUSE
+        while not self._stopping.is_set():
+            born = time.monotonic()
+            self._run_once()
+            if time.monotonic() - born > _GOOD_LIFE:
+                pause = _FIRST_PAUSE
+            if not self._stopping.wait(pause):
+                LOGGER.error("The worker has ended; it is started again.")
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _run_once(self) -> None:
+        """Start the worker, and listen to it until it ends."""
+        try:
+            process = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+            )
+        except OSError:
+            LOGGER.exception("The worker cannot be started.")
+            return
+        with process:
+            if process.stdin is None or process.stdout is None:
+                raise AssertionError("a pipe was asked for")
+            os.set_blocking(process.stdin.fileno(), False)
+            with self._lock:
+                self._process = process
+            if self._stopping.is_set():
+                process.terminate()
+            while process.stdout.read(4096):
+                self._on_change()
+            with self._lock:
+                self._process = None
+
+
+class Supervisor:
+    """The worker's end of the pipes.
+
+    Args:
+        wake: called for each hint.
+        stop: called when the supervisor has gone.
+    """
+
+    def __init__(self, wake: Callable[[], None], stop: Callable[[], None]) -> None:
+        self._wake = wake
+        self._stop = stop
+        os.set_blocking(1, False)
+        self._thread = threading.Thread(target=self._listen, name="hints", daemon=True)
+
+    def listen(self) -> None:
+        """Take hints from now on."""
+        self._thread.start()
+
+    @staticmethod
+    def tell() -> None:
+        """Say that a record has changed. Never waits: a supervisor that does not listen knows why."""
+        with contextlib.suppress(OSError):
+            os.write(1, _HINT)
+
+    def _listen(self) -> None:
+        while os.read(0, 4096):
+            self._wake()
+        self._stop()
