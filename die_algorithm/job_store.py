@@ -85,6 +85,8 @@ class JobStore:
         Raises:
             UnreadableJob: its record is damaged.
         """
+        if "\0" in job_id:  # no id has one, and PostgreSQL cannot be asked for it
+            return None
         with self._mapped(), self._engine.connect() as connection:
             row = connection.execute(_JOBS.select().where(_JOBS.c.id == job_id)).one_or_none()
         return None if row is None else self._job(row)
