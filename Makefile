@@ -2,13 +2,16 @@
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 
-.PHONY: help setup tools demo serve stop doctor test check bench docs clean
+.PHONY: help setup testbed tools demo serve stop doctor test check bench docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 setup: ## Install what is missing: virtual environment, Docker engine, registry
 	@scripts/bootstrap
+
+testbed:
+	@scripts/bootstrap tests
 
 tools:
 	@scripts/bootstrap tools
@@ -25,7 +28,7 @@ stop: ## Stop everything that demo or serve has started
 doctor: tools ## Say what is missing for the service to work
 	@$(PYTHON) scripts/local_stack.py doctor
 
-test: setup check ## Run all tests on a private Swarm
+test: testbed check ## Run all tests on a private Swarm
 	$(PYTHON) -m pytest
 
 check: tools ## Lint, format and types
@@ -33,7 +36,7 @@ check: tools ## Lint, format and types
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-bench: setup ## Measure against the bare Swarm and curl; prints ratios
+bench: testbed ## Measure against the bare Swarm and curl; prints ratios
 	PYTHONPATH=scripts:tests $(PYTHON) -m benchmarks
 
 docs: tools ## Write the settings table into the README

@@ -1,4 +1,4 @@
-"""The real parts that tests share: one private Swarm, one embedded StorageHub, one service."""
+"""The real parts that tests share: private Swarm, PostgreSQL, embedded StorageHub, service."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from postgresql_fixture import (
+    PostgresqlServer,
+    fresh_database,
+    postgresql_programs,
+    private_postgresql,
+)
 from service_fixture import Service, running_service
 from storagehub_fixture import ALICE, HubClient, hub_client, local_storagehub
 from swarm_fixture import PROBE, private_swarm
@@ -52,6 +58,25 @@ def docker_host(swarm: LocalSwarm) -> str:
 def probe_image() -> str:
     """The repository of the image that behaves as its command says."""
     return PROBE
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlServer]:
+    """A private PostgreSQL server. A test may stop or kill it: who needs it next starts it again."""
+    programs = postgresql_programs()
+    if programs is None:
+        if os.geteuid() != 0:
+            pytest.skip("PostgreSQL is not installed, and only root can install it")
+        pytest.fail("PostgreSQL is not installed; 'scripts/bootstrap tests' installs it")
+    with private_postgresql(programs) as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql_database(postgresql: PostgresqlServer) -> Iterator[str]:
+    """The SQLAlchemy URL of an empty PostgreSQL database, which is dropped afterwards."""
+    with fresh_database(postgresql) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

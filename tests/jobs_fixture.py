@@ -49,7 +49,7 @@ def make_job(
         changes: any other fields of the job.
     """
     way = (*_WAY, state) if state.is_final else _WAY[: _WAY.index(state) + 1]
-    job_id = str(uuid.uuid4())
+    job_id = str(changes.pop("id", uuid.uuid4()))
     job = Job(
         id=job_id,
         owner="alice",

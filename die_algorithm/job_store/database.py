@@ -12,8 +12,14 @@ import sqlalchemy as sa
 from die_algorithm.errors import SettingsError, StoreUnavailable
 from die_algorithm.job_store.migration import migrate
 
-#: Seconds to wait for another process that writes.
+#: Seconds to wait for another process that writes, and for a connection.
 _LOCK_PATIENCE = 10
+#: A server that hangs, or has gone without a word, must not hang us (libpq's parameters).
+_POSTGRESQL = {
+    "connect_timeout": _LOCK_PATIENCE,
+    "tcp_user_timeout": 30_000,
+    "options": f"-c lock_timeout={_LOCK_PATIENCE}s -c statement_timeout=30s",
+}
 
 
 class Database:
@@ -74,7 +80,11 @@ def _engine(url: str) -> sa.Engine:
     try:
         parsed = sa.make_url(url)
         if parsed.get_backend_name() != "sqlite":
-            return sa.create_engine(parsed, pool_pre_ping=True, hide_parameters=True)
+            is_postgresql = parsed.get_backend_name() == "postgresql"
+            arguments = _POSTGRESQL if is_postgresql else {}
+            return sa.create_engine(
+                parsed, pool_pre_ping=True, hide_parameters=True, connect_args=arguments
+            )
         if parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         engine = sa.create_engine(

@@ -97,6 +97,8 @@ class JobStore:
         Raises:
             UnreadableJob: its record is damaged.
         """
+        if "\0" in job_id:
+            return None  # no text to PostgreSQL
         with self._database.reading() as connection:
             row = connection.execute(JOBS.select().where(JOBS.c.id == job_id)).one_or_none()
         return None if row is None else self._job(row)

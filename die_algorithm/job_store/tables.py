@@ -12,7 +12,7 @@ JOBS = sa.Table(
     "jobs",
     METADATA,
     sa.Column("id", sa.String(36), primary_key=True),
-    sa.Column("owner", sa.String(255), nullable=False, index=True),
+    sa.Column("owner", sa.Text, nullable=False, index=True),
     sa.Column("state", sa.String(16), nullable=False, index=True),
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("cancel_requested", sa.Boolean, nullable=False, default=False),

@@ -1,4 +1,4 @@
-"""The jobs' database on a real disk, with other connections and other processes beside it."""
+"""The jobs' database, SQLite's and PostgreSQL's, with other connections and processes beside it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from urllib.parse import quote
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jobs_fixture import ACCEPTED_AT, TOKEN, make_job
+from postgresql_fixture import PostgresqlServer, fresh_database
 
 from die_algorithm.errors import SettingsError, StaleJob, StoreUnavailable
 from die_algorithm.job_store import JobStore
@@ -39,37 +40,88 @@ from die_algorithm.models import (
 )
 
 
-def open_store(folder: Path) -> JobStore:
-    return JobStore(f"sqlite:///{folder / 'data' / 'jobs.sqlite'}", folder / "data" / "token.key")
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a store keeps its jobs and its key.
+
+    Args:
+        url: SQLAlchemy URL of the database.
+        folder: of the key, and of SQLite's files.
+        database_folder: what the database's program writes.
+    """
+
+    url: str
+    folder: Path
+    database_folder: Path
+
+    @property
+    def key(self) -> Path:
+        return self.folder / "token.key"
+
+    def open(self) -> JobStore:
+        return JobStore(self.url, self.key)
+
+    def bytes_on_disk(self) -> bytes:
+        folders = {self.folder, self.database_folder}
+        files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
+        return b"".join(path.read_bytes() for path in files)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[JobStore]:
-    with closing(open_store(tmp_path)) as store:
+def sqlite_place(tmp_path: Path) -> Place:
+    folder = tmp_path / "data"
+    return Place(f"sqlite:///{folder / 'jobs.sqlite'}", folder, folder)
+
+
+@pytest.fixture
+def postgresql_place(
+    postgresql: PostgresqlServer, postgresql_database: str, tmp_path: Path
+) -> Place:
+    return Place(postgresql_database, tmp_path / "data", postgresql.folder)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest) -> Place:
+    """Each database in turn, empty."""
+    found = request.getfixturevalue(f"{request.param}_place")
+    assert isinstance(found, Place)
+    return found
+
+
+@pytest.fixture
+def store(place: Place) -> Iterator[JobStore]:
+    with closing(place.open()) as store:
         yield store
 
 
-def python(code: str, *arguments: object) -> subprocess.Popen[str]:
-    """Another process with our modules on its path."""
+@pytest.fixture
+def sqlite_store(sqlite_place: Place) -> Iterator[JobStore]:
+    with closing(sqlite_place.open()) as store:
+        yield store
+
+
+@pytest.fixture
+def postgresql_store(postgresql_place: Place) -> Iterator[JobStore]:
+    with closing(postgresql_place.open()) as store:
+        yield store
+
+
+def python(code: str, place: Place, *arguments: str) -> subprocess.Popen[str]:
+    """Another process with our modules on its path, which can open the same store."""
     prelude = (
         "import sys\nfrom contextlib import closing\nfrom pathlib import Path\n"
         "from jobs_fixture import make_job\nfrom die_algorithm.job_store import JobStore\n"
-        "folder = Path(sys.argv[1])\n"
+        "url, key, *arguments = sys.argv[1:]\n"
         "def open_store():\n"
-        "    data = folder / 'data'\n"
-        "    return JobStore(f'sqlite:///{data}/jobs.sqlite', data / 'token.key')\n"
+        "    return JobStore(url, Path(key))\n"
     )
     return subprocess.Popen(
-        [sys.executable, "-c", prelude + code, *map(str, arguments)],
+        [sys.executable, "-c", prelude + code, place.url, str(place.key), *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-
-
-def bytes_on_disk(folder: Path) -> bytes:
-    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
 # -- records
@@ -107,19 +159,20 @@ def test_a_job_comes_back_as_it_was_given(store: JobStore, name: str) -> None:
     assert store.get(job.id) == job
 
 
-@settings(deadline=None, max_examples=25)
+# The examples may share a store: each has a job of its own.
+@settings(
+    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     st.from_regex(r"[!-~]{8,200}", fullmatch=True),
     st.none() | st.text(st.characters(codec="utf-8"), min_size=1),
 )
 def test_any_token_comes_back_as_it_was_given(
-    tmp_path_factory: pytest.TempPathFactory, secret: str, username: str | None
+    store: JobStore, secret: str, username: str | None
 ) -> None:
-    folder = tmp_path_factory.getbasetemp() / "any-token"
-    with closing(open_store(folder)) as store:
-        job = make_job(token=UserToken(secret, username))
-        store.add(job)
-        assert store.get(job.id) == job
+    job = make_job(token=UserToken(secret, username))
+    store.add(job)
+    assert store.get(job.id) == job
 
 
 def test_an_unknown_job_is_none(store: JobStore) -> None:
@@ -231,8 +284,8 @@ def test_the_check_changes_nothing(store: JobStore) -> None:
 # -- other connections and processes
 
 
-def test_what_is_committed_is_seen_by_another_connection(store: JobStore, tmp_path: Path) -> None:
-    with closing(open_store(tmp_path)) as other:
+def test_what_is_committed_is_seen_by_another_connection(store: JobStore, place: Place) -> None:
+    with closing(place.open()) as other:
         job = make_job()
         store.add(job)
         assert other.get(job.id) == job
@@ -242,15 +295,15 @@ def test_what_is_committed_is_seen_by_another_connection(store: JobStore, tmp_pa
         assert seen.cancel_requested
 
 
-def test_what_is_committed_is_seen_by_another_process(store: JobStore, tmp_path: Path) -> None:
+def test_what_is_committed_is_seen_by_another_process(store: JobStore, place: Place) -> None:
     job = make_job(exit_code=7)
     store.add(job)
-    code = "with closing(open_store()) as store: print(store.get(sys.argv[2]).exit_code)"
-    with python(code, tmp_path, job.id) as other:
+    code = "with closing(open_store()) as store: print(store.get(arguments[0]).exit_code)"
+    with python(code, place, job.id) as other:
         assert other.communicate(timeout=60)[0] == "7\n"
 
 
-def test_a_job_that_was_added_survives_kill_9(tmp_path: Path) -> None:
+def test_a_job_that_was_added_survives_kill_9(place: Place) -> None:
     code = (
         "store = open_store()\n"
         "while True:\n"
@@ -258,46 +311,46 @@ def test_a_job_that_was_added_survives_kill_9(tmp_path: Path) -> None:
         "    store.add(job)\n"
         "    print(job.id, flush=True)\n"
     )
-    with python(code, tmp_path) as other:
+    with python(code, place) as other:
         assert other.stdout is not None
         announced = [other.stdout.readline().strip() for _ in range(20)]
         other.send_signal(signal.SIGKILL)
         announced += other.stdout.read().split()
-    with closing(open_store(tmp_path)) as store:
+    with closing(place.open()) as store:
         kept = {job.id: job for job in store.unfinished()}
         assert set(announced) <= set(kept)
         assert all(job.token == UserToken(TOKEN) for job in kept.values())
 
 
 def test_a_save_that_kill_9_cuts_leaves_the_job_as_it_was_or_as_it_should_be(
-    tmp_path: Path,
+    place: Place,
 ) -> None:
     job = make_job(log_tail="x" * 100_000)
-    with closing(open_store(tmp_path)) as store:
+    with closing(place.open()) as store:
         store.add(job)
     code = (
         "import dataclasses\n"
         "store = open_store()\n"
-        "job = store.get(sys.argv[2])\n"
+        "job = store.get(arguments[0])\n"
         "while True:\n"
         "    text = str(job.version % 10) * 100_000\n"
         "    job = store.save(dataclasses.replace(job, log_tail=text))\n"
         "    print(job.version, flush=True)\n"
     )
-    with python(code, tmp_path, job.id) as other:
+    with python(code, place, job.id) as other:
         assert other.stdout is not None
         versions = [int(other.stdout.readline()) for _ in range(20)]
         other.send_signal(signal.SIGKILL)
         versions += [int(line) for line in other.stdout.read().split()]
-    with closing(open_store(tmp_path)) as store:
+    with closing(place.open()) as store:
         saved = store.get(job.id)
     assert saved is not None
     assert saved.version in (versions[-1], versions[-1] + 1)
     assert saved.log_tail == str((saved.version - 1) % 10) * 100_000
 
 
-def test_a_commit_is_on_the_disk_before_it_returns(store: JobStore) -> None:
-    with store._engine.connect() as connection:
+def test_a_commit_to_sqlite_is_on_the_disk_before_it_returns(sqlite_store: JobStore) -> None:
+    with sqlite_store._engine.connect() as connection:
         assert connection.execute(sa.text("PRAGMA synchronous")).scalar() == 2
         assert connection.execute(sa.text("PRAGMA journal_mode")).scalar() == "wal"
 
@@ -305,11 +358,11 @@ def test_a_commit_is_on_the_disk_before_it_returns(store: JobStore) -> None:
 # -- the token
 
 
-def test_the_token_is_nowhere_in_clear(store: JobStore, tmp_path: Path) -> None:
+def test_the_token_is_nowhere_in_clear(store: JobStore, place: Place) -> None:
     job = make_job(token=UserToken(TOKEN, "canary-user-name"))
     store.add(job)
     store.save(job)
-    content = bytes_on_disk(tmp_path)
+    content = place.bytes_on_disk()
     assert job.id.encode() in content
     for secret in (TOKEN, "canary-user-name"):
         encoded = base64.b64encode(secret.encode())
@@ -317,41 +370,49 @@ def test_the_token_is_nowhere_in_clear(store: JobStore, tmp_path: Path) -> None:
             assert form not in content
 
 
-def sealed_token(folder: Path, job: Job) -> bytes | None:
-    with closing(sqlite3.connect(folder / "data" / "jobs.sqlite")) as connection:
-        row = connection.execute("SELECT sealed_token FROM jobs WHERE id = ?", [job.id]).fetchone()
-    sealed: bytes | None = row[0]
+def sealed_token(store: JobStore, job: Job) -> bytes | None:
+    query = sa.text("SELECT sealed_token FROM jobs WHERE id = :id")
+    with store._engine.connect() as connection:
+        sealed: bytes | None = connection.execute(query, {"id": job.id}).scalar_one()
     return sealed
 
 
-def test_the_token_is_erased_when_the_job_ends(tmp_path: Path) -> None:
+def test_the_token_is_erased_when_the_job_ends(store: JobStore) -> None:
+    jobs = [make_job() for _ in range(2)]
+    for job in jobs:
+        store.add(job)
+    assert sealed_token(store, jobs[0])
+    store.save(dataclasses.replace(jobs[0], state=JobState.DISMISSED, token=None))
+    assert sealed_token(store, jobs[0]) is None
+    assert sealed_token(store, jobs[1])
+
+
+def test_sqlite_keeps_no_trace_of_an_erased_token(sqlite_place: Place) -> None:
     jobs = [make_job() for _ in range(5)]
-    with closing(open_store(tmp_path)) as store:
+    with closing(sqlite_place.open()) as store:
         for job in jobs:
             store.add(job)
-        sealed = sealed_token(tmp_path, jobs[0])
+        sealed = sealed_token(store, jobs[0])
         assert sealed
-    assert sealed in bytes_on_disk(tmp_path)
-    with closing(open_store(tmp_path)) as store:
+    assert sealed in sqlite_place.bytes_on_disk()
+    with closing(sqlite_place.open()) as store:
         store.save(dataclasses.replace(jobs[0], state=JobState.DISMISSED, token=None))
-        assert sealed_token(tmp_path, jobs[0]) is None
     # What the row has left on its page must be blank, too.
-    assert sealed not in bytes_on_disk(tmp_path)
+    assert sealed not in sqlite_place.bytes_on_disk()
 
 
-def test_only_the_owner_may_read_the_key(store: JobStore, tmp_path: Path) -> None:
+def test_only_the_owner_may_read_the_key(store: JobStore, place: Place) -> None:
     store.check()
-    key = tmp_path / "data" / "token.key"
-    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert stat.S_IMODE(place.key.stat().st_mode) == 0o600
 
 
-def test_processes_that_start_at_once_share_one_key(tmp_path: Path) -> None:
+def test_processes_that_start_at_once_share_one_key(place: Place) -> None:
     code = (
         "print('ready', flush=True)\n"
         "sys.stdin.readline()\n"
         "with closing(open_store()) as store: store.add(make_job())\n"
     )
-    others = [python(code, tmp_path) for _ in range(4)]
+    others = [python(code, place) for _ in range(4)]
     try:
         for other in others:
             assert other.stdout is not None
@@ -364,36 +425,36 @@ def test_processes_that_start_at_once_share_one_key(tmp_path: Path) -> None:
         for other in others:
             other.communicate(timeout=60)
     assert [other.returncode for other in others] == [0] * 4
-    with closing(open_store(tmp_path)) as store:
+    with closing(place.open()) as store:
         assert [job.token for job in store.unfinished()] == [UserToken(TOKEN)] * 4
-    assert [path.name for path in (tmp_path / "data").glob("*token.key*")] == ["token.key"]
+    assert [path.name for path in place.folder.glob("*token.key*")] == ["token.key"]
 
 
-def test_a_key_that_was_half_made_at_a_crash_is_no_obstacle(tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
+def test_a_key_that_was_half_made_at_a_crash_is_no_obstacle(place: Place) -> None:
+    place.folder.mkdir()
     for number in range(1, 5):
-        (tmp_path / "data" / f".token.key.{number}").write_bytes(b"")
-    (tmp_path / "data" / f".token.key.{os.getpid()}").write_bytes(b"")
-    with closing(open_store(tmp_path)) as store:
+        (place.folder / f".token.key.{number}").write_bytes(b"")
+    (place.folder / f".token.key.{os.getpid()}").write_bytes(b"")
+    with closing(place.open()) as store:
         store.add(make_job())
 
 
-def test_a_job_goes_on_without_its_token_when_the_key_was_replaced(tmp_path: Path) -> None:
+def test_a_job_goes_on_without_its_token_when_the_key_was_replaced(place: Place) -> None:
     job = make_job()
-    with closing(open_store(tmp_path)) as store:
+    with closing(place.open()) as store:
         store.add(job)
-    (tmp_path / "data" / "token.key").unlink()
-    with closing(open_store(tmp_path)) as store:
+    place.key.unlink()
+    with closing(place.open()) as store:
         assert store.get(job.id) == dataclasses.replace(job, token=None)
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"\xff" * 44])
-def test_a_damaged_key_is_told(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "token.key").write_bytes(content)
+def test_a_damaged_key_is_told(place: Place, content: bytes) -> None:
+    place.folder.mkdir()
+    place.key.write_bytes(content)
     with pytest.raises(StoreUnavailable, match="key") as refused:
-        open_store(tmp_path)
-    assert str(tmp_path) not in str(refused.value)
+        place.open()
+    assert str(place.folder) not in str(refused.value)
 
 
 # -- when it does not work
@@ -409,17 +470,19 @@ def refused(store: JobStore, job: Job) -> None:
         with pytest.raises(StoreUnavailable) as unavailable:
             call()
         assert "sqlite" not in str(unavailable.value)
+        assert "postgres" not in str(unavailable.value)
         assert "/" not in str(unavailable.value)
 
 
-def test_a_locked_database_is_unavailable_and_works_again_after(
-    store: JobStore, tmp_path: Path
+def test_a_locked_sqlite_database_is_unavailable_and_works_again_after(
+    sqlite_store: JobStore, sqlite_place: Place
 ) -> None:
+    store = sqlite_store
     store._engine.dispose()
     sa.event.listen(store._engine, "connect", lambda raw, _: raw.execute("PRAGMA busy_timeout=50"))
     job = make_job()
     store.add(job)
-    with closing(sqlite3.connect(tmp_path / "data" / "jobs.sqlite")) as other:
+    with closing(sqlite3.connect(sqlite_place.folder / "jobs.sqlite")) as other:
         other.execute("BEGIN EXCLUSIVE")
         refused(store, job)
         # Readers do not wait for a writer.
@@ -429,22 +492,72 @@ def test_a_locked_database_is_unavailable_and_works_again_after(
     assert store.save(job).version == 1
 
 
-def test_a_database_that_is_gone_is_unavailable(store: JobStore, tmp_path: Path) -> None:
+def test_a_sqlite_database_that_is_gone_is_unavailable(
+    sqlite_store: JobStore, sqlite_place: Place
+) -> None:
     job = make_job()
-    store.add(job)
-    store.close()
-    for path in (tmp_path / "data").glob("jobs.sqlite*"):
+    sqlite_store.add(job)
+    sqlite_store.close()
+    for path in sqlite_place.folder.glob("jobs.sqlite*"):
         path.unlink()
-    refused(store, job)
+    refused(sqlite_store, job)
     with pytest.raises(StoreUnavailable):
-        store.get(job.id)
+        sqlite_store.get(job.id)
 
 
-def test_a_damaged_database_is_unavailable(tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "jobs.sqlite").write_bytes(b"This is no database. " * 1000)
+def test_a_damaged_sqlite_database_is_unavailable(sqlite_place: Place) -> None:
+    sqlite_place.folder.mkdir()
+    (sqlite_place.folder / "jobs.sqlite").write_bytes(b"This is no database. " * 1000)
     with pytest.raises(StoreUnavailable):
-        open_store(tmp_path)
+        sqlite_place.open()
+
+
+@pytest.mark.parametrize("outage", ["stop", "kill"])
+def test_a_postgresql_server_that_is_away_is_unavailable_and_has_everything_after(
+    postgresql_store: JobStore, postgresql: PostgresqlServer, outage: str
+) -> None:
+    job = make_job()
+    postgresql_store.add(job)
+    getattr(postgresql, outage)()
+    refused(postgresql_store, job)
+    with pytest.raises(StoreUnavailable):
+        postgresql_store.get(job.id)
+    postgresql.start()
+    assert postgresql_store.get(job.id) == job
+    assert postgresql_store.save(job).version == 1
+
+
+@pytest.mark.parametrize("outage", ["stop", "kill"])
+def test_a_restart_of_postgresql_between_two_calls_is_not_noticed(
+    postgresql_store: JobStore, postgresql: PostgresqlServer, outage: str
+) -> None:
+    job = make_job()
+    postgresql_store.add(job)
+    getattr(postgresql, outage)()
+    postgresql.start()
+    assert postgresql_store.save(job).version == 1
+
+
+def test_a_store_is_not_opened_while_postgresql_is_away(
+    postgresql_place: Place, postgresql: PostgresqlServer
+) -> None:
+    postgresql.stop()
+    with pytest.raises(StoreUnavailable) as unavailable:
+        postgresql_place.open()
+    assert "/" not in str(unavailable.value)
+    postgresql.start()
+    with closing(postgresql_place.open()) as store:
+        store.check()
+
+
+def test_a_postgresql_database_that_is_not_there_is_unavailable(
+    postgresql: PostgresqlServer, tmp_path: Path
+) -> None:
+    with fresh_database(postgresql) as url:
+        pass
+    with pytest.raises(StoreUnavailable) as unavailable:
+        JobStore(url, tmp_path / "token.key")
+    assert "/" not in str(unavailable.value)
 
 
 def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
