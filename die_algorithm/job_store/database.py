@@ -35,8 +35,12 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._engine = _engine(url)
-        with _mapped():
-            migrate(self._engine)
+        try:
+            with _mapped():
+                migrate(self._engine)
+        except StoreUnavailable:
+            self._engine.dispose()
+            raise
 
     @property
     def is_shared(self) -> bool:

@@ -46,8 +46,8 @@ class JobStore:
 
     def __init__(self, url: str, key_file: Path, limits: QueueLimits | None = None) -> None:
         self._unreadable: set[str] = set()
-        self._database = Database(url)
         self._key = TokenKey(key_file)
+        self._database = Database(url)
         self.leases = Leases(self._database)
         self.queue = Queue(self._database, limits or QueueLimits())
 
