@@ -29,7 +29,8 @@
     │   ├── NotASwarm                the engine answers, but is no Swarm manager
     │   ├── ImageNotFound            the registry knows no such image, or it is not public
     │   ├── RegistryUnavailable      it may pass: the registry does not answer
-    │   └── ServiceRefused           the engine refuses the service
+    │   ├── ServiceRefused           the engine refuses the service
+    │   └── ServiceGone              the service was removed before it was started
     ├── ArchiveError
     │   ├── ArchiveIncomplete        the zip does not hold what the listing names
     │   ├── ArchiveTooLarge          more bytes or entries than the operator allows
@@ -239,6 +240,10 @@ class RegistryUnavailable(SwarmError):
 
 class ServiceRefused(SwarmError):
     """The engine refuses to create the service."""
+
+
+class ServiceGone(SwarmError):
+    """The service was removed before it was started; nothing of it has run by this start."""
 
 
 class ArchiveError(DieError):

@@ -190,6 +190,23 @@ class TaskReport:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class JobService:
+    """The Swarm service of a job, as it was found."""
+
+    job_id: str
+    service_id: str
+    #: Which instance of the executor made it; empty if it does not say.
+    instance: str
+    #: A task was asked for.
+    is_started: bool
+    created_at: datetime
+    #: The image reference that its container gets.
+    image: str
+    #: What its container gets, the user token among it: not to be shown.
+    args: tuple[str, ...] = dataclasses.field(repr=False)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class EngineFacts:
     """What the Docker engine says about itself, read at start."""
 

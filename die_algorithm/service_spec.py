@@ -19,6 +19,8 @@ from die_algorithm.settings import Settings
 JOB_LABEL = "die.job"
 #: Label of service and container: a pseudonym of the job's owner.
 OWNER_LABEL = "die.owner"
+#: Label of the service: which instance of the executor made it.
+INSTANCE_LABEL = "die.service"
 
 _NO_NEW_PRIVILEGES_SINCE = (1, 44)
 _SWAP_SINCE = (1, 52)
@@ -29,7 +31,10 @@ _LOG_FILES = "3"
 def service_spec(
     job: Job, settings: Settings, *, image: ImageReference, engine: EngineFacts
 ) -> dict[str, object]:
-    """Describe the service of a job.
+    """Describe the service of a job, as it is created: without a task.
+
+    A worker that was frozen and wakes up may create it long after others have ended the job. So its
+    one task is asked for by a second call, which fails if the service is gone or was started before.
 
     The command goes to ``Args``, so the image's ENTRYPOINT stays, as with ``docker run IMAGE CMD``.
     The user token is the word after the command and stands nowhere else. Nothing that a user wrote
@@ -63,7 +68,7 @@ def service_spec(
         "Name": job.service_name,
         "Labels": labels,
         "TaskTemplate": task,
-        "Mode": {"Replicated": {"Replicas": 1}},
+        "Mode": {"Replicated": {"Replicas": 0}},
         "EndpointSpec": {"Mode": "dnsrr"},
     }
 

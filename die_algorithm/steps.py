@@ -209,6 +209,7 @@ class Steps:
         facts = self._facts = self._facts or self._swarm.facts()
         spec = service_spec(job, self._settings, image=image.pinned(job.digest), engine=facts)
         service_id = self._swarm.create_service(spec)
+        self._swarm.start_service(service_id)
         return self._reach(job, JobState.DISPATCHED, service_id=service_id)
 
     # -- monitor

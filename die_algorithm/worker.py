@@ -194,7 +194,7 @@ class Worker:
 
     def _sweep(self, without_task: list[Job]) -> None:
         """Find jobs whose service is gone or has no task, and services whose job has ended."""
-        services = self._swarm.job_services()
+        services = {each.job_id: each.service_id for each in self._swarm.job_services()}
         for job in without_task:
             if self._steps.is_lost(job, has_service=job.id in services):
                 self._start(job, lambda job: self._observe(job, None))

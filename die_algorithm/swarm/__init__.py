@@ -1,8 +1,9 @@
 """The Docker Swarm that runs the jobs, over the HTTP API of one of its managers.
 
 The Docker client library opens the connection and no more: services are described in the engine's
-own JSON, and answers are read into the few fields that matter, so that the user tokens in them
-(every service's args hold one) never become Python values.
+own JSON, and answers are read into the few fields that matter. The user tokens in them (every
+service's args hold one) become Python values only where a service is started or found again, and
+are never logged or put into an error.
 
 ========== ==================================================================
 client     what can be asked of a Swarm

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Annotated
 
 from pydantic import (
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -17,8 +18,8 @@ from pydantic import (
     WrapValidator,
 )
 
-from die_algorithm.models import NodeFacts, TaskPhase, TaskReport
-from die_algorithm.service_spec import JOB_LABEL
+from die_algorithm.models import JobService, NodeFacts, TaskPhase, TaskReport
+from die_algorithm.service_spec import INSTANCE_LABEL, JOB_LABEL
 from die_algorithm.states import phase
 
 #: What the engine says in place of a version of docker-init if it has none.
@@ -96,16 +97,84 @@ class _Labelled(_Fields):
     labels: dict[str, str] = Field({}, alias="Labels")
 
 
+class _Container(_Fields):
+    image: str = Field("", alias="Image")
+    args: Annotated[tuple[str, ...], BeforeValidator(_empty_if_null)] = Field(
+        (), alias="Args", repr=False
+    )
+
+
+class _Template(_Fields):
+    container: _Container = Field(_Container(), alias="ContainerSpec")
+
+
+class _Replicated(_Fields):
+    replicas: int = Field(0, alias="Replicas")
+
+
+class _Mode(_Fields):
+    replicated: _Replicated = Field(_Replicated(), alias="Replicated")
+
+
+class _ServiceSpec(_Labelled):
+    template: _Template = Field(_Template(), alias="TaskTemplate")
+    mode: _Mode = Field(_Mode(), alias="Mode")
+
+
 class Service(_Fields):
     """``GET /services/{id}``."""
 
     id: str = Field(alias="ID")
-    spec: _Labelled = Field(alias="Spec")
+    spec: _ServiceSpec = Field(alias="Spec")
 
     @property
     def job_id(self) -> str:
         """The job's id; empty if the service is none of ours."""
         return self.spec.labels.get(JOB_LABEL, "")
+
+    @property
+    def is_started(self) -> bool:
+        """Whether it was ever told to have a task."""
+        return self.spec.mode.replicated.replicas > 0
+
+
+class ListedService(Service):
+    """One of ``GET /services``."""
+
+    created_at: AwareDatetime = Field(alias="CreatedAt")
+
+    @property
+    def job_service(self) -> JobService:
+        """What it means."""
+        container = self.spec.template.container
+        return JobService(
+            job_id=self.job_id,
+            service_id=self.id,
+            instance=self.spec.labels.get(INSTANCE_LABEL, ""),
+            is_started=self.is_started,
+            created_at=self.created_at,
+            image=container.image,
+            args=container.args,
+        )
+
+
+class _Version(_Fields):
+    index: int = Field(alias="Index")
+
+
+class Startable(_Fields):
+    """``GET /services/{id}`` again, with all of the spec: it is sent back as it came.
+
+    It holds a user token, and so goes nowhere else.
+    """
+
+    version: _Version = Field(alias="Version")
+    spec: dict[str, object] = Field(alias="Spec", repr=False)
+
+    @property
+    def started_spec(self) -> dict[str, object]:
+        """The spec with one task."""
+        return self.spec | {"Mode": {"Replicated": {"Replicas": 1}}}
 
 
 class _ContainerStatus(_Fields):
@@ -122,6 +191,12 @@ class _Status(_Fields):
 
 class _TaskSpec(_Fields):
     container: _Labelled = Field(alias="ContainerSpec")
+
+
+class TaskOwner(_Fields):
+    """One of ``GET /tasks``, where only its service matters."""
+
+    service_id: str = Field(alias="ServiceID")
 
 
 class Task(_Fields):
@@ -274,7 +349,9 @@ INFO = TypeAdapter(Info)
 DISTRIBUTION = TypeAdapter(Distribution)
 CREATED = TypeAdapter(_Created)
 SERVICE = TypeAdapter(Service)
-SERVICES = TypeAdapter(list[Service])
+SERVICES = TypeAdapter(list[ListedService])
+STARTABLE = TypeAdapter(Startable)
+TASK_OWNERS = TypeAdapter(list[TaskOwner])
 #: A task that cannot be read is None: it must not hide all the others.
 TASKS = TypeAdapter(list[Annotated[Task | None, WrapValidator(_or_none)]])
 CONTAINER = TypeAdapter(Container)

@@ -11,15 +11,16 @@ from datetime import timedelta
 from die_algorithm.errors import (
     ImageNotFound,
     RegistryUnavailable,
+    ServiceGone,
     ServiceRefused,
     SwarmError,
     SwarmUnavailable,
 )
 from die_algorithm.image_reference import ImageReference
-from die_algorithm.models import EngineFacts, NodeFacts, TaskReport
+from die_algorithm.models import EngineFacts, JobService, NodeFacts, TaskReport
 from die_algorithm.service_spec import JOB_LABEL
 from die_algorithm.swarm import answers
-from die_algorithm.swarm.calls import Calls, TimedOut
+from die_algorithm.swarm.calls import Answer, Calls, TimedOut
 from die_algorithm.swarm.log_tail import LogTail
 
 LOGGER = logging.getLogger(__name__)
@@ -40,6 +41,10 @@ _INDECISION = (
     "raft",
     "transport",
 )
+#: What an engine says of an update that names another version of the service than the newest.
+_OUT_OF_SEQUENCE = "update out of sequence"
+#: How often a service is looked at while others change it.
+_LOOKS = 5
 
 
 class Swarm:
@@ -150,14 +155,7 @@ class Swarm:
         answer = self._calls.call("POST", "/services/create", body=json.dumps(spec).encode())
         if answer.status == 409:
             return self._adopt(spec)
-        indecisive = any(word in answer.message for word in _INDECISION)
-        if 400 <= answer.status <= 500 and answer.message and not indecisive:
-            # The engine's words name networks and constraints, which are the operator's business.
-            LOGGER.error("The Swarm refuses service %s: %s", spec["Name"], answer.message)
-            raise ServiceRefused(
-                "The Swarm refuses to run the container as this service is set up. Tell the operator "
-                "the job's id."
-            )
+        _check_accepted(answer, spec["Name"])
         return answer.read(answers.CREATED).id
 
     def _adopt(self, spec: Mapping[str, object]) -> str:
@@ -175,10 +173,45 @@ class Swarm:
         LOGGER.info("Service %s exists already and is adopted.", name)
         return found.id
 
-    def job_services(self) -> dict[str, str]:
-        """List the services of all jobs: job id to service id."""
+    def start_service(self, service_id: str) -> None:
+        """Let a service that was created have its one task, unless it was started before.
+
+        Whoever starts it names the version of the service that was seen without a task, and the
+        Swarm takes one such wish only. So the container is started at most once, whoever else tries,
+        and not at all once the service was removed.
+
+        Args:
+            service_id: as :meth:`create_service` returned it; a name might be another service's now.
+
+        Raises:
+            ServiceGone: it was removed.
+            ServiceRefused: the engine will not have it, and would not the next time.
+        """
+        for _ in range(_LOOKS):
+            seen = self._calls.call("GET", f"/services/{service_id}")
+            _check_there(seen)
+            if seen.read(answers.SERVICE).is_started:
+                return
+            answer = self._start(service_id, seen.read(answers.STARTABLE))
+            _check_there(answer)
+            if _OUT_OF_SEQUENCE not in answer.message:
+                _check_accepted(answer, service_id)
+                answer.check()
+                return
+        raise SwarmUnavailable("The job's service is being changed by somebody else all the time.")
+
+    def _start(self, service_id: str, seen: answers.Startable) -> Answer:
+        return self._calls.call(
+            "POST",
+            f"/services/{service_id}/update",
+            params={"version": str(seen.version.index)},
+            body=json.dumps(seen.started_spec).encode(),
+        )
+
+    def job_services(self) -> list[JobService]:
+        """List the services of all jobs."""
         answer = self._calls.call("GET", "/services", params=_OURS)
-        return {each.job_id: each.id for each in answer.read(answers.SERVICES)}
+        return [each.job_service for each in answer.read(answers.SERVICES)]
 
     def remove_service(self, name_or_id: str) -> None:
         """Remove a service, and so stop its container. One that is gone already is removed."""
@@ -205,6 +238,19 @@ class Swarm:
                     self._complained_of.add(task.status.state)
                     LOGGER.error("Job %s: %s", task.job_id, error)  # noqa: TRY400
         return reports
+
+    def tasks_left(self, service_id: str) -> bool:
+        """Whether tasks of a service still exist, and so its container may still run.
+
+        The tasks of a removed service stay listed until their container has been stopped; but they
+        cannot be asked for by the service, which is not found any more. A service that is removed
+        in the very moment of its start may show no task yet and then get one for a moment.
+
+        Args:
+            service_id: of a job's service, whether it still exists or not.
+        """
+        tasks = self._calls.call("GET", "/tasks", params=_OURS).read(answers.TASK_OWNERS)
+        return any(task.service_id == service_id for task in tasks)
 
     def oom_killed(self, container_id: str) -> bool | None:
         """Whether a process of a container was killed because the container's memory was used up.
@@ -281,3 +327,21 @@ class Swarm:
                 if time.monotonic() > deadline:
                     return False
         return True
+
+
+def _check_there(answer: Answer) -> None:
+    """Raise ServiceGone if the engine knows no such service."""
+    if answer.status == 404:
+        raise ServiceGone("The job's service was removed from the Swarm before it was started.")
+
+
+def _check_accepted(answer: Answer, service: object) -> None:
+    """Raise ServiceRefused if the engine will not have a service as it is described."""
+    indecisive = any(word in answer.message for word in _INDECISION)
+    if 400 <= answer.status <= 500 and answer.message and not indecisive:
+        # The engine's words name networks and constraints, which are the operator's business.
+        LOGGER.error("The Swarm refuses service %s: %s", service, answer.message)
+        raise ServiceRefused(
+            "The Swarm refuses to run the container as this service is set up. Tell the operator "
+            "the job's id."
+        )

@@ -67,7 +67,7 @@ class Bench:
         job, spec = self.spec(*command, **options)
         if not init:
             spec["TaskTemplate"]["ContainerSpec"].pop("Init", None)
-        self.swarm.create_service(spec)
+        self.swarm.start_service(self.swarm.create_service(spec))
         return job
 
     def report(
@@ -270,10 +270,10 @@ def test_a_service_that_the_engine_cannot_have_is_refused(bench: Bench) -> None:
 def test_removing_twice_is_done(bench: Bench) -> None:
     job = bench.start("probe", "forever")
     container = bench.running(job).container_id
-    assert job.id in bench.swarm.job_services()
+    assert job.id in [each.job_id for each in bench.swarm.job_services()]
     bench.swarm.remove_service(job.service_name)
     bench.swarm.remove_service(job.service_name)
-    assert job.id not in bench.swarm.job_services()
+    assert job.id not in [each.job_id for each in bench.swarm.job_services()]
     deadline = time.monotonic() + 30
     while bench.docker.containers(all=True, filters={"id": container}):
         assert time.monotonic() < deadline
@@ -287,7 +287,8 @@ def test_services_of_others_are_not_ours(bench: Bench) -> None:
     container["Labels"] = {"die.job": "seen-only-if-containers-are-matched"}
     bench.names.append(spec["Name"])
     service_id = bench.swarm.create_service(spec)
-    assert service_id not in bench.swarm.job_services().values()
+    bench.swarm.start_service(service_id)
+    assert service_id not in [each.service_id for each in bench.swarm.job_services()]
     assert service_id not in [report.service_id for report in bench.swarm.task_reports()]
 
 

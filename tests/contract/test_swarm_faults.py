@@ -13,6 +13,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,13 @@ from die_algorithm.errors import (
     ImageNotFound,
     NotASwarm,
     RegistryUnavailable,
+    ServiceGone,
     ServiceRefused,
     SwarmError,
     SwarmUnavailable,
 )
 from die_algorithm.image_reference import ImageReference
-from die_algorithm.models import TaskPhase
+from die_algorithm.models import JobService, TaskPhase
 from die_algorithm.swarm import Swarm
 from die_algorithm.swarm.calls import _mapped
 
@@ -61,6 +63,7 @@ class ScriptedEngine:
         self.address = f"unix://{path}"
         self.answers: dict[str, Answer] = {r"GET (/v1.48)?/version ": answer(200, VERSION)}
         self.requests: list[str] = []
+        self.bodies: list[bytes] = []
         self.release = threading.Event()
         self._threads: list[threading.Thread] = []
         self._listener = socket.socket(socket.AF_UNIX)
@@ -109,6 +112,7 @@ class ScriptedEngine:
                 request += part
             line = request.partition(b"\r\n")[0].decode()
             self.requests.append(line)
+            self.bodies.append(_body(connection, request))
             for pattern, reply in self.answers.items():
                 if re.match(pattern, line):
                     if callable(reply):
@@ -117,6 +121,15 @@ class ScriptedEngine:
                         connection.sendall(reply)
                     return
             connection.sendall(answer(404, {"message": "not scripted"}))
+
+
+def _body(connection: socket.socket, request: bytes) -> bytes:
+    """The whole body of a request whose head has arrived."""
+    head, _, body = request.partition(b"\r\n\r\n")
+    found = re.search(rb"(?i)content-length: (\d+)", head)
+    while found and len(body) < int(found[1]) and (part := connection.recv(65536)):
+        body += part
+    return body
 
 
 @pytest.fixture
@@ -137,6 +150,8 @@ CALLS: dict[str, Callable[[Swarm], object]] = {
     "facts": Swarm.facts,
     "resolve_digest": lambda swarm: swarm.resolve_digest(IMAGE),
     "create_service": lambda swarm: swarm.create_service(SPEC),
+    "start_service": lambda swarm: swarm.start_service("s1"),
+    "tasks_left": lambda swarm: swarm.tasks_left("s1"),
     "task_reports": Swarm.task_reports,
     "job_services": Swarm.job_services,
     "oom_killed": lambda swarm: swarm.oom_killed("c"),
@@ -382,7 +397,127 @@ def test_the_spec_is_sent_once_and_never_to_another_place(
     ]
 
 
+# -- starting a service
+
+OUT_OF_SEQUENCE = "rpc error: code = Unknown desc = update out of sequence"
+
+
+def created(replicas: int = 0, version: int = 7) -> dict[str, Any]:
+    """A service as the engine tells it, with fields that only the engine knows."""
+    spec = SPEC | {"Mode": {"Replicated": {"Replicas": replicas}}, "Odd": {"Number": 2**63}}
+    return {"ID": "s1", "Version": {"Index": version}, "Spec": spec}
+
+
+def updates(engine: ScriptedEngine) -> list[str]:
+    return [line for line in engine.requests if line.startswith("POST")]
+
+
+def test_a_service_is_started_with_the_spec_it_has_at_the_version_that_was_seen(
+    engine: ScriptedEngine, swarm: Swarm
+) -> None:
+    engine.answers["GET /v1.48/services/s1 "] = answer(200, created())
+    engine.answers["POST"] = answer(200, {"Warnings": None})
+    swarm.start_service("s1")
+    assert updates(engine) == ["POST /v1.48/services/s1/update?version=7 HTTP/1.1"]
+    assert json.loads(engine.bodies[-1]) == created(replicas=1)["Spec"]
+
+
+def test_a_service_that_is_started_is_left_alone(engine: ScriptedEngine, swarm: Swarm) -> None:
+    engine.answers["GET /v1.48/services/s1 "] = answer(200, created(replicas=1))
+    swarm.start_service("s1")
+    assert updates(engine) == []
+
+
+def test_a_service_that_another_started_first_is_looked_at_again(
+    engine: ScriptedEngine, swarm: Swarm
+) -> None:
+    def conflict(connection: socket.socket) -> None:
+        engine.answers["GET /v1.48/services/s1 "] = answer(200, created(replicas=1, version=8))
+        connection.sendall(answer(500, {"message": OUT_OF_SEQUENCE}))
+
+    engine.answers["GET /v1.48/services/s1 "] = answer(200, created())
+    engine.answers["POST"] = conflict
+    swarm.start_service("s1")
+    assert len(updates(engine)) == 1
+
+
+def test_a_service_that_changes_all_the_time_is_given_up_for_now(
+    engine: ScriptedEngine, swarm: Swarm
+) -> None:
+    engine.answers["GET /v1.48/services/s1 "] = answer(200, created())
+    engine.answers["POST"] = answer(500, {"message": OUT_OF_SEQUENCE})
+    with pytest.raises(SwarmUnavailable, match="changed by somebody else"):
+        swarm.start_service("s1")
+    assert 1 < len(updates(engine)) < 10
+
+
+def test_a_service_that_is_gone_at_the_first_look_or_at_the_start_is_said_to_be(
+    engine: ScriptedEngine, swarm: Swarm
+) -> None:
+    gone = answer(404, {"message": "service s1 not found"})
+    engine.answers["GET /v1.48/services/s1 "] = gone
+    with pytest.raises(ServiceGone):
+        swarm.start_service("s1")
+    assert updates(engine) == []
+    engine.answers["GET /v1.48/services/s1 "] = answer(200, created())
+    engine.answers["POST"] = gone
+    with pytest.raises(ServiceGone):
+        swarm.start_service("s1")
+
+
+def test_a_start_that_the_engine_refuses_is_told_from_an_outage(
+    engine: ScriptedEngine, swarm: Swarm
+) -> None:
+    engine.answers["GET /v1.48/services/s1 "] = answer(200, created())
+    engine.answers["POST"] = answer(500, {"message": "network secret-net not found"})
+    with pytest.raises(ServiceRefused) as caught:
+        swarm.start_service("s1")
+    assert "secret-net" not in str(caught.value)
+    engine.answers["POST"] = answer(500, {"message": "The swarm does not have a leader."})
+    with pytest.raises(SwarmUnavailable):
+        swarm.start_service("s1")
+
+
+def test_a_jobs_service_is_listed_with_what_matters(engine: ScriptedEngine, swarm: Swarm) -> None:
+    body = {
+        "ID": "s1",
+        "CreatedAt": "2026-11-24T18:24:47.781404559Z",
+        "Spec": {
+            "Labels": {"die.job": "1", "die.service": "here"},
+            "TaskTemplate": {"ContainerSpec": {"Image": "u/r@" + DIGEST, "Args": ["run", TOKEN]}},
+            "Mode": {"Replicated": {"Replicas": 1}},
+        },
+    }
+    bare = created() | {"CreatedAt": body["CreatedAt"]}
+    foreign = {**bare, "Spec": {"Labels": {"die.job": "2"}, "Mode": {"Global": {}}}}
+    engine.answers["GET /v1.48/services"] = answer(200, [body, bare, foreign])
+    started, fresh, odd = swarm.job_services()
+    assert started == JobService(
+        job_id="1",
+        service_id="s1",
+        instance="here",
+        is_started=True,
+        created_at=datetime(2026, 11, 24, 18, 24, 47, 781404, tzinfo=UTC),
+        image="u/r@" + DIGEST,
+        args=("run", TOKEN),
+    )
+    assert (fresh.instance, fresh.is_started) == ("", False)
+    assert (odd.job_id, odd.is_started, odd.args) == ("2", False, ())
+    assert TOKEN not in repr(started)
+    assert TOKEN not in str([started])
+
+
 # -- tasks
+
+
+def test_tasks_are_left_as_long_as_one_of_the_service_is_listed(
+    engine: ScriptedEngine, swarm: Swarm
+) -> None:
+    odd = {"ServiceID": "s-1", "Status": "unreadable"}
+    engine.answers["GET /v1.48/tasks"] = answer(200, [odd, task("2", "running")])
+    assert swarm.tasks_left("s-1")
+    assert swarm.tasks_left("s-2")
+    assert not swarm.tasks_left("s-3")
 
 
 def task(
@@ -604,7 +739,8 @@ def test_the_token_is_in_no_error_and_no_log(
     engine.answers["GET /v1.48/tasks"] = answer(200, [task("1", "running") | {"CreatedAt": TOKEN}])
     engine.answers["GET /v1.48/services"] = answer(200, [{"ID": TOKEN}])
     errors = []
-    for name in ("create_service", "job_services"):
+    engine.answers["GET /v1.48/services/s1 "] = answer(200, created())
+    for name in ("create_service", "start_service", "job_services"):
         with pytest.raises(SwarmError) as caught:
             CALLS[name](swarm)
         errors.append(repr(caught.value) + str(caught.value.__cause__))

@@ -145,8 +145,11 @@ def test_swap_is_ruled_out_where_the_engine_can() -> None:
 def test_a_task_is_tried_once_and_stopped_after_its_grace() -> None:
     body = spec(stop_grace="1500ms")
     assert body["TaskTemplate"]["RestartPolicy"] == {"Condition": "none"}
-    assert body["Mode"] == {"Replicated": {"Replicas": 1}}
     assert body["TaskTemplate"]["ContainerSpec"]["StopGracePeriod"] == 1_500_000_000
+
+
+def test_a_service_is_created_without_a_task() -> None:
+    assert spec()["Mode"] == {"Replicated": {"Replicas": 0}}
 
 
 def test_the_log_is_limited() -> None:
