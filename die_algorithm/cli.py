@@ -88,7 +88,7 @@ def worker(config: Path | None, *, supervised: bool) -> None:
     end = _end_of_service()
     if supervised:
         supervisor = Supervisor(engine.on_submit, end.set)
-        engine.on_change = supervisor.tell
+        engine.on_end = supervisor.tell
         supervisor.listen()
     end.wait()
     LOGGER.info("Stopping; jobs under way go on at the next start.")

@@ -12,7 +12,8 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from die_algorithm.errors import (
@@ -74,10 +75,10 @@ class Engine:
         self._storagehub = storagehub
         #: Called after a job was accepted or its cancel noted, to wake a worker of this process.
         self.on_submit: Callable[[], None] = lambda: None
-        #: Called after a job was changed by the worker of this process.
-        self.on_change: Callable[[], None] = lambda: None
-        self._changed = threading.Condition()
-        self._changes = 0
+        #: Called with the id of a job that the worker of this process has ended.
+        self.on_end: Callable[[str], None] = lambda _job_id: None
+        self._waiters: dict[str, list[threading.Event]] = {}
+        self._waiters_lock = threading.Lock()
         self._places: Mapping[str, int] = {}
         self._places_until = 0.0
         self._places_lock = threading.Lock()
@@ -309,25 +310,41 @@ class Engine:
             The job as it is then; after a time-out it may be unfinished.
         """
         deadline = time.monotonic() + timeout
-        while True:
-            seen = self._changes
-            job = self.job(job_id)
-            left = deadline - time.monotonic()
-            if job.state.is_final or left <= 0:
-                return job
-            with self._changed:
-                # A job that another process carries changes without a word.
-                self._changed.wait_for(
-                    lambda seen=seen: self._changes != seen,  # type: ignore[misc]
-                    timeout=min(left, _LOOK_AGAIN),
-                )
+        with self._waiting(job_id) as ended:
+            while not self._has_ended(job_id):
+                left = deadline - time.monotonic()
+                # A job that another machine's worker carries ends without a word.
+                if left <= 0 or ended.wait(min(left, _LOOK_AGAIN)):
+                    break
+        return self.job(job_id)
 
-    def notify(self) -> None:
-        """Tell the waiters that a job has changed. Called by the worker of this process."""
-        with self._changed:
-            self._changes += 1
-            self._changed.notify_all()
-        self.on_change()
+    def notify(self, job_id: str) -> None:
+        """Tell the waiters that a job has ended. A hint: the database has the truth."""
+        with self._waiters_lock:
+            for event in self._waiters.get(job_id, ()):
+                event.set()
+        self.on_end(job_id)
+
+    @contextmanager
+    def _waiting(self, job_id: str) -> Iterator[threading.Event]:
+        event = threading.Event()
+        with self._waiters_lock:
+            self._waiters.setdefault(job_id, []).append(event)
+        try:
+            yield event
+        finally:
+            with self._waiters_lock:
+                self._waiters[job_id].remove(event)
+                if not self._waiters[job_id]:
+                    del self._waiters[job_id]
+
+    def _has_ended(self, job_id: str) -> bool:
+        try:
+            state = self._store.state(job_id)
+        except StoreError as error:
+            LOGGER.exception("A job could not be looked up.")
+            raise _store_away() from error
+        return state is None or state.is_final
 
 
 def _same_request(former: Job, request: JobRequest) -> Job:

@@ -57,6 +57,7 @@ class Janitor:
             return []
         services = {service.job_id: service for service in self._swarm.job_services()}
         self._sweep_at = now + _SWEEP_EVERY
+        self._steps.keep_time_of(known)
         for service in services.values():
             if service.job_id not in known:
                 self._look_after(service)

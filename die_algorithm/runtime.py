@@ -182,11 +182,11 @@ class Runtime:
             store,
             steps,
             swarm,
-            WorkerPlace(settings.data_dir / "worker.lock"),
+            WorkerPlace(settings.worker_lock),
             Janitor(store, steps, swarm),
             lease=settings.worker_lease,
             transfers=settings.transfers,
-            on_change=engine.notify,
+            on_end=engine.notify,
             publish=(lambda job: publish(job, settings)) if publish else None,
         )
         return _WorkerThread(worker, swarm)

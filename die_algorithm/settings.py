@@ -227,6 +227,13 @@ class Settings(BaseModel):
         return self.database or f"sqlite:///{self.data_dir / 'jobs.sqlite'}"
 
     @property
+    def worker_lock(self) -> Path:
+        """The file that the one worker of a machine locks, and that of a SQLite database."""
+        file = self.database.removeprefix("sqlite:///")
+        is_file = file not in ("", self.database, ":memory:")
+        return (Path(file).parent if is_file else self.data_dir) / "worker.lock"
+
+    @property
     def results_path(self) -> Path:
         """The folder of results and logs."""
         return self.results_dir or self.data_dir / "results"

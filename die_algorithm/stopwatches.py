@@ -8,7 +8,7 @@ counted by the monotonic clock: a jump neither ends a job nor lets one run for e
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from datetime import UTC, datetime, timedelta
 
 
@@ -49,6 +49,8 @@ class Stopwatches:
             watches[what] = (since, start)
         return timedelta(seconds=self._monotonic() - start)
 
-    def forget(self, job_id: str) -> None:
-        """Drop what is known of a job, because it has ended."""
-        self._started.pop(job_id, None)
+    def keep_only(self, job_ids: Container[str]) -> None:
+        """Drop what is known of all other jobs, because they have ended."""
+        for job_id in list(self._started):
+            if job_id not in job_ids:
+                self._started.pop(job_id, None)

@@ -70,7 +70,7 @@ class Worker:
         janitor: removes what nothing needs any more.
         lease: how long the worker may be silent before another one takes its jobs over.
         transfers: how many results are fetched from StorageHub at once.
-        on_change: called after a job's record has changed.
+        on_end: called with the id of each job that has ended.
         publish: called with each job whose record has changed until it has not raised.
     """
 
@@ -84,7 +84,7 @@ class Worker:
         *,
         lease: timedelta,
         transfers: int,
-        on_change: Callable[[], None] = lambda: None,
+        on_end: Callable[[str], None] = lambda _job_id: None,
         publish: Callable[[Job], None] | None = None,
     ) -> None:
         self._store = store
@@ -93,7 +93,7 @@ class Worker:
         self._place = place
         self._janitor = janitor
         self._lease = lease
-        self._on_change = on_change
+        self._on_end = on_end
         self._publish = publish
         self._pools = {
             room: ThreadPoolExecutor(
@@ -289,7 +289,7 @@ class Worker:
         if after.version != before.version:
             if after.state.is_final:
                 self._started.pop(after.id, None)
-            self._on_change()
+                self._on_end(after.id)
             self._wake.set()
         return after
 

@@ -1,8 +1,9 @@
 """The worker as a process of its own, started and supervised by the web process.
 
 The two are joined by pipes, which carry hints and no more: a line to the worker says that a job was
-accepted or is to be cancelled, a line from it that a record has changed. What is true stands in the
-database. When the web process ends, however it does, the worker's standard input ends, and it stops.
+accepted or is to be cancelled, a line from it that a job, whose id it holds, has ended. What is true
+stands in the database. When the web process ends, however it does, the worker's standard input ends,
+and it stops.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import logging
 import os
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -31,12 +33,12 @@ class WorkerProcess:
 
     Args:
         command: starts it.
-        on_change: called when it says that records have changed.
+        on_end: called with the id of each job that it says has ended.
     """
 
-    def __init__(self, command: Sequence[str], on_change: Callable[[], None]) -> None:
+    def __init__(self, command: Sequence[str], on_end: Callable[[str], None]) -> None:
         self._command = list(command)
-        self._on_change = on_change
+        self._on_end = on_end
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -84,7 +86,11 @@ class WorkerProcess:
         """Start the worker, and listen to it until it ends."""
         try:
             process = subprocess.Popen(
-                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                # Ctrl-C is for the web process, which stops its worker in its own time.
+                process_group=0,
             )
         except OSError:
             LOGGER.exception("The worker cannot be started.")
@@ -97,8 +103,8 @@ class WorkerProcess:
                 self._process = process
             if self._stopping.is_set():
                 process.terminate()
-            while process.stdout.read(4096):
-                self._on_change()
+            for line in process.stdout:
+                self._on_end(line.decode("ascii", "replace").strip())
             with self._lock:
                 self._process = None
 
@@ -114,7 +120,7 @@ class Supervisor:
     def __init__(self, wake: Callable[[], None], stop: Callable[[], None]) -> None:
         self._wake = wake
         self._stop = stop
-        os.set_blocking(1, False)
+        os.set_blocking(sys.stdout.fileno(), False)
         self._thread = threading.Thread(target=self._listen, name="hints", daemon=True)
 
     def listen(self) -> None:
@@ -122,12 +128,12 @@ class Supervisor:
         self._thread.start()
 
     @staticmethod
-    def tell() -> None:
-        """Say that a record has changed. Never waits: a supervisor that does not listen knows why."""
+    def tell(job_id: str) -> None:
+        """Say that a job has ended. Never waits: a supervisor that does not listen looks by itself."""
         with contextlib.suppress(OSError):
-            os.write(1, _HINT)
+            os.write(sys.stdout.fileno(), job_id.encode() + _HINT)
 
     def _listen(self) -> None:
-        while os.read(0, 4096):
+        while os.read(sys.stdin.fileno(), 4096):
             self._wake()
         self._stop()

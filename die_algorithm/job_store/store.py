@@ -19,7 +19,7 @@ from die_algorithm.job_store.leases import Leases
 from die_algorithm.job_store.queue import Queue, QueueLimits, take_turn
 from die_algorithm.job_store.tables import JOBS, UNFINISHED
 from die_algorithm.job_store.token_key import TokenKey
-from die_algorithm.models import Job
+from die_algorithm.models import Job, JobState
 
 LOGGER = logging.getLogger(__name__)
 
@@ -102,6 +102,13 @@ class JobStore:
         with self._database.reading() as connection:
             row = connection.execute(JOBS.select().where(JOBS.c.id == job_id)).one_or_none()
         return None if row is None else self._job(row)
+
+    def state(self, job_id: str) -> JobState | None:
+        """A job's state alone, which costs less than the whole record; None if there is no such job."""
+        with self._database.reading() as connection:
+            query = sa.select(JOBS.c.state).where(JOBS.c.id == job_id)
+            state = connection.execute(query).scalar_one_or_none()
+        return None if state is None else JobState(state)
 
     def held(self, worker: str, known: Mapping[str, Job] | None = None) -> list[Job]:
         """All unfinished jobs that a worker holds, the oldest first.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from die_algorithm import faults
 from die_algorithm.errors import ArchiveError, DieError, JobFault, StorageHubError, SwarmError
@@ -88,6 +88,10 @@ class Steps:
     def fail(self, job: Job, failure: Failure) -> Job:
         """Record that a job cannot succeed any more; its clean-up comes next."""
         return self._ledger.fail(job, failure)
+
+    def keep_time_of(self, job_ids: Container[str]) -> None:
+        """Forget what is kept in memory of other jobs, because they have ended."""
+        self._ledger.keep_time_of(job_ids)
 
     def is_overdue(self, job: Job) -> bool:
         """Whether a dispatched job is past a deadline."""
