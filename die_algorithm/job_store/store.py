@@ -180,7 +180,8 @@ class JobStore:
     def due(self) -> list[Job]:
         """Ended jobs of which something is to be removed now, at most a hundred."""
         now = datetime.now(UTC).timestamp()
-        return self._readable_ones(sa.select(JOBS.c.id).where(JOBS.c.due_at <= now))
+        has_ended = JOBS.c.state.not_in(UNFINISHED)
+        return self._readable_ones(sa.select(JOBS.c.id).where(has_ended, JOBS.c.due_at <= now))
 
     def remove(self, job: Job) -> None:
         """Forget an ended job."""
@@ -246,9 +247,9 @@ class JobStore:
 
 
 def _due_at(job: Job) -> float | None:
-    """When something of an ended job is to be removed next, in seconds of the epoch."""
+    """What the column of that name says, in seconds of the epoch."""
     if job.expiry is None:
-        return None
+        return (job.accepted_at + job.deadlines.total).timestamp() if job.deadlines else None
     expiry = job.expiry
     return (expiry.record_at if expiry.files_removed else expiry.files_at).timestamp()
 

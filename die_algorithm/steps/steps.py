@@ -124,7 +124,10 @@ class Steps:
     def _next_step(self, job: Job) -> Callable[[Job], Job]:
         if job.result or job.failure or job.cancel_requested:
             return self._end
-        if job.state is not JobState.STAGING_OUT and self._ledger.is_past_total(job):
+        # Who is handed over without a place has waited for one as long as it may.
+        if not job.is_admitted or (
+            job.state is not JobState.STAGING_OUT and self._ledger.is_past_total(job)
+        ):
             return self._give_up
         return {
             JobState.ACCEPTED: self._stage_in.run,
@@ -133,7 +136,8 @@ class Steps:
         }[job.state]
 
     def _end(self, job: Job) -> Job:
-        self._recovery.search_folders(job)
+        if job.is_admitted:
+            self._recovery.search_folders(job)
         return self._clean_up.run(job)
 
     def _give_up(self, job: Job) -> Job:
