@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from die_algorithm.errors import InvalidParameterValue
 from die_algorithm.models import Deadlines
-from die_algorithm.settings_values import Duration
+from die_algorithm.settings_values import Duration, as_written
 
 #: A retry with the same key is the same job (draft-ietf-httpapi-idempotency-key-header).
 IDEMPOTENCY_KEY = "Idempotency-Key"
@@ -72,7 +72,5 @@ def _deadline(text: str, header: str, longest: timedelta) -> timedelta:
             f"{header} must be a number and a unit: 30s, 10m, 24h or 7d.", header
         ) from None
     if duration > longest:
-        raise InvalidParameterValue(
-            f"{header} may be at most {longest.total_seconds():g}s here.", header
-        )
+        raise InvalidParameterValue(f"{header} may be at most {as_written(longest)} here.", header)
     return duration

@@ -35,6 +35,14 @@ _CONSTRAINT = re.compile(
 )
 
 
+def as_written(duration: timedelta) -> str:
+    """A duration as an operator would write it: ``90s``, ``36h``."""
+    for name, unit in reversed(_UNITS.items()):
+        if duration % unit == timedelta(0):
+            return f"{duration // unit}{name}"
+    return f"{duration.total_seconds():g}s"
+
+
 def _duration(value: object) -> object:
     """Turn ``30s``, ``1.5h`` or ``2d`` into a timedelta; leave what is not text to pydantic."""
     if not isinstance(value, str):
