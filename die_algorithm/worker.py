@@ -211,6 +211,7 @@ class Worker:
     def _watch(self, jobs: list[Job]) -> None:
         """Look at the Swarm for all jobs at once."""
         try:
+            self._janitor.expire()
             reports = self._look_at_tasks(jobs)
             lost = self._janitor.sweep([job for job in jobs if job.id not in reports], self._known)
         except SwarmError as error:
