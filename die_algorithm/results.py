@@ -84,16 +84,24 @@ class Results:
                 path.unlink(missing_ok=True)
 
     def remove(self, job: Job) -> None:
-        """Remove all that was published of a job; who is fetching it gets it to the end.
+        """Remove zip and log of a job; who is fetching them gets them to the end.
 
         Raises:
             OSError: something cannot be removed.
         """
         folder = self._path / job.result_key
-        for path in (*folder.glob("*"), self._path / f"{job.id}.xml"):
+        for path in folder.glob("*"):
             path.unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):
             folder.rmdir()
+
+    def remove_status(self, job: Job) -> None:
+        """Remove the status document of a job, if one was published.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        (self._path / f"{job.id}.xml").unlink(missing_ok=True)
 
     def write_log(self, job: Job, text: str) -> None:
         """Publish the log of a job's container."""
