@@ -36,6 +36,10 @@ class Janitor:
         self._sweep_at = 0.0
         self._expire_at = 0.0
 
+    def hurry(self) -> None:
+        """Take the next look at the services now: the records may be others than before."""
+        self._sweep_at = 0.0
+
     def sweep(self, without_task: Sequence[Job], known: Container[str]) -> list[Job]:
         """Look at all services, if it is time to.
 

@@ -111,6 +111,7 @@ class Worker:
         self._watching: Future[None] | None = None
         self._trouble = ""
         self._renew_at = 0.0
+        self._openings = 0
         self._claim_at = 0.0
         self._idle_look_at = 0.0
         self._last_turn: float | None = None
@@ -174,15 +175,19 @@ class Worker:
 
     def _keep_lease(self) -> None:
         now = time.monotonic()
-        if now < self._renew_at:
+        openings = self._store.openings
+        is_new = openings != self._openings
+        if now < self._renew_at and not is_new:
             return
         leases = self._store.leases
-        if not leases.renew(self._place.name, self._lease, self._trouble):
-            # The first time, or it has run out: others may have the jobs by now.
+        if is_new or not leases.renew(self._place.name, self._lease, self._trouble):
+            # The database is another one, or it has run out: others may have the jobs by now.
             LOGGER.info("The worker begins a lease.")
             leases.take(self._place.name, self._lease)
             self._known = {}
             self._claim_at = now
+            self._janitor.hurry()
+        self._openings = openings
         self._renew_at = now + self._lease.total_seconds() / 3
 
     def _take_jobs(self) -> None:

@@ -46,10 +46,19 @@ class JobStore:
 
     def __init__(self, url: str, key_file: Path, limits: QueueLimits | None = None) -> None:
         self._unreadable: set[str] = set()
-        self._key = TokenKey(key_file)
-        self._database = Database(url)
+        self._key_file = key_file
+        self._database = Database(url, self._read_key)
         self.leases = Leases(self._database)
         self.queue = Queue(self._database, limits or QueueLimits())
+
+    def _read_key(self) -> None:
+        """Read the key of the database that is about to be opened: it may have gone with the last."""
+        self._key = TokenKey(self._key_file)
+
+    @property
+    def openings(self) -> int:
+        """How often the database was opened: it is another one when that has changed."""
+        return self._database.openings
 
     def close(self) -> None:
         """Give the connections back."""
