@@ -199,7 +199,8 @@ def quick_world(folder: Path) -> Iterator[Quick]:
     """An engine and a StorageHub of two users; alice has a file."""
     with (
         StandInEngine(folder / "engine.sock") as engine,
-        local_storagehub(folder / "storagehub") as hub,
+        # At a fixed port, so that it may be away and come back.
+        local_storagehub(folder / "storagehub", listen=(f"127.0.0.1:{free_port()}",)) as hub,
     ):
         yield Quick(engine, hub, hub.seed(ALICE.name, "a.txt", b"a"), folder)
 
