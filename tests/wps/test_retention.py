@@ -88,7 +88,7 @@ def test_an_expired_result_is_gone_and_the_status_says_so(quick: Quick) -> None:
 def test_of_a_failed_job_the_log_expires_too(quick: Quick) -> None:
     with quick.service(result_retention="1s") as service:
         job = run(service, "probe nonsense", quick.item)
-        (address,) = re.findall(r"http://[^)]+\.log", status(service, job.id))
+        (address,) = re.findall(r"\((http://\S+\.log)\)", status(service, job.id))
         soon(lambda: ".log" not in status(service, job.id))
         assert published(service) == []
         assert "no behaviour" in status(service, job.id)
@@ -105,6 +105,8 @@ def test_a_wrong_key_does_not_tell_that_there_was_a_result(quick: Quick) -> None
 
 def test_results_expire_while_the_swarm_is_away(quick: Quick) -> None:
     with quick.service(result_retention="1s") as service:
+        running = submit(service, "probe sleep 60", quick.item)
+        soon(lambda: service.runtime.engine.job(running).state is JobState.RUNNING)
         job = run(service, "probe noop", quick.item)
         quick.engine.away()
         soon(lambda: "has expired" in status(service, job.id))
