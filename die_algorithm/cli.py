@@ -46,7 +46,7 @@ def main() -> None:
 )
 def serve(config: Path | None, *, with_worker: bool) -> None:
     """Start the service: the WPS and its worker, a process each."""
-    _log_to_stderr()
+    _log_to_stderr("web")
     settings = _settings(config)
     runtime = Runtime(lambda: settings, works_here=False)
     try:
@@ -77,7 +77,7 @@ def worker(config: Path | None, *, supervised: bool) -> None:
 
     Several may share one PostgreSQL database, each on a machine or in a data_dir of its own.
     """
-    _log_to_stderr()
+    _log_to_stderr("worker")
     settings = _settings(config)
     runtime = Runtime(lambda: settings)
     try:
@@ -139,7 +139,7 @@ def doctor(config: Path | None) -> None:
 @click.option("--url", help="Its address as clients see it; without it, what they ask for.")
 def local_storagehub(folder: Path, users: Path, listen: tuple[str, ...], url: str | None) -> None:
     """Start the embedded StorageHub: workspaces on this machine's disk."""
-    _log_to_stderr()
+    _log_to_stderr("storagehub")
     hub = LocalStorageHub(folder, users, listen, url)
     try:
         hub.start()
@@ -170,12 +170,13 @@ def _settings(config: Path | None) -> Settings:
         raise click.ClickException(str(error)) from None
 
 
-def _log_to_stderr() -> None:
+def _log_to_stderr(who: str) -> None:
+    """Log in lines that name the process: web and worker share a terminal or a journal."""
     logging.basicConfig(
         level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        format=f"%(asctime)s {who}[%(process)d] %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
-    # The libraries' own debug lines may hold URLs, and so tokens.
-    for name in ("urllib3", "docker", "PYWPS", "waitress.queue"):
+    # The libraries' own debug lines may hold URLs, and so tokens; Alembic's are about nothing.
+    for name in ("urllib3", "docker", "PYWPS", "waitress.queue", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
