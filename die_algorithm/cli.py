@@ -17,7 +17,7 @@ from die_algorithm.runtime import Runtime
 from die_algorithm.server import service_server
 from die_algorithm.settings import Settings
 from die_algorithm.web import WebApplication
-from die_algorithm.worker_process import Supervisor, WorkerProcess
+from die_algorithm.worker_process import Supervisor, WorkerProcess, end_in_time
 
 LOGGER = logging.getLogger(__name__)
 
@@ -92,6 +92,7 @@ def worker(config: Path | None, *, supervised: bool) -> None:
         supervisor.listen()
     end.wait()
     LOGGER.info("Stopping; jobs under way go on at the next start.")
+    end_in_time()
     runtime.stop()
 
 
