@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -114,6 +115,23 @@ def test_a_worker_ends_when_its_service_is_killed(processes: Processes, quick: Q
     processes.serve()
     processes.wait_for(job_id, "ProcessSucceeded")
     assert [start.job_id for start in quick.engine.starts] == [job_id]
+
+
+def test_a_worker_whose_step_hangs_ends_all_the_same(processes: Processes, quick: Quick) -> None:
+    server = processes.serve()
+    worker = worker_of(processes, server)
+    job_id = processes.submit("probe sleep 1", quick.item)
+    processes.wait_for(job_id, _RUNS)
+    host, port = quick.hub.addresses[0]
+    quick.hub.stop()
+    with socket.create_server((host, port), backlog=100):  # takes connections, and says nothing
+        processes.wait_for(job_id, "its result is being collected")
+        os.kill(server.pid, signal.SIGKILL)
+        soon(lambda: not is_alive(worker), 15)
+    quick.hub.start()
+    processes.serve()
+    processes.wait_for(job_id, "ProcessSucceeded")
+    assert "they are repeated at the next start" in processes.log.read_text()
 
 
 def test_sigterm_ends_both_and_leaves_the_job_running(processes: Processes, quick: Quick) -> None:
