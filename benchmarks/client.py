@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import random
 import time
 import xml.etree.ElementTree as ET
 from collections import Counter
@@ -72,7 +73,8 @@ class Client:
         return [location for location in found if location]
 
     async def poll(self, location: str, tally: Tally, every: float, until: float) -> None:
-        """Ask for a job's status again and again, as a web page does."""
+        """Ask for a job's status again and again, as a web page does that was opened at any time."""
+        await asyncio.sleep(random.uniform(0, every))
         while time.monotonic() < until:
             began = time.monotonic()
             await self.fetch(location, tally)

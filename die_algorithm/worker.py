@@ -122,7 +122,8 @@ class Worker:
         return last is not None and time.monotonic() - last > 60
 
     def wake(self) -> None:
-        """Take the next turn now."""
+        """Take the next turn now: a job was accepted, or is to be cancelled."""
+        self._claim_at = 0.0
         self._wake.set()
 
     def stop(self) -> None:
