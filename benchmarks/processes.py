@@ -10,8 +10,10 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 def family(pid: int) -> list[int]:
     """A process and all below it: the web process first, then its worker."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(each for child in children for each in family(int(child)))]
+    # Listed by the thread that has started them.
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [int(word) for file in files for word in file.read_text().split()]
+    return [pid, *(each for child in children for each in family(child))]
 
 
 def memory(pids: list[int], field: str = "VmRSS") -> int:

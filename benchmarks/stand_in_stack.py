@@ -17,6 +17,8 @@ from typing import Any
 
 from local_stack import LocalStack
 
+from benchmarks.processes import family
+
 TESTS = Path(__file__).resolve().parent.parent / "tests"
 
 
@@ -78,7 +80,7 @@ def stand_in_stack(
 
 def kill_service(pid: int) -> None:
     """End the web process as a crash would, and wait until its worker has ended as well."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    children = family(pid)[1:]
     os.kill(pid, signal.SIGKILL)
     while any(Path(f"/proc/{child}").exists() for child in children):
         time.sleep(0.02)

@@ -145,8 +145,10 @@ class Recovery:
             )
         if record.folder is None or record.folder.id != item.id:
             return record.state is not JobState.ACCEPTED
+        if not record.folder_kept:
+            return False  # of a job under way, or just being removed
         kept_until = record.expiry.folder_at if record.failure and record.expiry else None
-        return record.state.is_final and not (kept_until and kept_until > datetime.now(UTC))
+        return kept_until is None or kept_until < datetime.now(UTC)
 
     def _is_old(self, item: Item) -> bool:
         longest = max(self._settings.folder_retention, self._settings.total_deadline)
