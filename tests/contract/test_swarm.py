@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -110,7 +111,7 @@ class Bench:
             memory_limit=MEMORY,
             oom_killed=self.swarm.oom_killed(container) if container else None,
             log_tail=self.log(job),
-            cut_off=self.swarm.cut_off(container) if container else None,
+            cut_off=self.swarm.cut_off(report) if container else None,
         )
         assert result is not None
         return result.fault_class, result.text, result.exit_code
@@ -352,13 +353,16 @@ def test_a_task_of_a_removed_service_is_lost_until_it_is_gone(bench: Bench) -> N
 
 def test_nobody_knows_how_the_container_of_another_node_ended(bench: Bench) -> None:
     assert bench.swarm.oom_killed("0" * 64) is None
-    assert bench.swarm.cut_off("0" * 64) is None
+
+
+def test_what_the_managers_know_of_a_node_tells_that_it_was_not_cut_off(bench: Bench) -> None:
+    report = bench.end(bench.start("probe", "exit", "255"))
+    assert bench.swarm.cut_off(dataclasses.replace(report, container_id="0" * 64)) is False
 
 
 def test_a_container_that_ended_by_itself_was_not_cut_off(bench: Bench) -> None:
     report = bench.end(bench.start("probe", "exit", "137"))
-    assert report.container_id
-    assert bench.swarm.cut_off(report.container_id) is False
+    assert bench.swarm.cut_off(report) is False
 
 
 # -- logs
