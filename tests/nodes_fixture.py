@@ -55,6 +55,12 @@ class WorkerNode:
             "container", "ls", "--all", "--no-trunc", "--format={{.ID}}"
         ).split()
 
+    def runs(self, container_id: str) -> bool:
+        """Whether a container runs on it, by its own engine's word."""
+        return container_id in self.machine.engine.docker(
+            "container", "ls", "--no-trunc", "--format={{.ID}}"
+        )
+
     def cut_off(self) -> None:
         """Pull its cable to the other nodes; its containers run on and reach StorageHub."""
         _ip(self._manager, f"link set {self._port} down")
