@@ -160,7 +160,7 @@ class Bench:
             memory_limit=MEMORY,
             oom_killed=self.swarm.oom_killed(container) if container else None,
             log_tail=self.log(job),
-            cut_off=self.swarm.cut_off(container) if container else None,
+            cut_off=self.swarm.cut_off(report) if container else None,
         )
         assert result is not None
         return result

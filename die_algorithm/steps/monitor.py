@@ -98,7 +98,7 @@ class Monitor:
         try:
             return (
                 self._swarm.oom_killed(report.container_id),
-                self._swarm.cut_off(report.container_id),
+                self._swarm.cut_off(report),
             )
         except SwarmError as error:
             LOGGER.warning("Job %s: nobody knows why it ended: %s", report.job_id, error)

@@ -5,6 +5,7 @@ What only a real container can show is in ``test_swarm_containers``.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -384,13 +385,16 @@ def test_a_container_that_dies_with_its_engine_was_cut_off(bench: EngineBench) -
 
 def test_nobody_knows_how_the_container_of_another_node_ended(bench: Bench) -> None:
     assert bench.swarm.oom_killed("0" * 64) is None
-    assert bench.swarm.cut_off("0" * 64) is None
+
+
+def test_what_the_managers_know_of_a_node_tells_that_it_was_not_cut_off(bench: Bench) -> None:
+    report = bench.end(bench.start("probe", "exit", "255"))
+    assert bench.swarm.cut_off(dataclasses.replace(report, container_id="0" * 64)) is False
 
 
 def test_a_container_that_ended_by_itself_was_not_cut_off(bench: Bench) -> None:
     report = bench.end(bench.start("probe", "exit", "137"))
-    assert report.container_id
-    assert bench.swarm.cut_off(report.container_id) is False
+    assert bench.swarm.cut_off(report) is False
 
 
 # -- logs
