@@ -14,11 +14,14 @@ from die_algorithm.job_store.migration import migrate
 
 #: Seconds to wait for another process that writes, and for a connection.
 _LOCK_PATIENCE = 10
-#: A server that hangs, or has gone without a word, must not hang us (libpq's parameters).
-_POSTGRESQL = {
-    "connect_timeout": _LOCK_PATIENCE,
-    "tcp_user_timeout": 30_000,
-    "options": f"-c lock_timeout={_LOCK_PATIENCE}s -c statement_timeout=30s",
+_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "sqlite": {"timeout": _LOCK_PATIENCE},
+    # A server that hangs, or has gone without a word, must not hang us (libpq's parameters).
+    "postgresql": {
+        "connect_timeout": _LOCK_PATIENCE,
+        "tcp_user_timeout": 30_000,
+        "options": f"-c lock_timeout={_LOCK_PATIENCE}s -c statement_timeout=30s",
+    },
 }
 
 
@@ -26,7 +29,8 @@ class Database:
     """A database that is up to date, SQLite or PostgreSQL.
 
     Args:
-        url: SQLAlchemy URL; for SQLite the file's folder is made.
+        url: SQLAlchemy URL; for SQLite the file's folder is made. Time-outs and options of PostgreSQL
+            that it names count before ours.
 
     Raises:
         SettingsError: the URL is none, or its driver is missing.
@@ -83,16 +87,14 @@ def _mapped() -> Iterator[None]:
 def _engine(url: str) -> sa.Engine:
     try:
         parsed = sa.make_url(url)
-        if parsed.get_backend_name() != "sqlite":
-            is_postgresql = parsed.get_backend_name() == "postgresql"
-            arguments = _POSTGRESQL if is_postgresql else {}
-            return sa.create_engine(
-                parsed, pool_pre_ping=True, hide_parameters=True, connect_args=arguments
-            )
-        if parsed.database:
+        is_sqlite = parsed.get_backend_name() == "sqlite"
+        if is_sqlite and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         engine = sa.create_engine(
-            parsed, connect_args={"timeout": _LOCK_PATIENCE}, hide_parameters=True
+            parsed,
+            pool_pre_ping=not is_sqlite,
+            hide_parameters=True,
+            connect_args=_arguments(parsed),
         )
     except (sa.exc.ArgumentError, ValueError, ImportError):
         # Without the cause: it shows the address, and with it a password.
@@ -102,8 +104,21 @@ def _engine(url: str) -> sa.Engine:
         ) from None
     except OSError as error:
         raise StoreUnavailable("The folder of the jobs' database cannot be made.") from error
-    sa.event.listen(engine, "connect", _prepare_sqlite)
+    if is_sqlite:
+        sa.event.listen(engine, "connect", _prepare_sqlite)
     return engine
+
+
+def _arguments(url: sa.URL) -> dict[str, Any]:
+    """What the driver is told beside the address, which has the last word."""
+    ours = _ARGUMENTS.get(url.get_backend_name(), {})
+    arguments: dict[str, Any] = {
+        name: value for name, value in ours.items() if name not in url.query
+    }
+    if options := url.query.get("options"):
+        theirs = [options] if isinstance(options, str) else options
+        arguments["options"] = " ".join([ours.get("options", ""), *theirs])
+    return arguments
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - any DB-API connection
