@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -14,11 +15,14 @@ from die_algorithm import __version__, checks
 from die_algorithm.errors import DieError, SettingsError
 from die_algorithm.local_storagehub.server import LocalStorageHub
 from die_algorithm.runtime import Runtime
-from die_algorithm.server import service_server
+from die_algorithm.server import service_server, stop_service
 from die_algorithm.settings import Settings
 from die_algorithm.web import WebApplication
 
 LOGGER = logging.getLogger(__name__)
+
+#: Seconds after which the service ends, whatever hangs; the jobs' records stand a sudden end.
+_END_BY = 28.0
 
 _config = click.option(
     "--config",
@@ -51,8 +55,9 @@ def serve(config: Path | None) -> None:
     server.start()
     _wait_for_the_end()
     LOGGER.info("Stopping; jobs under way go on at the next start.")
-    server.stop()
-    runtime.stop()
+    _end_by(_END_BY)
+    stop_service(server, runtime)
+    LOGGER.info("Stopped.")
 
 
 @main.command()
@@ -111,6 +116,19 @@ def _wait_for_the_end() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _signal, _frame: end.set())
     end.wait()
+
+
+def _end_by(seconds: float) -> None:
+    """End this process then, if it has not ended by itself."""
+
+    def end() -> None:
+        LOGGER.warning("Something hangs; the service ends without waiting for it.")
+        logging.shutdown()
+        os._exit(0)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _settings(config: Path | None) -> Settings:

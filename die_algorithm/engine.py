@@ -62,7 +62,18 @@ class Engine:
         self.on_submit: Callable[[], None] = lambda: None
         self._changed = threading.Condition()
         self._changes = 0
+        self._closing = threading.Event()
         self._sync_slots = threading.BoundedSemaphore(settings.max_sync)
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the service stops: no job is accepted, and nobody waits for one."""
+        return self._closing.is_set()
+
+    def close(self) -> None:
+        """Accept no more jobs and let all waiters return at once. The jobs are not touched."""
+        self._closing.set()
+        self.notify()
 
     def submit(
         self, inputs: Mapping[str, Sequence[str]], token: UserToken, form: ResponseForm
@@ -80,6 +91,7 @@ class Engine:
         Raises:
             RequestError: the request is refused; says why, and which parameter is at fault.
         """
+        self._check_open()
         request = parse_job_request(inputs, self._settings.storagehub_url)
         for name, values in inputs.items():
             if any(token.secret in value for value in values):
@@ -100,6 +112,8 @@ class Engine:
             result_key=new_result_key(),
             token=token,
         )
+        # Again: a slow StorageHub may have outlasted the client, and would leave it without its job's id.
+        self._check_open()
         try:
             self._store.add(job)
         except StoreUnavailable as error:
@@ -108,6 +122,13 @@ class Engine:
         LOGGER.info("Job %s accepted: image %s, owner %s.", job.id, request.image, owner)
         self.on_submit()
         return job
+
+    def _check_open(self) -> None:
+        if self.is_closing:
+            raise ServiceUnavailable(
+                "The service is stopping and takes no more jobs. Nothing was started; try again in a "
+                "minute."
+            )
 
     def owner(self, token: UserToken) -> str:
         """Ask StorageHub whose token it is: the owner of the workspace that it opens.
@@ -201,6 +222,9 @@ class Engine:
             submit: accepts the job.
             is_gone: whether the client has left; the job goes on without it.
 
+        Returns:
+            The job. It has not ended if the client has left or the engine is closing.
+
         Raises:
             ServerBusy: too many wait already; nothing was submitted.
         """
@@ -211,22 +235,24 @@ class Engine:
             )
         try:
             job = submit()
-            while not job.state.is_final and not is_gone():
-                job = self._wait_patiently(job.id)
+            while not (job.state.is_final or is_gone() or self.is_closing):
+                job = self._wait_patiently(job)
         finally:
             self._sync_slots.release()
         return job
 
-    def _wait_patiently(self, job_id: str) -> Job:
+    def _wait_patiently(self, job: Job) -> Job:
         """Wait a moment; a database that cannot be read for a minute is no end of the job."""
         deadline = time.monotonic() + _STORE_PATIENCE
         while True:
             try:
-                return self.wait(job_id, _LOOK_FOR_CLIENT)
+                return self.wait(job.id, _LOOK_FOR_CLIENT)
             except ServiceUnavailable as error:
+                if self.is_closing:
+                    return job
                 if time.monotonic() > deadline:
                     raise ServiceUnavailable(
-                        f"The job {job_id} was accepted and goes on, but its record cannot be read at "
+                        f"The job {job.id} was accepted and goes on, but its record cannot be read at "
                         "the moment. Ask for its status later; do not submit it again."
                     ) from error
                 time.sleep(_LOOK_AGAIN)
@@ -239,14 +265,14 @@ class Engine:
             timeout: seconds at most.
 
         Returns:
-            The job as it is then; after a time-out it may be unfinished.
+            The job as it is then; after a time-out, or when the engine closes, it may be unfinished.
         """
         deadline = time.monotonic() + timeout
         while True:
             seen = self._changes
             job = self.job(job_id)
             left = deadline - time.monotonic()
-            if job.state.is_final or left <= 0:
+            if job.state.is_final or left <= 0 or self.is_closing:
                 return job
             with self._changed:
                 # A job that another process carries changes without a word.

@@ -97,6 +97,13 @@ class Runtime:
         parts = self._parts
         return parts is not None and parts.thread.is_alive() and not parts.worker.is_stuck
 
+    def close(self) -> None:
+        """Accept no more jobs, wait for none, and let the worker end; other questions are answered."""
+        parts = self._parts
+        if parts is not None and parts.process_id == os.getpid():
+            parts.engine.close()
+            parts.worker.stop()
+
     def stop(self) -> None:
         """Let the steps under way finish, then give everything back. Jobs go on at the next start."""
         parts, self._parts = self._parts, None
