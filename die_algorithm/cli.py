@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
@@ -43,6 +44,7 @@ def main() -> None:
 def serve(config: Path | None) -> None:
     """Start the service: the WPS and its worker."""
     _log_to_stderr()
+    _allow_many_files()
     settings = _settings(config)
     runtime = Runtime(lambda: settings)
     try:
@@ -100,6 +102,7 @@ def doctor(config: Path | None) -> None:
 def local_storagehub(folder: Path, users: Path, listen: tuple[str, ...], url: str | None) -> None:
     """Start the embedded StorageHub: workspaces on this machine's disk."""
     _log_to_stderr()
+    _allow_many_files()
     hub = LocalStorageHub(folder, users, listen, url)
     try:
         hub.start()
@@ -129,6 +132,12 @@ def _end_by(seconds: float) -> None:
     timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
+
+
+def _allow_many_files() -> None:
+    """Hold as many connections as the machine allows; by default it is few, for old programs' sake."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _settings(config: Path | None) -> Settings:

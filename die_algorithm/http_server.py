@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
+import resource
 import socket
 import threading
 import time
@@ -99,7 +100,7 @@ class HttpServer:
             map=self._sockets,
             sockets=listeners,
             threads=threads,
-            connection_limit=_CONNECTIONS,
+            connection_limit=_connection_limit(),
             backlog=_BACKLOG,
             asyncore_use_poll=True,
             clear_untrusted_proxy_headers=True,
@@ -201,6 +202,14 @@ class HttpServer:
         # Without sockets the loop ends. They are closed after it, the one that woke it included.
         self._left = list(self._sockets.values())
         self._sockets.clear()
+
+
+def _connection_limit() -> int:
+    """How many connections are held: they leave a quarter of the process's descriptors to its work."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return _CONNECTIONS
+    return min(_CONNECTIONS, descriptors * 3 // 4)
 
 
 def _accept_waiting(listener: BaseWSGIServer) -> None:
