@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import resource
 import signal
 import sys
 import threading
@@ -14,12 +16,15 @@ from die_algorithm import __version__, checks
 from die_algorithm.errors import DieError, SettingsError
 from die_algorithm.local_storagehub.server import LocalStorageHub
 from die_algorithm.runtime import Runtime
-from die_algorithm.server import service_server
+from die_algorithm.server import service_server, stop_service
 from die_algorithm.settings import Settings
 from die_algorithm.web import WebApplication
 from die_algorithm.worker_process import Supervisor, WorkerProcess
 
 LOGGER = logging.getLogger(__name__)
+
+#: Seconds after which the service ends, whatever hangs; the jobs' records stand a sudden end.
+_END_BY = 28.0
 
 _config = click.option(
     "--config",
@@ -47,6 +52,7 @@ def main() -> None:
 def serve(config: Path | None, *, with_worker: bool) -> None:
     """Start the service: the WPS and its worker, a process each."""
     _log_to_stderr()
+    _allow_many_files()
     settings = _settings(config)
     runtime = Runtime(lambda: settings, works_here=False)
     try:
@@ -63,10 +69,13 @@ def serve(config: Path | None, *, with_worker: bool) -> None:
     server.start()
     _wait_for_the_end()
     LOGGER.info("Stopping; jobs under way go on at the next start.")
-    server.stop()
+    _end_by(_END_BY)
+    if worker:
+        worker.end()
+    stop_service(server, runtime)
     if worker:
         worker.stop()
-    runtime.stop()
+    LOGGER.info("Stopped.")
 
 
 @main.command()
@@ -140,6 +149,7 @@ def doctor(config: Path | None) -> None:
 def local_storagehub(folder: Path, users: Path, listen: tuple[str, ...], url: str | None) -> None:
     """Start the embedded StorageHub: workspaces on this machine's disk."""
     _log_to_stderr()
+    _allow_many_files()
     hub = LocalStorageHub(folder, users, listen, url)
     try:
         hub.start()
@@ -161,6 +171,25 @@ def _end_of_service() -> threading.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _signal, _frame: end.set())
     return end
+
+
+def _end_by(seconds: float) -> None:
+    """End this process then, if it has not ended by itself."""
+
+    def end() -> None:
+        LOGGER.warning("Something hangs; the service ends without waiting for it.")
+        logging.shutdown()
+        os._exit(0)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+
+
+def _allow_many_files() -> None:
+    """Hold as many connections as the machine allows; by default it is few, for old programs' sake."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _settings(config: Path | None) -> Settings:

@@ -187,12 +187,12 @@ class ServiceUnavailable(RequestError):
 
     Args:
         text: a sentence for the client.
-        retry_after: seconds after which another try makes sense.
+        retry_after: seconds after which another try makes sense; None: the request must not be repeated.
     """
 
     http_status = 503
 
-    def __init__(self, text: str, retry_after: int = 30) -> None:
+    def __init__(self, text: str, retry_after: int | None = 30) -> None:
         super().__init__(text)
         self.retry_after = retry_after
 

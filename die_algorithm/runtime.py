@@ -40,8 +40,11 @@ class _WorkerThread:
     def works(self) -> bool:
         return self._thread.is_alive() and not self.worker.is_stuck
 
-    def stop(self) -> None:
+    def end(self) -> None:
         self.worker.stop()
+
+    def stop(self) -> None:
+        self.end()
         self._thread.join()
         self._swarm.close()
 
@@ -135,6 +138,14 @@ class Runtime:
             SettingsError, StoreUnavailable: as for :attr:`engine`.
         """
         return self._started().store.leases.workers()
+
+    def close(self) -> None:
+        """Accept no more jobs, wait for none, and let the worker end; other questions are answered."""
+        parts = self._parts
+        if parts is not None and parts.process_id == os.getpid():
+            parts.engine.close()
+            if parts.worker:
+                parts.worker.end()
 
     def stop(self) -> None:
         """Let the steps under way finish, then give everything back. Jobs go on at the next start."""

@@ -25,7 +25,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
 #: A worker that has lived so long was no failed start.
 _GOOD_LIFE = 60.0
 #: Seconds that a worker gets to end in good order.
-_STOP_TIME = 20.0
+_STOP_TIME = 5.0
 
 
 class WorkerProcess:
@@ -56,20 +56,22 @@ class WorkerProcess:
                 with contextlib.suppress(OSError):  # it is full of hints, or the worker is gone
                     os.write(process.stdin.fileno(), _HINT)
 
-    def stop(self) -> None:
-        """Let it end; its jobs go on at the next start."""
+    def end(self) -> None:
+        """Ask it to end; its jobs go on at the next start. Does not wait."""
         self._stopping.set()
         with self._lock:
-            process = self._process
-        if process is not None:
-            process.terminate()
-            try:
-                process.wait(_STOP_TIME)
-            except subprocess.TimeoutExpired:
+            if self._process is not None:
+                self._process.terminate()
+
+    def stop(self) -> None:
+        """End it, and wait until it has ended. One that hangs is killed: no job is lost by that."""
+        self.end()
+        self._thread.join(_STOP_TIME)
+        with self._lock:
+            if self._process is not None:
                 LOGGER.warning("The worker does not end in time; it is killed.")
-                process.kill()
-        if self._thread.is_alive():
-            self._thread.join()
+                self._process.kill()
+        self._thread.join()
 
     def _supervise(self) -> None:
         pause = _FIRST_PAUSE
