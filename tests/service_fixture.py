@@ -14,12 +14,14 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import requests
+import sqlalchemy as sa
 from lxml import etree
 from ogc import NAMESPACES, assert_valid
 
 from die_algorithm.description import IDENTIFIER
 from die_algorithm.http_server import HttpServer
-from die_algorithm.runtime import Runtime
+from die_algorithm.models import Job
+from die_algorithm.runtime import Runtime, job_store
 from die_algorithm.server import service_server, stop_service
 from die_algorithm.settings import Settings
 from die_algorithm.web import WPS_PATH, WebApplication
@@ -108,6 +110,18 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def unfinished_jobs(settings: Settings) -> list[Job]:
+    """All jobs of a service's database that have not ended, whoever holds them."""
+    engine = sa.create_engine(settings.database_url)
+    with contextlib.closing(job_store(settings)) as store, engine.connect() as connection:
+        ids = (
+            connection.execute(sa.text("SELECT id FROM jobs ORDER BY accepted_at")).scalars().all()
+        )
+        jobs = [store.get(job_id) for job_id in ids]
+    engine.dispose()
+    return [job for job in jobs if job is not None and not job.state.is_final]
 
 
 @contextlib.contextmanager

@@ -22,13 +22,13 @@ from service_fixture import (
     running_service,
     service_process,
     text_of,
+    unfinished_jobs,
 )
 from storagehub_fixture import ALICE
 from swarm_fixture import PROBE
 
 from die_algorithm.http_server import GRACE
 from die_algorithm.models import Job, UserToken
-from die_algorithm.runtime import job_store
 from die_algorithm.settings import Settings
 from die_algorithm.web import RESULTS_PATH, STATUS_PATH, WPS_PATH
 
@@ -55,15 +55,10 @@ def large_result(own: Settings) -> int:
     return size
 
 
-def jobs(settings: Settings) -> list[Job]:
-    with contextlib.closing(job_store(settings)) as store:
-        return list(store.unfinished())
-
-
 def one_job(settings: Settings) -> Job:
     """The service's only job, when it is accepted."""
     deadline = time.monotonic() + 30
-    while not (found := jobs(settings)):
+    while not (found := unfinished_jobs(settings)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     (job,) = found
@@ -128,7 +123,7 @@ def test_an_execute_on_an_open_connection_is_refused_and_creates_nothing(
         assert (answer.status, answer.headers["Retry-After"]) == (503, "30")
         assert answer.headers["Connection"] == "close"
         assert text.startswith("The service is stopping and takes no more jobs.")
-        assert not jobs(own)
+        assert not unfinished_jobs(own)
 
 
 def test_a_job_whose_check_outlasts_the_service_is_not_accepted(own: Settings, item: str) -> None:
@@ -151,7 +146,7 @@ def test_a_job_whose_check_outlasts_the_service_is_not_accepted(own: Settings, i
         service.runtime.close()
         may.set()
         assert waiting.result(20).status_code == 503
-        assert not jobs(own)
+        assert not unfinished_jobs(own)
 
 
 def trickle(client: socket.socket) -> None:
@@ -228,7 +223,7 @@ def test_a_process_ends_in_time_though_its_engine_hangs(
                 assert process.wait(timeout=PROMISE) == 0
     with service_process(own, log):
         deadline = time.monotonic() + 60
-        while jobs(own):
+        while unfinished_jobs(own):
             assert time.monotonic() < deadline
             time.sleep(0.1)
 
