@@ -29,9 +29,9 @@ from die_algorithm.worker_place import WorkerPlace
 
 LOGGER = logging.getLogger(__name__)
 
-#: Seconds between two looks at the Swarm, while few or many jobs run (swarm.md, "Seeing the end").
-_FEW, _MANY = 0.1, 0.3
-_FEW_JOBS = 50
+#: Seconds between two looks at the Swarm: the least, for each job that runs, and the most (swarm.md,
+#: "Seeing the end").
+_LOOK, _LOOK_PER_JOB, _LONGEST_LOOK = 0.1, 0.0006, 0.5
 #: Seconds between two looks at the database when nothing runs.
 _IDLE = 0.5
 #: Seconds until a job that waits out an outage is tried again, and until a failed turn is.
@@ -204,7 +204,7 @@ class Worker:
         self._publish_changed()
         if not watched:
             return _IDLE
-        return _FEW if len(watched) <= _FEW_JOBS else _MANY
+        return min(_LOOK + _LOOK_PER_JOB * len(watched), _LONGEST_LOOK)
 
     # -- the Swarm
 

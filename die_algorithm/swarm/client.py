@@ -228,7 +228,8 @@ class Swarm:
             One report for each job that has a task: the newest one's. A task with a state that is not
             known here has none, as if it were not there.
         """
-        tasks = self._calls.call("GET", "/tasks", params=_OURS).read(answers.TASKS)
+        answer = self._calls.call("GET", "/tasks", params=_OURS)
+        tasks = answer.try_to_read(answers.TASKS) or answer.read(answers.TASKS_ONE_BY_ONE)
         reports = []
         for task in answers.newest_of_each_job(tasks):
             try:
