@@ -304,6 +304,8 @@ def test_tasks_are_left_until_the_container_has_ended(bench: Bench) -> None:
     assert bench.service(job) is None
     assert bench.is_running(report.container_id)
     assert bench.swarm.tasks_left(report.service_id)
+    with pytest.raises(SwarmUnavailable, match="404"):
+        bench.tasks(report.service_id)  # why they are not asked for in this way
     bench.wait_until(lambda: not bench.swarm.tasks_left(report.service_id))
     assert not bench.is_running(report.container_id)
 
