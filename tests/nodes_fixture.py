@@ -165,7 +165,7 @@ class SwarmOfNodes:
         _ip(self.manager, f"link add {_SWITCH} type bridge")
         _ip(self.manager, f"address add {_PREFIX}.1/24 dev {_SWITCH}")
         _ip(self.manager, f"link set {_SWITCH} up")
-        # The manager's engine forbids its machine to forward what is not for its own networks.
+        # Newer engines let their machine forward nothing but what is for their own networks.
         forward = f"iptables --wait --insert FORWARD --in-interface {_SWITCH} --jump ACCEPT"
         run(*self.manager._network.enter(), *forward.split())
 
