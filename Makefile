@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 
-.PHONY: help setup testbed tools demo serve stop doctor test check bench docs clean
+.PHONY: help setup testbed tools demo serve stop doctor test nodes check bench docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -29,7 +29,10 @@ doctor: tools ## Say what is missing for the service to work
 	@$(PYTHON) scripts/local_stack.py doctor
 
 test: testbed check ## Run all tests on a private Swarm
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -m "not nodes"
+
+nodes: testbed ## Lose machines and managers of a Swarm of several, for minutes
+	$(PYTHON) -m pytest -m nodes tests/wps/test_nodes.py
 
 check: tools ## Lint, format and types
 	.venv/bin/ruff check .

@@ -25,10 +25,17 @@ STATE = Path(__file__).resolve().parents[2] / ".die" / "tests" / "nodes"
 
 
 @pytest.fixture(scope="module")
-def nodes(swarm: LocalSwarm) -> Iterator[SwarmOfNodes]:
+def machines(swarm: LocalSwarm) -> Iterator[SwarmOfNodes]:
     """A manager and two workers, with the images of the other private Swarm."""
     with swarm_of_nodes(STATE, swarm.state / "registry", swarm.host_address) as nodes:
         yield nodes
+
+
+@pytest.fixture
+def nodes(machines: SwarmOfNodes) -> Iterator[SwarmOfNodes]:
+    """The same, whole again after each test."""
+    yield machines
+    machines.mend()
 
 
 @pytest.fixture
@@ -96,7 +103,6 @@ def test_a_killed_machine_fails_its_job_and_nothing_runs_it_again(
     assert others(nodes, worker) == []
     worker.restart()
     wait_until(lambda: not nodes.remains())
-    nodes.wait_until_ready()
 
 
 def test_a_machine_that_is_switched_off_and_on_fails_its_job_honestly(
@@ -134,7 +140,6 @@ def test_a_machine_that_is_cut_off_fails_its_job_and_stops_the_container_when_it
     after = engine.job(job_id)
     assert (after.state, after.result, after.version) == (JobState.FAILED, None, job.version)
     alice.request("DELETE", f"/items/{folder}", params={"force": "true"})
-    nodes.wait_until_ready()
 
 
 def test_a_machine_that_is_away_for_a_moment_costs_nothing(
@@ -163,7 +168,6 @@ def test_a_machine_that_is_lost_while_the_manager_is_restarted_fails_its_job_too
     assert others(nodes, worker) == []
     worker.restart()
     wait_until(lambda: not nodes.remains())
-    nodes.wait_until_ready()
 
 
 @pytest.mark.nodes
@@ -188,5 +192,4 @@ def test_a_swarm_without_a_leader_is_waited_for(
     second.reconnect()
     assert engine.wait(job_id, 90).state is JobState.SUCCEEDED
     assert engine.wait(waiting, 90).state is JobState.SUCCEEDED
-    nodes.docker("node", "demote", second.id)
     wait_until(lambda: not nodes.remains())
