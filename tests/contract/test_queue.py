@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
@@ -175,9 +175,7 @@ def test_however_many_add_at_once_the_limit_is_reached_and_never_exceeded(
         return True
 
     with stores(place, 4, **limits) as several:
-        calls: list[Callable[[], bool]] = [
-            lambda s=store: add(s) for store in itertools.islice(itertools.cycle(several), THREADS)
-        ]
+        calls = [partial(add, store) for store in several * (THREADS // 4)]
         assert at_once(calls).count(True) == 5
         assert waits(several[0]) == 5
 
@@ -199,7 +197,7 @@ def test_however_many_admit_at_once_the_limit_is_reached_and_never_exceeded(
             submit(store, "ab"[number % 2], second=number)
         # Once for empty places, and again for each that gets free.
         for _ in range(3):
-            at_once([lambda s=s, n=n: s.queue.admit(f"worker-{n}") for n, s in enumerate(several)])
+            at_once([partial(s.queue.admit, f"worker-{n}") for n, s in enumerate(several)])
             held = [job for number in range(4) for job in store.held(f"worker-{number}")]
             assert len(held) == len({job.id for job in held}) == expected
             if per_owner := limits.get("running_per_owner"):
@@ -210,6 +208,15 @@ def test_however_many_admit_at_once_the_limit_is_reached_and_never_exceeded(
 
 def test_a_cancel_while_places_are_given_leaves_no_job_to_nobody(postgresql_place: Place) -> None:
     """Cancelled before or after it got a place: some worker holds it, once, to dismiss it."""
+
+    def claim_thrice(store: JobStore) -> int:
+        return sum(store.leases.claim("second") for _ in range(3))
+
+    def cancel(store: JobStore, jobs: Iterable[Job]) -> int:
+        for job in jobs:
+            store.request_cancel(job.id)
+        return 0
+
     with stores(postgresql_place, 3) as several:
         first, second, third = several
         for number in range(10):
@@ -218,9 +225,9 @@ def test_a_cancel_while_places_are_given_leaves_no_job_to_nobody(postgresql_plac
                 store.leases.take(worker, LEASE)
             at_once(
                 [
-                    lambda: first.queue.admit("first"),
-                    lambda: [second.leases.claim("second") for _ in range(3)],
-                    lambda jobs=jobs: [third.request_cancel(job.id) for job in reversed(jobs)],
+                    partial(first.queue.admit, "first"),
+                    partial(claim_thrice, second),
+                    partial(cancel, third, reversed(jobs)),
                 ]
             )
             first.leases.claim("first")
@@ -310,7 +317,7 @@ def test_the_one_place_is_given_in_the_order_that_was_told(place: Place) -> None
     with closing(place.open(running=1)) as store:
         queue_of_many(store)
         told = by_place(store)
-        taken = []
+        taken: list[str] = []
         while told[len(taken) :]:
             (job,) = admitted(store)
             taken.append(job.id)
@@ -391,8 +398,8 @@ def test_32_submissions_at_once_with_one_key_are_one_job(place: Place) -> None:
     with stores(place, 4) as several:
         jobs = at_once(
             [
-                lambda s=store: s.add(make_job(state=JobState.ACCEPTED), idempotency_key="key")
-                for store in itertools.islice(itertools.cycle(several), 32)
+                partial(store.add, make_job(state=JobState.ACCEPTED), idempotency_key="key")
+                for store in several * 8
             ]
         )
         assert len({job.id for job in jobs}) == 1
