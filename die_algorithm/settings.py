@@ -31,6 +31,7 @@ from die_algorithm.settings_values import (
     EngineAddress,
     Hosts,
     HttpUrl,
+    Label,
     PublicUrl,
     Size,
 )
@@ -68,9 +69,8 @@ class Settings(BaseModel):
         ("127.0.0.1:8080",),
         description="Where the service listens, `address:port`, several separated by commas.",
     )
-    instance: str = Field(
+    instance: Label = Field(
         "",
-        pattern=r"^[A-Za-z0-9._-]{0,63}$",
         description="Name of this installation, the label `die.service` of its Swarm services: by it "
         "running jobs are found again if the database is lost; empty: made from `url`.",
     )

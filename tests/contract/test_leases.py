@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from jobs_fixture import make_job
@@ -311,7 +312,7 @@ def test_workers_that_claim_at_once_share_the_jobs_and_lose_none(shared: list[Jo
     for _ in range(ROUNDS):
         for number, store in workers:
             begin(store, f"worker-{number}")
-        claimed = at_once([lambda s=s, n=n: s.leases.claim(f"worker-{n}") for n, s in workers])
+        claimed = at_once([partial(s.leases.claim, f"worker-{n}") for n, s in workers])
         held = [store.held(f"worker-{number}") for number, store in workers]
         assert [len(some) for some in held] == claimed
         found = list(itertools.chain(*held))
@@ -338,7 +339,8 @@ def test_of_a_worker_that_wakes_up_and_one_that_takes_over_each_job_has_one(
         assert sleeper.leases.claim("sleeper") == 30
         sleeper.leases.end("sleeper")
         begin(heir, "heir")
-        at_once([wake_up, lambda: heir.leases.claim("heir")])
+        calls: list[Callable[[], int]] = [wake_up, partial(heir.leases.claim, "heir")]
+        at_once(calls)
         held = [*sleeper.held("sleeper"), *heir.held("heir")]
         assert len(held) == len(jobs)
         assert ids(held) == jobs
@@ -362,9 +364,11 @@ def test_of_a_save_and_a_claim_at_once_the_record_is_whole_and_the_fence_right(
         (job,) = take_all(first, "first")
         first.leases.end("first")
         begin(second, "second")
-        saved, claimed = at_once(
-            [lambda job=job, n=number: save(job, n), lambda: second.leases.claim("second")]
-        )
+        calls: list[Callable[[], int]] = [
+            partial(save, job, number),
+            partial(second.leases.claim, "second"),
+        ]
+        saved, claimed = at_once(calls)
         assert claimed == 1
         (held,) = second.held("second")
         assert held.fence == job.fence + 1
@@ -386,7 +390,7 @@ def test_no_save_is_lost_while_leases_end_and_begin_all_the_time(shared: list[Jo
             store.leases.end(worker)
         return saves
 
-    saves = at_once([lambda s=s, n=n: live(s, f"worker-{n}") for n, s in enumerate(shared)])
+    saves = at_once([partial(live, s, f"worker-{n}") for n, s in enumerate(shared)])
     assert sum(saves) > 0
     # Every save counts: none was lost under another's.
     assert sum(current(shared[0], job).exit_code or 0 for job in jobs) == sum(saves)
