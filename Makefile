@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 
-.PHONY: help setup testbed tools demo serve stop doctor test check bench docs clean
+.PHONY: help setup testbed tools demo serve stop doctor test stateful check bench docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -30,6 +30,9 @@ doctor: tools ## Say what is missing for the service to work
 
 test: testbed check ## Run all tests on a private Swarm
 	$(PYTHON) -m pytest
+
+stateful: testbed ## Tell many more stories of jobs amid faults, about ten minutes
+	JOB_LIFE_EXAMPLES=$(or $(EXAMPLES),250) $(PYTHON) -m pytest tests/stateful
 
 check: tools ## Lint, format and types
 	.venv/bin/ruff check .

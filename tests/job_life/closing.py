@@ -7,14 +7,14 @@ import zipfile
 from collections import Counter
 from collections.abc import Sequence
 
-from job_life.outcomes import Facts, allowed, is_allowed, outcome
-from job_life.tickets import Fate, Program, Ticket
-from job_life.world import USERS, World, wait_until
 from service_process import Answer, Look, Submit
 from storagehub_fixture import HubUser
 
 from die_algorithm.models import Job, JobState
 from die_algorithm.results import Results
+from job_life.outcomes import Facts, allowed, is_allowed, outcome
+from job_life.tickets import Fate, Program, Ticket
+from job_life.world import USERS, World, wait_until
 
 _JobOf = dict[str, tuple[Ticket, Job]]
 

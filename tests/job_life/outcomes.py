@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from job_life.tickets import Program, Ticket
 from stand_in_engine import End
 
 from die_algorithm.models import FaultClass, Job, JobState
+from job_life.tickets import Program, Ticket
 
 #: A state, with a fault class and an exit code if it is a failure.
 Outcome = tuple[JobState, FaultClass | None, int | None]

@@ -9,9 +9,11 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from service_fixture import free_port
 from service_process import Beginning, ServiceProcess
@@ -65,7 +67,7 @@ class Row:
     @property
     def word(self) -> str:
         """The word of its command that says which submission it is of."""
-        command = json.loads(self.record)["request"]["given_command"]
+        command = str(json.loads(self.record)["request"]["given_command"])
         return next(word for word in command.split() if word.startswith("ticket-"))
 
 
@@ -74,10 +76,15 @@ class World:
 
     Args:
         limits: of the queue.
+        environment: of a service that is not forked.
+        settings: others than the usual ones.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(
+        self, limits: Limits, environment: Mapping[str, str] | None = None, **settings: object
+    ) -> None:
         self.limits = limits
+        self._environment = environment
         self._folder = Path(tempfile.mkdtemp(prefix="die-"))
         self._log = self._folder / "service.log"
         self._journal: list[str] = []
@@ -91,11 +98,11 @@ class World:
         self._clean_up.callback(self.storagehub.stop)
         self.storagehub.start()
         self.items = {user: self.storagehub.seed(user.name, "in.txt", b"in") for user in USERS}
-        self.settings = self._settings()
+        self.settings = self._settings(settings)
         self.service: ServiceProcess | None = None
         self._clean_up.callback(self.kill_service)
 
-    def _settings(self) -> Settings:
+    def _settings(self, others: Mapping[str, object]) -> Settings:
         settings = Settings(
             data_dir=self._folder / "data",
             storagehub_url=self.storagehub.base_url,
@@ -108,7 +115,20 @@ class World:
             "stop_grace": timedelta(seconds=0.2),
             "storagehub_timeout": timedelta(seconds=3),
         }
-        return settings.model_copy(update=changes)
+        return settings.model_copy(update={**changes, **others})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            error.add_note(self.story())
+        self.close()
 
     def close(self) -> None:
         """End all of it."""
@@ -119,7 +139,7 @@ class World:
     def start_service(self, die_at: str = "") -> None:
         """Start it."""
         beginning = Beginning(settings=self.settings, log=self._log, die_at=die_at)
-        self.service = ServiceProcess(beginning)
+        self.service = ServiceProcess(beginning, self._environment)
 
     def kill_service(self) -> None:
         """Let it die where it stands, if it lives."""
@@ -142,15 +162,15 @@ class World:
 
     def rows(self) -> list[Row]:
         """The jobs' table, at one moment."""
-        columns = (
-            "id, owner, state, admitted_at IS NOT NULL, cancel_requested, "
-            "sealed_token IS NOT NULL, record"
+        query = (
+            "SELECT id, owner, state, admitted_at IS NOT NULL, cancel_requested, "
+            "sealed_token IS NOT NULL, record FROM jobs"
         )
         path = self.settings.data_dir / "jobs.sqlite"
         if not path.exists():
             return []
         with contextlib.closing(sqlite3.connect(path, timeout=10)) as connection:
-            found = connection.execute(f"SELECT {columns} FROM jobs").fetchall()
+            found = connection.execute(query).fetchall()
         return [
             Row(job_id, owner, JobState(state), bool(admitted), bool(cancel), bool(token), record)
             for job_id, owner, state, admitted, cancel, token, record in found

@@ -3,7 +3,8 @@
 The real service, a process of its own, is killed, stopped, frozen and started; its engine, its node and
 StorageHub go away, come back, restart and lose answers, while users submit, look and cancel. Hypothesis
 writes the stories. Times are real, so a story does not end the same each time it is told: a failure
-shows its journal and the service's log.
+shows its journal and the service's log. For the same reason no rule's precondition may depend on how
+far the service is: a rule that has nothing to do does nothing.
 
 ``make stateful`` tells many more of them.
 """
@@ -14,7 +15,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -74,7 +75,10 @@ _STATUS = {
     JobState.DISMISSED: "ProcessFailed",
 }
 _LINKS = Links(
-    service="http://x/wps", status_prefix="http://x/status?id=", status_suffix="", results="http://x/r"
+    service="http://x/wps",
+    status_prefix="http://x/status?id=",
+    status_suffix="",
+    results="http://x/r",
 )
 
 #: What was done in this run, over all stories.
@@ -122,14 +126,11 @@ class JobLife(RuleBasedStateMachine):
 
     # -- users
 
-    @precondition(lambda self: self.world.service)
     @rule(submissions=st.lists(_SUBMISSIONS, min_size=1, max_size=4))
     def submit_several(self, submissions: list[tuple[Program, HubUser, int]]) -> None:
-        for program, user, copies in submissions:
-            if self.world.service:
-                self.submit(program, user, copies)
+        for submission in submissions:
+            self.submit(*submission)
 
-    @precondition(lambda self: self.world.service)
     @rule(submission=_SUBMISSIONS)
     def submit_one(self, submission: tuple[Program, HubUser, int]) -> None:
         self.submit(*submission)
@@ -144,45 +145,44 @@ class JobLife(RuleBasedStateMachine):
         self.tickets.append(ticket)
         self.send(ticket, max(copies, 1))
 
-    @precondition(lambda self: self.world.service and any(t.key for t in self.tickets))
     @rule(choice=st.integers(0, 99))
     def submit_again(self, choice: int) -> None:
         """As a client does that has heard no answer."""
-        with_key = [ticket for ticket in self.tickets if ticket.key]
-        self.send(with_key[choice % len(with_key)], 1)
+        if ticket := _one_of([ticket for ticket in self.tickets if ticket.key], choice):
+            self.send(ticket, 1)
 
-    @precondition(lambda self: self.world.service and any(t.key and t.job_id for t in self.tickets))
     @rule(choice=st.integers(0, 99))
     def reuse_a_key(self, choice: int) -> None:
-        accepted = [ticket for ticket in self.tickets if ticket.key and ticket.job_id]
-        ticket = accepted[choice % len(accepted)]
-        call = self.submission(ticket, command="probe noop something-else")
-        self.expect_refusal(f"reuse the key of {ticket}", call, "KeyReused")
+        if ticket := _one_of([ticket for ticket in self.with_jobs() if ticket.key], choice):
+            call = self.submission(ticket, command="probe noop something-else")
+            self.expect_refusal(f"reuse the key of {ticket}", call, "KeyReused")
 
-    @precondition(lambda self: self.world.service)
     @rule(wrong=st.sampled_from(["item", "token", "image"]))
     def submit_nonsense(self, wrong: str) -> None:
-        good = {"token": ALICE.token, "image": IMAGE, "item": self.world.items[ALICE]}
-        bad = {"token": "nobody", "image": "ghcr.io/a/b", "item": "0" * 36}
-        call = Submit(**{**good, wrong: bad[wrong]}, command="probe noop nonsense")
+        call = Submit(
+            token="nobody" if wrong == "token" else ALICE.token,
+            image="ghcr.io/a/b" if wrong == "image" else IMAGE,
+            command="probe noop nonsense",
+            item="0" * 36 if wrong == "item" else self.world.items[ALICE],
+        )
         kind = "NotAuthorized" if wrong == "token" else "InvalidParameterValue"
         self.expect_refusal(f"submit a wrong {wrong}", call, kind)
 
-    @precondition(lambda self: self.world.service and any(t.job_id for t in self.tickets))
     @rule(choice=st.integers(0, 99))
     def look(self, choice: int) -> None:
-        ticket = self.with_job(choice)
-        answers = self.call(f"look at {ticket}", Look(str(ticket.job_id)))
-        if answers is None:
-            return
-        (answer,) = answers
-        assert isinstance(answer, Answer), answer
-        self.check_document(answer)
+        ticket = _one_of(self.with_jobs(), choice)
+        answers = ticket and self.call(f"look at {ticket}", Look(str(ticket.job_id)))
+        if answers:
+            (answer,) = answers
+            assert isinstance(answer, Answer), answer
+            self.check_document(answer)
 
-    @precondition(lambda self: self.world.service and any(t.job_id for t in self.tickets))
     @rule(choice=st.integers(0, 99))
     def cancel(self, choice: int) -> None:
-        ticket = self.with_job(choice)
+        if ticket := _one_of(self.with_jobs(), choice):
+            self.cancel_ticket(ticket)
+
+    def cancel_ticket(self, ticket: Ticket) -> None:
         if not ticket.has_ended:
             ticket.cancel_asked = True
         call = Cancel(str(ticket.job_id), ticket.user.token)
@@ -198,23 +198,20 @@ class JobLife(RuleBasedStateMachine):
         assert row.cancel_requested or row.state.is_final, "the cancel is lost"
         ticket.must_not_start = row.cancel_requested and not row.is_admitted
 
-    @precondition(lambda self: self.world.service and any(t.job_id for t in self.tickets))
     @rule(choice=st.integers(0, 99))
     def cancel_anothers(self, choice: int) -> None:
-        ticket = self.with_job(choice)
-        other = next(user for user in USERS if user is not ticket.user)
-        call = Cancel(str(ticket.job_id), other.token)
-        self.expect_refusal(f"cancel {ticket} of another", call, "NotFound")
+        if ticket := _one_of(self.with_jobs(), choice):
+            other = next(user for user in USERS if user is not ticket.user)
+            call = Cancel(str(ticket.job_id), other.token)
+            self.expect_refusal(f"cancel {ticket} of another", call, "NotFound")
 
     # -- the service
 
-    @precondition(lambda self: self.world.service)
     @rule()
     def kill(self) -> None:
         self.note("kill the service")
         self.world.kill_service()
 
-    @precondition(lambda self: self.world.service)
     @rule()
     def stop(self) -> None:
         self.note("stop the service")
@@ -223,21 +220,21 @@ class JobLife(RuleBasedStateMachine):
         except ServiceDied:
             self.has_died()
 
-    @precondition(lambda self: not self.world.service)
     @rule()
     def start(self) -> None:
-        self.start_service("")
+        if self.world.service is None:
+            self.start_service("")
 
     @rule(die_at=st.sampled_from(_FAIL_POINTS))
     def start_to_die_at(self, die_at: str) -> None:
         self.world.kill_service()
         self.start_service(die_at)
 
-    @precondition(lambda self: self.world.service)
     @rule(beyond_its_lease=st.booleans())
     def freeze(self, *, beyond_its_lease: bool) -> None:
+        if self.world.service is None:
+            return
         self.note(f"freeze the service, {beyond_its_lease=}")
-        assert self.world.service is not None
         try:
             with self.world.service.frozen():
                 time.sleep(0.6 if beyond_its_lease else 0.1)
@@ -388,9 +385,9 @@ class JobLife(RuleBasedStateMachine):
             self.world.kill_service()
             self.start_service("")
         self.jobs_only_go_forward()
-        for number, ticket in enumerate(self.with_jobs()):
+        for ticket in self.with_jobs():
             if not ticket.program.ends and not ticket.has_ended:
-                self.cancel(number)
+                self.cancel_ticket(ticket)
         wait_until(self.all_have_ended)
         self.jobs_only_go_forward()
         left = [str(ticket) for ticket in self.with_jobs() if not ticket.has_ended]
@@ -419,7 +416,9 @@ class JobLife(RuleBasedStateMachine):
         self.world.kill_service()
 
     def call(self, text: str, *calls: Call) -> list[Answer | Refusal] | None:
-        """Make calls at once; None if the service died before it answered."""
+        """Make calls at once; None if the service died before it answered. One that is down is started."""
+        if self.world.service is None:
+            self.start_service("")
         assert self.world.service is not None
         try:
             answers = self.world.service.at_once(*calls)
@@ -433,10 +432,6 @@ class JobLife(RuleBasedStateMachine):
 
     def with_jobs(self) -> list[Ticket]:
         return [ticket for ticket in self.tickets if ticket.job_id]
-
-    def with_job(self, choice: int) -> Ticket:
-        found = self.with_jobs()
-        return found[choice % len(found)]
 
     def submission(self, ticket: Ticket, command: str = "") -> Submit:
         return Submit(
@@ -499,6 +494,10 @@ class JobLife(RuleBasedStateMachine):
         (status,) = root.findall(".//{*}Status/*")
         assert status.tag.endswith(f"}}{name}"), (job.state, status.tag)
         assert job.state is JobState.ACCEPTED or answer.place is None
+
+
+def _one_of(tickets: Sequence[Ticket], choice: int) -> Ticket | None:
+    return tickets[choice % len(tickets)] if tickets else None
 
 
 def _settings(examples: int) -> settings:
