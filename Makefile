@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 
-.PHONY: help setup testbed tools demo serve stop doctor test nodes check bench docs clean
+.PHONY: help setup testbed tools demo serve stop doctor test nodes stateful check bench docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -33,6 +33,9 @@ test: testbed check ## Run all tests on a private Swarm
 
 nodes: testbed ## Lose machines and managers of a Swarm of several, for minutes
 	$(PYTHON) -m pytest -m nodes tests/wps/test_nodes.py
+
+stateful: testbed ## Tell many more stories of jobs amid faults, about ten minutes
+	JOB_LIFE_EXAMPLES=$(or $(EXAMPLES),250) $(PYTHON) -m pytest tests/stateful
 
 check: tools ## Lint, format and types
 	.venv/bin/ruff check .

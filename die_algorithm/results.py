@@ -73,13 +73,14 @@ class Results:
         return path
 
     def tidy(self, job: Job) -> None:
-        """Remove what former holders of the job have left beside its zip.
+        """Remove what former holders of the job have left beside its zip and log.
 
         Raises:
             OSError: something cannot be removed.
         """
+        folder = self._path / job.result_key
         kept = zip_name(job) if job.result else ""
-        for path in (self._path / job.result_key).glob("*die-*.zip*"):
+        for path in (*folder.glob("*die-*.zip*"), *folder.glob(f".{log_name(job)}.*")):
             if path.name != kept:
                 path.unlink(missing_ok=True)
 
@@ -90,7 +91,8 @@ class Results:
             OSError: something cannot be removed.
         """
         folder = self._path / job.result_key
-        for path in (*folder.glob("*"), self._path / f"{job.id}.xml"):
+        status = f"{job.id}.xml"
+        for path in (*folder.glob("*"), self._path / status, *self._path.glob(f".{status}.*")):
             path.unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):
             folder.rmdir()

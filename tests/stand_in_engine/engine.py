@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from stand_in_engine.api import Answer, Api, Request, answer
-from stand_in_engine.cluster import Cluster, Start
+from stand_in_engine.cluster import Cluster, End, Start
 from stand_in_engine.door import Door
 from stand_in_engine.service import JOB_LABEL
 
@@ -90,6 +90,11 @@ class StandInEngine:
     def starts(self) -> list[Start]:
         """Every container that was ever started, in order."""
         return self._cluster.starts
+
+    @property
+    def ends(self) -> list[End]:
+        """How every container ended that has, in order."""
+        return self._cluster.ends
 
     def alive(self) -> list[Start]:
         """The containers that run now."""
