@@ -14,11 +14,11 @@ from contextlib import closing
 from pathlib import Path
 
 import sqlalchemy as sa
+from storagehub_fixture import ALICE
+
 from chaos.ground import Ground
 from chaos.jobs import EXIT_CODE, Wish
 from chaos.process import History
-from storagehub_fixture import ALICE
-
 from die_algorithm.job_store import JobStore
 from die_algorithm.job_store.tables import JOBS
 from die_algorithm.models import FaultClass, Job, JobState

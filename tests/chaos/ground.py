@@ -150,9 +150,12 @@ class Ground:
 @contextmanager
 def stand_in_ground() -> Iterator[Ground]:
     """A stand-in for the engine and an embedded StorageHub."""
-    with _folder() as folder, StandInEngine(folder / "engine.sock") as engine:
-        with _hub_ground(folder, StandInView(engine), "127.0.0.1:0") as ground:
-            yield ground
+    with (
+        _folder() as folder,
+        StandInEngine(folder / "engine.sock") as engine,
+        _hub_ground(folder, StandInView(engine), "127.0.0.1:0") as ground,
+    ):
+        yield ground
 
 
 @contextmanager

@@ -13,8 +13,6 @@ from die_algorithm.models import JobState
 
 IMAGE = PROBE
 EXIT_CODE = 3
-#: Seconds that a program runs: long enough to be seen running.
-_SHORT = 0.15
 #: For ever, as far as a run is concerned.
 _LONG = 1000.0
 
@@ -74,12 +72,13 @@ class Wish:
                 return {JobState.DISMISSED, JobState.SUCCEEDED}
 
 
-def wish(kind: Kind, *, ends_by_itself: bool = False) -> Wish:
+def wish(kind: Kind, seconds: float, *, ends_by_itself: bool = False) -> Wish:
     """A job of a kind.
 
     Args:
         kind: the kind.
+        seconds: how long its program runs, unless it is cancelled.
         ends_by_itself: even if it is one that is cancelled, so that the cancel may come late.
     """
-    seconds = _LONG if kind is Kind.CANCELLED and not ends_by_itself else _SHORT
-    return Wish(kind=kind, seconds=seconds, file_name=f"{secrets.token_hex(4)}.txt")
+    runs = _LONG if kind is Kind.CANCELLED and not ends_by_itself else seconds
+    return Wish(kind=kind, seconds=runs, file_name=f"{secrets.token_hex(4)}.txt")

@@ -14,11 +14,16 @@ from typing import Any, Self
 
 from chaos import service
 from chaos.service import Fate
-
 from die_algorithm.models import JobState
 from die_algorithm.settings import Settings
 
 _TESTS = Path(__file__).resolve().parents[1]
+#: What libraries import when they are first used.
+_NEEDED_LATER = (
+    "alembic.ddl",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "sqlalchemy.dialects.sqlite",
+)
 #: Seconds until something that should happen counts as not happening.
 PATIENCE = 60.0
 
@@ -61,7 +66,7 @@ class ServiceProcess:
 
     def __init__(self, settings: Settings, fate: Fate, history: History) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([service.__name__])
+        context.set_forkserver_preload([service.__name__, *_NEEDED_LATER])
         # Python 3.11's fork server does not get its parent's path in another way.
         os.environ["PYTHONPATH"] = str(_TESTS)
         self._connection, theirs = context.Pipe()

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -117,9 +117,7 @@ def run(settings: Settings, fate: Fate, connection: Connection, *, chatty: bool)
     voice = _Voice(connection)
     with short_pauses():
         doom = _Doom(fate, voice)
-        runtime = Runtime(
-            lambda: settings, voice.published, fail_points=FailPoints(doom.reached)
-        )
+        runtime = Runtime(lambda: settings, voice.published, fail_points=FailPoints(doom.reached))
         runtime.start()
         while (order := _next_order(connection))[0] != "stop":
             voice.say("answer", _obey(runtime, *order))
@@ -130,14 +128,11 @@ def run(settings: Settings, fate: Fate, connection: Connection, *, chatty: bool)
 @contextmanager
 def short_pauses() -> Iterator[None]:
     """Let the worker of this process look around more often."""
-    patches = [mock.patch.multiple(module, **pauses) for module, pauses in _PAUSES.items()]
-    for patch in patches:
-        patch.start()
-    try:
+    with ExitStack() as stack:
+        for module, pauses in _PAUSES.items():
+            for name, seconds in pauses.items():
+                stack.enter_context(mock.patch.object(module, name, seconds))
         yield
-    finally:
-        for patch in patches:
-            patch.stop()
 
 
 def _next_order(connection: Connection) -> tuple[Any, ...]:
@@ -162,9 +157,7 @@ def _obey(runtime: Runtime, verb: str, *words: Any) -> object:
     raise AssertionError(f"no order {verb!r}")
 
 
-def submit(
-    runtime: Runtime, image: str, command: str, item: str, key: str | None = None
-) -> Job:
+def submit(runtime: Runtime, image: str, command: str, item: str, key: str | None = None) -> Job:
     """Let alice submit a job."""
     inputs = {"Image": [image], "CommandName": [command], "FileParam": [item]}
     form = ResponseForm(store=True, status=True)
