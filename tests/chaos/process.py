@@ -68,7 +68,7 @@ class ServiceProcess:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([service.__name__, *_NEEDED_LATER])
         # Python 3.11's fork server does not get its parent's path in another way.
-        os.environ["PYTHONPATH"] = str(_TESTS)
+        os.environ["PYTHONPATH"] = os.pathsep.join((str(_TESTS), str(_TESTS.parent)))
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
             target=service.run,
@@ -113,6 +113,11 @@ class ServiceProcess:
             self._connection.send((verb, *words))
         except OSError:
             self._drain()
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether an answer has come that nobody has taken."""
+        return bool(self._answers)
 
     def answer(self) -> Any:
         """Wait for an answer; None if the process dies before it."""
