@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from postgresql_fixture import postgresql_programs, private_postgresql
 
+from chaos.cancels import all_cancels
 from chaos.freezes import all_freezes
 from chaos.ground import stand_in_ground
 from chaos.kills import all_kills
@@ -26,6 +27,9 @@ def main(words: Sequence[str]) -> int:
     report = Report()
     if "kills" in options.suites:
         _kills(report, options)
+    if "cancels" in options.suites:
+        cancels = [each for each in all_cancels(options.races) if options.only in str(each)]
+        report.take("cancelled", outcomes(cancels, stand_in_ground, options.lanes))
     if "freezes" in options.suites:
         _freezes(report, options)
     print(report)
@@ -50,9 +54,10 @@ def _freezes(report: Report, options: argparse.Namespace) -> None:
 
 def _options(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
-    suites = ["kills", "freezes"]
+    suites = ["kills", "cancels", "freezes"]
     parser.add_argument("suites", nargs="*", default=suites, help=f"of {', '.join(suites)}")
     parser.add_argument("--repeats", type=int, default=10, help="of each kill on the stand-in")
+    parser.add_argument("--races", type=int, default=1000, help="of a cancel")
     parser.add_argument("--lanes", type=int, default=6, help="runs side by side")
     parser.add_argument("--only", default="", help="runs whose description holds this text")
     return parser.parse_args(words)

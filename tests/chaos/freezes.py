@@ -21,7 +21,7 @@ from chaos.checker import (
     remove_kept,
 )
 from chaos.ground import Ground
-from chaos.jobs import IMAGE, Kind, Wish, wish
+from chaos.jobs import IMAGE, KINDS, Kind, Wish, wish
 from chaos.kills import NotReached
 from chaos.process import PATIENCE, History, ServiceProcess, Stuck
 from chaos.service import Fate
@@ -108,7 +108,7 @@ class _Run:
         self._settings = [
             settings.model_copy(update={**shared, "data_dir": place}) for place in self._places[:2]
         ]
-        self._wishes = [wish(kind, seconds) for kind in Kind]
+        self._wishes = [wish(kind, seconds) for kind in KINDS]
         self._jobs: dict[Wish, str] = {}
         self._services: list[ServiceProcess] = []
         self._is_cancelled = False

@@ -25,6 +25,8 @@ class Kind(enum.Enum):
     SUCCEEDS = "succeeds, with a file"
     FAILS = "fails, exit code 3"
     CANCELLED = "cancelled as it runs"
+    #: Ends by SIGKILL only, and writes nothing.
+    STUBBORN = "cancelled, and does not listen"
 
     @property
     def points(self) -> list[Point]:
@@ -33,8 +35,13 @@ class Kind(enum.Enum):
             Kind.SUCCEEDS: set(),
             Kind.FAILS: _STAGE_OUT,
             Kind.CANCELLED: _STAGE_OUT | {Point.END_RECORDED},
+            Kind.STUBBORN: _STAGE_OUT | {Point.END_RECORDED},
         }[self]
         return [point for point in Point if point not in left_out]
+
+
+#: What is killed and frozen.
+KINDS = (Kind.SUCCEEDS, Kind.FAILS, Kind.CANCELLED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +61,8 @@ class Wish:
     @property
     def command(self) -> str:
         """Its CommandName."""
+        if self.kind is Kind.STUBBORN:
+            return "probe ignore-term"
         if self.kind is Kind.FAILS:
             return f"probe write-exit {self.file_name} {self.seconds} {EXIT_CODE}"
         return f"probe write-slowly {self.file_name} {self.seconds}"
@@ -67,6 +76,8 @@ class Wish:
             case Kind.FAILS:
                 return {JobState.FAILED}
             case Kind.CANCELLED if self.seconds == _LONG:
+                return {JobState.DISMISSED}
+            case Kind.STUBBORN:
                 return {JobState.DISMISSED}
             case Kind.CANCELLED:
                 return {JobState.DISMISSED, JobState.SUCCEEDED}
@@ -82,3 +93,8 @@ def wish(kind: Kind, seconds: float, *, ends_by_itself: bool = False) -> Wish:
     """
     runs = _LONG if kind is Kind.CANCELLED and not ends_by_itself else seconds
     return Wish(kind=kind, seconds=runs, file_name=f"{secrets.token_hex(4)}.txt")
+
+
+def stubborn_wish() -> Wish:
+    """A job whose program ends by SIGKILL only."""
+    return Wish(kind=Kind.STUBBORN, seconds=_LONG, file_name="")

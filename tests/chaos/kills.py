@@ -19,7 +19,7 @@ from chaos.checker import (
     wait_until,
 )
 from chaos.ground import Ground
-from chaos.jobs import IMAGE, Kind, wish
+from chaos.jobs import IMAGE, KINDS, Kind, wish
 from chaos.process import PATIENCE, History, ServiceProcess, Stuck
 from chaos.service import ANY, Fate, Refusal
 from die_algorithm.fail_points import Point
@@ -92,7 +92,7 @@ def all_kills() -> list[Kill]:
     return [
         Kill(kind, f"{point.value}:{side}", comeback)
         for comeback in Comeback
-        for kind in Kind
+        for kind in KINDS
         for point in kind.points
         for side in ("before", "after")
     ]

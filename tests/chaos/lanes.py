@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -85,6 +86,7 @@ def _outcome(lane: Connection) -> Outcome:
 
 def _work(make_ground: MakeGround, orders: Connection) -> None:
     """Be a lane until the pipe ends. What went wrong on a ground does not spoil the next run."""
+    logging.disable()
     is_over = False
     while not is_over:
         with make_ground() as ground:
