@@ -148,7 +148,7 @@ def _left(ground: Ground, settings: Settings, places: Sequence[Path]) -> Iterato
     kept = {job.folder_name for job in jobs if job.folder_kept and job.failure}
     things = {
         "service": list(ground.engine.services()),
-        "container": ground.engine.alive(),
+        "container": ground.engine.containers(),
         "folder": sorted(set(ground.folders()) - kept),
         "file": [path.name for place in places for path in _strange_files(place, jobs)],
     }

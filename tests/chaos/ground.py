@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from stand_in_engine import StandInEngine
 from storagehub_fixture import ALICE, HubClient, hub_client, local_storagehub
 
+from die_algorithm.service_spec import JOB_LABEL
 from die_algorithm.settings import Settings
 
 _PREFIX = "die-"
@@ -40,6 +41,9 @@ class EngineView(Protocol):
     def alive(self) -> Sequence[str]:
         """The jobs whose containers run."""
 
+    def containers(self) -> Sequence[str]:
+        """The jobs of which there are containers, running or not."""
+
     def services(self) -> Mapping[str, bool]:
         """The jobs that have a service, and whether it is started."""
 
@@ -58,6 +62,10 @@ class StandInView:
     def alive(self) -> Sequence[str]:
         """The jobs whose containers run."""
         return [start.job_id for start in self._engine.alive()]
+
+    def containers(self) -> Sequence[str]:
+        """The jobs whose containers run: of others there is nothing here."""
+        return self.alive()
 
     def services(self) -> Mapping[str, bool]:
         """The jobs that have a service, and whether it is started."""
@@ -82,15 +90,21 @@ class DockerView:
         until = f"{time.time():.9f}"
         events = self._docker(
             "events", f"--since={self._since}", f"--until={until}", "--filter=type=container",
-            "--filter=event=start", "--format={{json .}}",
+            "--filter=event=start", f"--filter={self._mine}", "--format={{json .}}",
         )  # fmt: skip
-        names = (json.loads(line)["Actor"]["Attributes"] for line in events)
-        return Counter(_job_of(name.get("com.docker.swarm.service.name", "")) for name in names)
+        return Counter(json.loads(line)["Actor"]["Attributes"][JOB_LABEL] for line in events)
 
     def alive(self) -> Sequence[str]:
         """The jobs whose containers run."""
-        label = '{{.Label "com.docker.swarm.service.name"}}'
-        return [_job_of(name) for name in self._docker("ps", f"--format={label}")]
+        return self._containers()
+
+    def containers(self) -> Sequence[str]:
+        """The jobs of which there are containers, running or not."""
+        return self._containers("--all")
+
+    def _containers(self, *options: str) -> list[str]:
+        label = f'{{{{.Label "{JOB_LABEL}"}}}}'
+        return self._docker("ps", *options, f"--filter={self._mine}", f"--format={label}")
 
     def services(self) -> Mapping[str, bool]:
         """The jobs that have a service, and whether it is started."""
@@ -98,7 +112,7 @@ class DockerView:
             "service", "ls", f"--filter={self._mine}", "--format={{.Name}} {{.Replicas}}"
         )
         pairs = (line.split(" ", 1) for line in lines)
-        return {_job_of(name): not replicas.endswith("/0") for name, replicas in pairs}
+        return {name.removeprefix(_PREFIX): not replicas.endswith("/0") for name, replicas in pairs}
 
     def _docker(self, *words: str) -> list[str]:
         environment = {"PATH": os.environ["PATH"], "DOCKER_HOST": self.docker_host}
@@ -204,7 +218,3 @@ def _hub_ground(
                 "stop_grace": timedelta(seconds=1),
             },
         )
-
-
-def _job_of(service_name: str) -> str:
-    return service_name.partition(".")[0].removeprefix(_PREFIX)
