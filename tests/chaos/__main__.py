@@ -76,7 +76,7 @@ def _wanted(trials: Sequence[_T], options: argparse.Namespace) -> list[_T]:
 
 def _options(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
-    parser.add_argument("suites", nargs="*", default=list(_SUITES), help=f"of {", ".join(_SUITES)}")
+    parser.add_argument("suites", nargs="*", default=list(_SUITES), help=f"of {', '.join(_SUITES)}")
     parser.add_argument("--repeats", type=int, default=10, help="of each kill on the stand-in")
     parser.add_argument("--races", type=int, default=1000, help="of a cancel")
     parser.add_argument("--lanes", type=int, default=6, help="runs side by side")
