@@ -123,6 +123,7 @@ class _Run:
             ServiceProcess(two, fate, History()) as second,
         ):
             self._services = [first, second]
+            self._until(lambda: len(self._alive()) == len(self._services), "works")
             self._submit_all()
             left = self._carry()
         yield from left

@@ -6,12 +6,13 @@ import dataclasses
 import logging
 import multiprocessing
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from multiprocessing.connection import Connection, wait
 from typing import Protocol
 
-from chaos.checker import Finding
+from chaos.checker import Finding, Sort
 from chaos.ground import Ground
 
 MakeGround = Callable[[], AbstractContextManager[Ground]]
@@ -100,7 +101,10 @@ def _work_on(ground: Ground, orders: Connection) -> bool:
         except EOFError:
             return True
         begun = time.monotonic()
-        findings = trial.play(ground)
+        try:
+            findings = trial.play(ground)
+        except Exception:  # noqa: BLE001 - the other runs shall be told of all the same
+            findings = [Finding(Sort.VOID, traceback.format_exc())]
         orders.send(Outcome(trial, findings, time.monotonic() - begun))
         if findings:
             return False
