@@ -225,4 +225,4 @@ def job_store(settings: Settings) -> JobStore:
         waiting=settings.max_waiting,
         waiting_per_owner=settings.max_waiting_per_owner,
     )
-    return JobStore(settings.database_url, settings.data_dir / "token.key", limits)
+    return JobStore(settings.database_url, settings.key_path, limits)

@@ -194,17 +194,20 @@ def test_what_depends_on_other_settings_follows_them(tmp_path: Path) -> None:
         DIE_DATA_DIR=str(tmp_path), DIE_URL="https://x", DIE_STORAGEHUB_URL="https://hub/workspace"
     )
     assert settings.database_url == f"sqlite:///{tmp_path}/jobs.sqlite"
+    assert settings.key_path == tmp_path / "token.key"
     assert settings.results_path == tmp_path / "results"
     assert settings.results_base_url == "https://x/results"
     assert settings.storagehub_url_in_containers == "https://hub/workspace"
     other = load(
         DIE_DATA_DIR=str(tmp_path),
         DIE_DATABASE="postgresql://db/die",
+        DIE_KEY_FILE="/k",
         DIE_RESULTS_DIR="/r",
         DIE_RESULTS_URL="https://files/",
         DIE_CONTAINER_STORAGEHUB_URL="http://inside/workspace",
     )
     assert other.database_url == "postgresql://db/die"
+    assert other.key_path == Path("/k")
     assert other.results_path == Path("/r")
     assert other.results_base_url == "https://files"
     assert other.storagehub_url_in_containers == "http://inside/workspace"
