@@ -231,14 +231,17 @@ class Engine:
             NotFound: there is none of this id.
             ServiceUnavailable: the database cannot be read now.
         """
+        job = self._look_up(job_id)
+        if job is None:
+            raise _no_such_job()
+        return job
+
+    def _look_up(self, job_id: str) -> Job | None:
         try:
-            job = self._store.get(job_id) if _JOB_ID.fullmatch(job_id) else None
+            return self._store.get(job_id) if _JOB_ID.fullmatch(job_id) else None
         except StoreError as error:
             LOGGER.exception("A job could not be looked up.")
             raise _store_away() from error
-        if job is None:
-            raise NotFound("There is no job of this id, or it has expired.")
-        return job
 
     def place_in_queue(self, job: Job) -> int | None:
         """How many jobs get a place before a waiting one; None if it does not wait, or nobody knows.
@@ -263,10 +266,12 @@ class Engine:
             NotFound: there is none of this id, or it is another user's.
             NotAuthorized: the token is not accepted.
         """
+        job = self._look_up(job_id)
+        if job and _was_submitted_with(job, token):
+            return job  # nobody needs to be asked, not even a StorageHub that is away
         owner = self.owner(token)
-        job = self.job(job_id)
-        if not hmac.compare_digest(job.owner.encode(), owner.encode()):
-            raise NotFound("There is no job of this id, or it has expired.")
+        if job is None or not hmac.compare_digest(job.owner.encode(), owner.encode()):
+            raise _no_such_job()
         return job
 
     def cancel(self, job_id: str, token: UserToken) -> Job:
@@ -384,6 +389,16 @@ def _same_request(former: Job, request: JobRequest) -> Job:
         )
     LOGGER.info("Job %s: submitted again with its idempotency key.", former.id)
     return former
+
+
+def _was_submitted_with(job: Job, token: UserToken) -> bool:
+    if job.token is None or token.username not in (None, job.owner):
+        return False
+    return hmac.compare_digest(job.token.secret.encode(), token.secret.encode())
+
+
+def _no_such_job() -> NotFound:
+    return NotFound("There is no job of this id, or it has expired.")
 
 
 def _store_away() -> ServiceUnavailable:

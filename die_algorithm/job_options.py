@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from die_algorithm.errors import InvalidParameterValue
 from die_algorithm.models import Deadlines
-from die_algorithm.settings_values import Duration
+from die_algorithm.settings_values import Duration, as_written
 
 #: A retry with the same key is the same job (draft-ietf-httpapi-idempotency-key-header).
 IDEMPOTENCY_KEY = "Idempotency-Key"
@@ -22,7 +22,6 @@ _DEADLINES = {"start": "Start-Deadline", "run": "Run-Deadline", "total": "Total-
 _KEY = re.compile(r'(?P<quote>")?(?P<key>[!#-\[\]-~]{1,255})(?(quote)")', re.ASCII)
 #: What may stand around a header's value (RFC 9110, 5.6.3).
 _BLANKS = " \t"
-_UNITS = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,13 +74,5 @@ def _deadline(text: str, header: str, longest: timedelta) -> timedelta:
             f"{header} must be a number and a unit: 30s, 10m, 24h or 7d.", header
         ) from None
     if duration > longest:
-        raise InvalidParameterValue(f"{header} may be at most {_written(longest)} here.", header)
+        raise InvalidParameterValue(f"{header} may be at most {as_written(longest)} here.", header)
     return duration
-
-
-def _written(duration: timedelta) -> str:
-    """A duration as a client may write it, in the largest unit that needs no fraction."""
-    for letter, unit in _UNITS.items():
-        if not duration % unit:
-            return f"{duration // unit}{letter}"
-    return f"{duration.total_seconds():.15g}s"

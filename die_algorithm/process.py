@@ -291,7 +291,8 @@ def _publish_status(job: Job, settings: Settings) -> None:
     """
     results = Results(settings.results_path)
     documents = job_documents(settings, _guest_links(settings))
-    if job.state is JobState.SUCCEEDED:
+    has_expired = job.expiry is not None and job.expiry.files_removed
+    if job.state is JobState.SUCCEEDED and not has_expired:
         results.write_collection(job, documents.non_deterministic_output(job))
     if job.response_form.store:
         results.write_status(job, documents.execute_response(job))

@@ -36,6 +36,14 @@ _CONSTRAINT = re.compile(
 )
 
 
+def as_written(duration: timedelta) -> str:
+    """A duration as an operator would write it: ``1.5s``, ``90s``, ``36h``."""
+    for name in "dhm":
+        if not duration % _UNITS[name]:
+            return f"{duration // _UNITS[name]}{name}"
+    return f"{duration.total_seconds():.15g}s"
+
+
 def _duration(value: object) -> object:
     """Turn ``30s``, ``1.5h`` or ``2d`` into a timedelta; leave what is not text to pydantic."""
     if not isinstance(value, str):

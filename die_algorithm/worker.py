@@ -111,6 +111,7 @@ class Worker:
         self._watching: Future[None] | None = None
         self._trouble = ""
         self._renew_at = 0.0
+        self._openings = 0
         self._claim_at = 0.0
         self._idle_look_at = 0.0
         self._last_turn: float | None = None
@@ -122,7 +123,7 @@ class Worker:
         return last is not None and time.monotonic() - last > 60
 
     def wake(self) -> None:
-        """Take the next turn now: a job was accepted, or is to be cancelled."""
+        """Take the next turn now, and look for jobs that were cancelled while they waited."""
         self._claim_at = 0.0
         self._wake.set()
 
@@ -174,15 +175,19 @@ class Worker:
 
     def _keep_lease(self) -> None:
         now = time.monotonic()
-        if now < self._renew_at:
+        openings = self._store.openings
+        is_new = openings != self._openings
+        if now < self._renew_at and not is_new:
             return
         leases = self._store.leases
-        if not leases.renew(self._place.name, self._lease, self._trouble):
-            # The first time, or it has run out: others may have the jobs by now.
+        if is_new or not leases.renew(self._place.name, self._lease, self._trouble):
+            # The database is another one, or it has run out: others may have the jobs by now.
             LOGGER.info("The worker begins a lease.")
             leases.take(self._place.name, self._lease)
             self._known = {}
             self._claim_at = now
+            self._janitor.hurry()
+        self._openings = openings
         self._renew_at = now + self._lease.total_seconds() / 3
 
     def _take_jobs(self) -> None:
@@ -211,6 +216,7 @@ class Worker:
     def _watch(self, jobs: list[Job]) -> None:
         """Look at the Swarm for all jobs at once."""
         try:
+            self._janitor.expire()
             reports = self._look_at_tasks(jobs)
             lost = self._janitor.sweep([job for job in jobs if job.id not in reports], self._known)
         except SwarmError as error:
@@ -280,7 +286,8 @@ class Worker:
             after = self._changed(job, self._steps.advance(job))
             if after.state is JobState.DISPATCHED and job.state is JobState.STAGED_IN:
                 after = self._start_service(after)
-            over = after.state.is_final or after.waiting or _is_watched(after)
+            idle = after.version == job.version
+            over = idle or after.state.is_final or after.waiting or _is_watched(after)
             if over or _room(after) is not room or self._stopping.is_set():
                 return after
             # Read again: a cancel that came meanwhile must not wait for the steps to come.

@@ -66,20 +66,8 @@ class Service:
         return response
 
     def execute_url(self, token: str | None, *, asynchronous: bool = False, **inputs: str) -> str:
-        """The address of an Execute in key-value pairs, inputs encoded as the standard asks."""
-        pairs = ";".join(f"{name}={quote(value, safe='')}" for name, value in inputs.items())
-        query = {
-            "service": "WPS",
-            "version": "1.0.0",
-            "request": "Execute",
-            "Identifier": IDENTIFIER,
-            "DataInputs": pairs,
-        }
-        if token:
-            query["gcube-token"] = token
-        if asynchronous:
-            query |= {"storeExecuteResponse": "true", "status": "true"}
-        return f"{self.wps}?{urlencode(query, quote_via=quote)}"
+        """The address of an Execute."""
+        return execute_url(self.wps, token, asynchronous=asynchronous, **inputs)
 
     def run(self, token: str, image: str, command: str, item: str) -> etree._Element:
         """Run a job to its end and give back its document."""
@@ -96,6 +84,23 @@ class Service:
         response = self.get(url)
         assert response.status_code == 200, response.text
         return job_id_of(etree.fromstring(response.content))
+
+
+def execute_url(wps: str, token: str | None, *, asynchronous: bool = False, **inputs: str) -> str:
+    """The address of an Execute in key-value pairs, inputs encoded as the standard asks."""
+    pairs = ";".join(f"{name}={quote(value, safe='')}" for name, value in inputs.items())
+    query = {
+        "service": "WPS",
+        "version": "1.0.0",
+        "request": "Execute",
+        "Identifier": IDENTIFIER,
+        "DataInputs": pairs,
+    }
+    if token:
+        query["gcube-token"] = token
+    if asynchronous:
+        query |= {"storeExecuteResponse": "true", "status": "true"}
+    return f"{wps}?{urlencode(query, quote_via=quote)}"
 
 
 def connect(service: Service | Settings) -> socket.socket:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from die_algorithm.errors import SettingsError, StoreUnavailable
+from die_algorithm.job_store.database_file import DatabaseFile
 from die_algorithm.job_store.migration import migrate
+
+LOGGER = logging.getLogger(__name__)
 
 #: Seconds to wait for another process that writes, and for a connection.
 _LOCK_PATIENCE = 10
@@ -28,23 +33,49 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
 class Database:
     """A database that is up to date, SQLite or PostgreSQL.
 
+    An SQLite file that was removed or replaced while it was open is noticed at the next use, and the
+    one that is there now is taken; if there is none, an empty one is made.
+
     Args:
         url: SQLAlchemy URL; for SQLite the file's folder is made. Time-outs and options of PostgreSQL
             that it names count before ours.
+        before_opening: called before the database is opened, and whenever it is opened anew.
 
     Raises:
         SettingsError: the URL is none, or its driver is missing.
         StoreUnavailable: the database cannot be used, or was written by a newer release.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, before_opening: Callable[[], None] = lambda: None) -> None:
         self._engine = _engine(url)
+        self._file = _file(self._engine.url)
+        self._before_opening = before_opening
+        self._lock = threading.Lock()
+        #: How often it was opened.
+        self.openings = 0
         try:
-            with _mapped():
-                migrate(self._engine)
+            self._open()
         except StoreUnavailable:
             self._engine.dispose()
             raise
+
+    def _open(self) -> None:
+        self._before_opening()
+        try:
+            with _mapped(), self._file.opening() if self._file else nullcontext():
+                migrate(self._engine)
+            self.openings += 1
+        except OSError as error:
+            raise StoreUnavailable("The folder of the jobs' database cannot be made.") from error
+
+    def _look_after_file(self) -> None:
+        if self._file is None or self._file.is_the_opened_one:
+            return
+        with self._lock:
+            if not self._file.is_the_opened_one:
+                LOGGER.error("The jobs' database was removed or replaced; it is opened anew.")
+                self._engine.dispose()
+                self._open()
 
     @property
     def is_shared(self) -> bool:
@@ -65,14 +96,18 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """A connection to read from."""
+        self._look_after_file()
         with _mapped(), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """A transaction, committed at the end of the block unless that raises."""
+        self._look_after_file()
         with _mapped(), self._engine.begin() as connection:
             yield connection
+        if self._file and not self._file.is_the_opened_one:
+            raise StoreUnavailable("The jobs' database was removed while it was written.")
 
 
 @contextmanager
@@ -88,8 +123,6 @@ def _engine(url: str) -> sa.Engine:
     try:
         parsed = sa.make_url(url)
         is_sqlite = parsed.get_backend_name() == "sqlite"
-        if is_sqlite and parsed.database:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         engine = sa.create_engine(
             parsed,
             pool_pre_ping=not is_sqlite,
@@ -102,8 +135,6 @@ def _engine(url: str) -> sa.Engine:
             "The setting 'database' is no address of a database that can be used here: give a "
             "SQLAlchemy URL, and install the driver that it names."
         ) from None
-    except OSError as error:
-        raise StoreUnavailable("The folder of the jobs' database cannot be made.") from error
     if is_sqlite:
         sa.event.listen(engine, "connect", _prepare_sqlite)
     return engine
@@ -119,6 +150,14 @@ def _arguments(url: sa.URL) -> dict[str, Any]:
         theirs = [options] if isinstance(options, str) else options
         arguments["options"] = " ".join([ours.get("options", ""), *theirs])
     return arguments
+
+
+def _file(url: sa.URL) -> DatabaseFile | None:
+    """The database's file, if it is an SQLite database in a file."""
+    name = url.database or ""
+    if url.get_backend_name() != "sqlite" or name.startswith((":memory:", "file:")) or not name:
+        return None
+    return DatabaseFile(Path(name))
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - any DB-API connection

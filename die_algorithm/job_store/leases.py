@@ -12,7 +12,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from die_algorithm.job_store.database import Database
-from die_algorithm.job_store.tables import JOBS, UNDER_WAY, UNFINISHED, WORKERS
+from die_algorithm.job_store.tables import JOBS, UNDER_WAY, UNFINISHED, WAITS, WORKERS
 from die_algorithm.models import WorkerReport
 
 
@@ -70,7 +70,10 @@ class Leases:
             connection.execute(WORKERS.delete().where(WORKERS.c.id == worker))
 
     def claim(self, worker: str) -> int:
-        """Take all jobs under way that nobody with a lease holds, and cancelled ones that waited.
+        """Take all jobs that nobody with a lease holds and that have something to be done.
+
+        These are those under way, and of those that wait the cancelled ones and those that have
+        waited as long as they may, which are to be ended.
 
         Returns:
             How many.
@@ -78,9 +81,10 @@ class Leases:
         alive = sa.select(WORKERS.c.id).where(WORKERS.c.until > self._database.now)
         free = JOBS.c.holder.is_(None) | JOBS.c.holder.not_in(alive)
         cancelled = JOBS.c.state.in_(UNFINISHED) & JOBS.c.cancel_requested
+        overdue = WAITS & (JOBS.c.due_at <= self._database.now)
         wanted = (
             sa.select(JOBS.c.id, JOBS.c.fence)
-            .where(UNDER_WAY | cancelled, free)
+            .where(UNDER_WAY | cancelled | overdue, free)
             .order_by(JOBS.c.id)
         )
         with self._database.reading() as connection:

@@ -46,10 +46,19 @@ class JobStore:
 
     def __init__(self, url: str, key_file: Path, limits: QueueLimits | None = None) -> None:
         self._unreadable: set[str] = set()
-        self._key = TokenKey(key_file)
-        self._database = Database(url)
+        self._key_file = key_file
+        self._database = Database(url, self._read_key)
         self.leases = Leases(self._database)
         self.queue = Queue(self._database, limits or QueueLimits())
+
+    def _read_key(self) -> None:
+        """Read the key of the database that is about to be opened: it may have gone with the last."""
+        self._key = TokenKey(self._key_file)
+
+    @property
+    def openings(self) -> int:
+        """How often the database was opened: it is another one when that has changed."""
+        return self._database.openings
 
     def close(self) -> None:
         """Give the connections back."""
@@ -182,7 +191,7 @@ class JobStore:
     def due(self) -> list[Job]:
         """Ended jobs of which something is to be removed now, the oldest first, at most a hundred."""
         now = datetime.now(UTC).timestamp()
-        due = sa.select(JOBS.c.id).where(JOBS.c.due_at <= now)
+        due = sa.select(JOBS.c.id).where(JOBS.c.state.not_in(UNFINISHED), JOBS.c.due_at <= now)
         return self._readable_ones(due.order_by(JOBS.c.due_at))
 
     def remove(self, job: Job) -> None:
@@ -260,9 +269,9 @@ def _check_text(text: str) -> None:
 
 
 def _due_at(job: Job) -> float | None:
-    """When something of an ended job is to be removed next, in seconds of the epoch."""
+    """What the column of that name says, in seconds of the epoch."""
     if job.expiry is None:
-        return None
+        return (job.accepted_at + job.deadlines.total).timestamp() if job.deadlines else None
     expiry = job.expiry
     return (expiry.record_at if expiry.files_removed else expiry.files_at).timestamp()
 

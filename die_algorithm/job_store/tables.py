@@ -29,7 +29,8 @@ JOBS = sa.Table(
     sa.Column("fence", sa.Integer, nullable=False, server_default="0"),
     #: Digest of owner and idempotency key.
     sa.Column("idempotency", sa.String(64), nullable=True, index=True, unique=True),
-    #: When something of an ended job is to be removed next, in seconds of the epoch.
+    #: In seconds of the epoch: when something of an ended job is to be removed next; when one that
+    #: waits for a place has waited as long as it may.
     sa.Column("due_at", sa.Float, nullable=True, index=True),
 )
 

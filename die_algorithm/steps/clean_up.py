@@ -93,7 +93,7 @@ class CleanUp:
             self._ledger.write(job, expiry=expiry)
             LOGGER.info("Job %s: its files have expired.", job.id)
         else:
-            self._results.remove(job)  # a status document that was published since
+            self._results.remove_status(job)
             self._ledger.forget(job)
 
     def _tidy(self, job: Job) -> None:

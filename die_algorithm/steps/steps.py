@@ -126,6 +126,9 @@ class Steps:
             return self._end
         if job.state is not JobState.STAGING_OUT and self._ledger.is_past_total(job):
             return self._give_up
+        if not job.is_admitted:
+            # It was handed over because it has waited too long, by a clock that was set forward.
+            return lambda job: job
         return {
             JobState.ACCEPTED: self._stage_in.run,
             JobState.STAGED_IN: self._dispatch.run,
@@ -133,7 +136,8 @@ class Steps:
         }[job.state]
 
     def _end(self, job: Job) -> Job:
-        self._recovery.search_folders(job)
+        if job.is_admitted:
+            self._recovery.search_folders(job)
         return self._clean_up.run(job)
 
     def _give_up(self, job: Job) -> Job:
