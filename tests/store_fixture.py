@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -187,6 +187,13 @@ def at_once(calls: Sequence[Callable[[], _T]]) -> list[_T]:
 
     with ThreadPoolExecutor(len(calls)) as pool:
         return list(pool.map(run, calls))
+
+
+def wait_for_lock(place: Place, call: Future[Any]) -> None:
+    """Wait until a call, the only one on PostgreSQL, waits for what somebody else has locked."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    while place.execute(waiting) != [(1,)]:
+        assert not call.done()
 
 
 def take_all(store: JobStore, worker: str = "worker") -> list[Job]:

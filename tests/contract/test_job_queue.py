@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
 from functools import partial
@@ -22,6 +23,7 @@ from store_fixture import (
     run_together,
     submit,
     take_all,
+    wait_for_lock,
 )
 
 from die_algorithm.errors import QueueFull
@@ -206,6 +208,21 @@ def test_however_many_admit_at_once_the_limit_is_reached_and_never_exceeded(
                 finish(store, job)
 
 
+def test_a_job_that_is_cancelled_while_it_gets_its_place_takes_none(
+    postgresql_place: Place,
+) -> None:
+    with closing(postgresql_place.open(running=1)) as store, ThreadPoolExecutor(1) as pool:
+        jobs = [submit(store, second=n) for n in range(2)]
+        with postgresql_place.connection() as other:
+            cancel = JOBS.update().where(JOBS.c.id == jobs[0].id).values(cancel_requested=True)
+            other.execute(cancel)
+            admission = pool.submit(store.queue.admit, WORKER)
+            wait_for_lock(postgresql_place, admission)
+        assert admission.result(60) == 0
+        assert not current(store, jobs[0]).is_admitted
+        assert [job.id for job in admitted(store)] == [jobs[1].id]
+
+
 def test_a_cancel_while_places_are_given_leaves_no_job_to_nobody(postgresql_place: Place) -> None:
     """Cancelled before or after it got a place: some worker holds it, once, to dismiss it."""
 
@@ -347,8 +364,9 @@ def test_places_given_at_once_count_in_their_order(place: Place) -> None:
     with closing(place.open(running=4)) as store:
         queue_of_many(store)
         told = by_place(store)[:4]
-        jobs = sorted(admitted(store), key=lambda job: moment(store, job))
-        assert [job.id for job in jobs] == told
+        moments = {job.id: moment(store, job) for job in admitted(store)}
+        assert sorted(moments, key=moments.__getitem__) == told
+        assert len(set(moments.values())) == 4
 
 
 # -- idempotency keys

@@ -6,11 +6,13 @@ import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from datetime import timedelta
 from functools import partial
 
 import pytest
+import sqlalchemy as sa
 from jobs_fixture import make_job
 from store_fixture import (
     LEASE,
@@ -22,10 +24,12 @@ from store_fixture import (
     python,
     submit,
     take_all,
+    wait_for_lock,
 )
 
 from die_algorithm.errors import StaleJob
 from die_algorithm.job_store import JobStore
+from die_algorithm.job_store.tables import JOBS
 from die_algorithm.models import Job, JobState, WorkerReport
 
 ROUNDS = 30
@@ -48,6 +52,19 @@ def under_way(store: JobStore, number: int = 1) -> list[Job]:
 
 def ids(jobs: Sequence[Job]) -> set[str]:
     return {job.id for job in jobs}
+
+
+def found_by_scan(place: Place) -> list[str]:
+    """The worker's jobs in the order in which the database comes upon them."""
+    rows = place.execute("SELECT id FROM jobs WHERE holder = 'worker' AND state = 'running'")
+    return [job_id for (job_id,) in rows]
+
+
+def move(store: JobStore, job_id: str) -> None:
+    """Give a row another place, and the indices a new entry: for that, one of them must change."""
+    with store._database.writing() as connection:
+        update = JOBS.update().where(JOBS.c.id == job_id)
+        connection.execute(update.values(due_at=sa.func.random()))
 
 
 def begin(store: JobStore, worker: str) -> None:
@@ -344,6 +361,26 @@ def test_of_a_worker_that_wakes_up_and_one_that_takes_over_each_job_has_one(
         held = [*sleeper.held("sleeper"), *heir.held("heir")]
         assert len(held) == len(jobs)
         assert ids(held) == jobs
+
+
+def test_who_takes_its_lease_anew_locks_jobs_in_the_order_of_those_who_claim(
+    postgresql_place: Place,
+) -> None:
+    """Or each of two could wait for what the other has locked already."""
+    lock = sa.select(JOBS.c.id).with_for_update(nowait=True)
+    with closing(postgresql_place.open()) as store, ThreadPoolExecutor(1) as pool:
+        order = sorted(ids(under_way(store, 5)))
+        take_all(store)
+        while found_by_scan(postgresql_place)[0] == order[0]:
+            move(store, order[0])
+        with postgresql_place.connection() as claiming:
+            claiming.execute(lock.where(JOBS.c.id == order[0]))
+            taking = pool.submit(store.leases.take, "worker", LEASE)
+            wait_for_lock(postgresql_place, taking)
+            for job_id in order[1:]:
+                claiming.execute(lock.where(JOBS.c.id == job_id))
+        taking.result(60)
+        assert store.leases.claim("worker") == 5
 
 
 def test_of_a_save_and_a_claim_at_once_the_record_is_whole_and_the_fence_right(
