@@ -14,11 +14,13 @@ from die_algorithm.job_store.migration import migrate
 
 #: Seconds to wait for another process that writes, and for a connection.
 _LOCK_PATIENCE = 10
-#: A server that hangs, or has gone without a word, must not hang us (libpq's parameters).
+#: A server that hangs, or has gone without a word, must not hang us (libpq's parameters); nor must one
+#: of us that froze within a transaction hang the others: its locks go before their patience ends.
 _POSTGRESQL = {
     "connect_timeout": _LOCK_PATIENCE,
     "tcp_user_timeout": 30_000,
-    "options": f"-c lock_timeout={_LOCK_PATIENCE}s -c statement_timeout=30s",
+    "options": f"-c lock_timeout={_LOCK_PATIENCE}s -c statement_timeout=30s "
+    f"-c idle_in_transaction_session_timeout={_LOCK_PATIENCE // 2}s",
 }
 
 
