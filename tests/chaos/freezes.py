@@ -198,11 +198,20 @@ class _Run:
         deadline = time.monotonic() + PATIENCE
         while not condition():
             if time.monotonic() > deadline:
-                raise Stuck(f"nobody {what}")
+                raise Stuck(f"nobody {what}: {self._told()}")
             for service in self._services:
                 service.listen(_TURN)
             if not self._is_cancelled:
                 self._cancel()
+
+    def _told(self) -> str:
+        """What became of each job so far."""
+        states = self._history.states
+        return "; ".join(
+            f"{each.kind.name.lower()} {job_id}: "
+            + ", ".join(state.value for state in states.get(job_id, []))
+            for each, job_id in self._jobs.items()
+        )
 
     def _frozen(self) -> list[ServiceProcess]:
         return [service for service in self._services if service.doomed_at]
