@@ -291,7 +291,18 @@ class Worker:
             if over or _room(after) is not room or self._stopping.is_set():
                 return after
             # Read again: a cancel that came meanwhile must not wait for the steps to come.
-            job = self._store.get(after.id) or after
+            job = self._still_held(after)
+
+    def _still_held(self, job: Job) -> Job:
+        """The job as it is recorded now; with another one's fence it would be no more ours to change.
+
+        Raises:
+            StaleJob: it has gone to another worker.
+        """
+        fresh = self._store.get(job.id)
+        if fresh is None or fresh.fence != job.fence:
+            raise StaleJob(f"The job {job.id} has gone to another worker.")
+        return fresh
 
     def _changed(self, before: Job, after: Job) -> Job:
         if after.version != before.version:
@@ -326,7 +337,7 @@ class Worker:
             pause = _OUTAGE_PAUSE
         except Exception:  # a job must end, whatever nobody foresaw
             LOGGER.exception("Job %s: a step failed in an unforeseen way.", job.id)
-            self._give_up(job.id)
+            self._give_up(job)
             pause = _OUTAGE_PAUSE
         finally:
             with self._lock:
@@ -334,14 +345,16 @@ class Worker:
                 if pause:
                     self._not_before[job.id] = time.monotonic() + pause
 
-    def _give_up(self, job_id: str) -> None:
+    def _give_up(self, job: Job) -> None:
         """Let a job fail; if it is at its clean-up already, that is tried again."""
         try:
-            job = self._store.get(job_id)
-            if job and not (job.state.is_final or job.failure or job.result):
-                self._changed(job, self._steps.fail(job, faults.internal()))
+            fresh = self._still_held(job)
+            if not (fresh.state.is_final or fresh.failure or fresh.result):
+                self._changed(fresh, self._steps.fail(fresh, faults.internal()))
+        except StaleJob:
+            LOGGER.info("Job %s has gone to another worker, which may know better.", job.id)
         except StoreError:
-            LOGGER.exception("Job %s: its failure could not be written.", job_id)
+            LOGGER.exception("Job %s: its failure could not be written.", job.id)
 
     # -- publishing
 

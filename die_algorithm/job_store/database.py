@@ -21,11 +21,13 @@ LOGGER = logging.getLogger(__name__)
 _LOCK_PATIENCE = 10
 _ARGUMENTS: dict[str, dict[str, Any]] = {
     "sqlite": {"timeout": _LOCK_PATIENCE},
-    # A server that hangs, or has gone without a word, must not hang us (libpq's parameters).
+    # A server that hangs, or has gone without a word, must not hang us (libpq's parameters); nor must
+    # one of us that froze within a transaction hang the others: its locks go before their patience ends.
     "postgresql": {
         "connect_timeout": _LOCK_PATIENCE,
         "tcp_user_timeout": 30_000,
-        "options": f"-c lock_timeout={_LOCK_PATIENCE}s -c statement_timeout=30s",
+        "options": f"-c lock_timeout={_LOCK_PATIENCE}s -c statement_timeout=30s "
+        f"-c idle_in_transaction_session_timeout={_LOCK_PATIENCE // 2}s",
     },
 }
 

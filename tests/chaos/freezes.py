@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from chaos.checker import (
     Finding,
@@ -111,6 +113,7 @@ class _Run:
         self._wishes = [wish(kind, seconds) for kind in KINDS]
         self._jobs: dict[Wish, str] = {}
         self._services: list[ServiceProcess] = []
+        self._late: list[Callable[[Any], None]] = []
         self._is_cancelled = False
 
     def findings(self) -> Iterator[Finding]:
@@ -141,7 +144,8 @@ class _Run:
         if self._freeze.thaw is Thaw.ENDED:
             self._until(self._all_ended, "ends the jobs of the frozen one")
         frozen[0].thaw()
-        self._take_late_answers(frozen[0])
+        for take in self._late:
+            take(frozen[0].answer())
         self._until(self._all_ended, "ends all jobs")
         self._until(lambda: name in self._alive(), "works again")
         return self._stop(frozen[0])
@@ -168,24 +172,25 @@ class _Run:
 
     def _submit_all(self) -> None:
         for each in self._wishes:
-            service = self._awake()[0]
-            service.order("submit", IMAGE, each.command, self._ground.item, None)
-            self._until(lambda s=service: s.has_answered or s in self._frozen(), "answers")  # type: ignore[misc]
-            if service.has_answered:
-                self._jobs[each] = service.answer()
-
-    def _take_late_answers(self, thawed: ServiceProcess) -> None:
-        """The answer to what was asked of the one that froze meanwhile."""
-        for each in self._wishes:
-            if each not in self._jobs:
-                self._jobs[each] = thawed.answer()
+            take = functools.partial(self._jobs.__setitem__, each)
+            self._ask(take, "submit", IMAGE, each.command, self._ground.item, None)
 
     def _cancel(self) -> None:
         """Cancel the job that is to be cancelled, once it runs."""
         for each, job_id in self._jobs.items():
-            state = self._history.last(job_id)
-            if each.kind is Kind.CANCELLED and state is JobState.RUNNING:
-                self._is_cancelled = self._awake()[0].ask("cancel", job_id) is not None
+            if each.kind is Kind.CANCELLED and self._history.last(job_id) is JobState.RUNNING:
+                self._is_cancelled = True
+                self._ask(lambda _state: None, "cancel", job_id)
+
+    def _ask(self, take: Callable[[Any], None], *order: object) -> None:
+        """Ask the one that answers; if it freezes over it, the answer is taken when it goes on."""
+        service = self._awake()[0]
+        service.order(*order)
+        self._until(lambda: service.has_answered or bool(service.doomed_at), "answers")
+        if service.has_answered:
+            take(service.answer())
+        else:
+            self._late.append(take)
 
     # -- what there is to see
 
@@ -193,11 +198,20 @@ class _Run:
         deadline = time.monotonic() + PATIENCE
         while not condition():
             if time.monotonic() > deadline:
-                raise Stuck(f"nobody {what}")
+                raise Stuck(f"nobody {what}: {self._told()}")
             for service in self._services:
                 service.listen(_TURN)
             if not self._is_cancelled:
                 self._cancel()
+
+    def _told(self) -> str:
+        """What became of each job so far."""
+        states = self._history.states
+        return "; ".join(
+            f"{each.kind.name.lower()} {job_id}: "
+            + ", ".join(state.value for state in states.get(job_id, []))
+            for each, job_id in self._jobs.items()
+        )
 
     def _frozen(self) -> list[ServiceProcess]:
         return [service for service in self._services if service.doomed_at]

@@ -107,10 +107,10 @@ class ServiceProcess:
         self.order(verb, *words)
         return self.answer()
 
-    def order(self, verb: str, *words: object) -> None:
+    def order(self, *words: object) -> None:
         """Give an order without waiting for its answer."""
         try:
-            self._connection.send((verb, *words))
+            self._connection.send(words)
         except OSError:
             self._drain()
 
