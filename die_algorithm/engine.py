@@ -174,7 +174,7 @@ class Engine:
         except QueueFull as error:
             raise ServerBusy(f"{error} Submit this one again in a few minutes.", 60) from None
         except StoreUnavailable as error:
-            LOGGER.exception("A job could not be recorded.")
+            LOGGER.error("A job could not be recorded: %s", error.reason)  # noqa: TRY400
             raise ServiceUnavailable(str(error)) from None
 
     def _check_open(self) -> None:
@@ -240,7 +240,7 @@ class Engine:
         try:
             return self._store.get(job_id) if _JOB_ID.fullmatch(job_id) else None
         except StoreError as error:
-            LOGGER.exception("A job could not be looked up.")
+            LOGGER.error("A job could not be looked up: %s", error.reason)  # noqa: TRY400
             raise _store_away() from error
 
     def place_in_queue(self, job: Job) -> int | None:
@@ -376,7 +376,7 @@ class Engine:
         try:
             state = self._store.state(job_id)
         except StoreError as error:
-            LOGGER.exception("A job could not be looked up.")
+            LOGGER.error("A job could not be looked up: %s", error.reason)  # noqa: TRY400
             raise _store_away() from error
         return state is None or state.is_final
 

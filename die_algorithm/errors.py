@@ -280,7 +280,16 @@ class NoRoom(ArchiveError):
 
 
 class StoreError(DieError):
-    """Something went wrong with the jobs' database."""
+    """Something went wrong with the jobs' database.
+
+    Args:
+        text: a sentence for the client.
+        reason: what the database said, for the log.
+    """
+
+    def __init__(self, text: str, reason: str = "") -> None:
+        super().__init__(text)
+        self.reason = reason or text
 
 
 class StoreUnavailable(StoreError):

@@ -165,8 +165,8 @@ class Worker:
             self._keep_lease()
             self._take_jobs()
             return self._look()
-        except StoreError:
-            LOGGER.exception("The worker cannot use the jobs' database; it tries again.")
+        except StoreError as error:
+            _complain("The worker cannot work", error)
         except Exception:  # the loop must not end, whatever nobody foresaw
             LOGGER.exception("A turn of the worker failed; it tries again.")
         return _OUTAGE_PAUSE
@@ -222,8 +222,8 @@ class Worker:
         except SwarmError as error:
             self._wait_for_swarm(jobs, error)
             return
-        except StoreError:
-            LOGGER.exception("The jobs' database cannot be used; the look is repeated.")
+        except StoreError as error:
+            _complain("The Swarm cannot be watched", error)
             return
         except Exception:  # the watch must go on, whatever nobody foresaw
             LOGGER.exception("A look at the Swarm failed; it is repeated.")
@@ -332,8 +332,8 @@ class Worker:
         except StepInterrupted as reason:
             LOGGER.info("Job %s: a transfer was broken off: %s.", job.id, reason)
             self._wake.set()
-        except StoreError:
-            LOGGER.exception("Job %s: its record could not be used; the step is repeated.", job.id)
+        except StoreError as error:
+            _complain(f"Job {job.id}: a step failed", error)
             pause = _OUTAGE_PAUSE
         except Exception:  # a job must end, whatever nobody foresaw
             LOGGER.exception("Job %s: a step failed in an unforeseen way.", job.id)
@@ -353,8 +353,8 @@ class Worker:
                 self._changed(fresh, self._steps.fail(fresh, faults.internal()))
         except StaleJob:
             LOGGER.info("Job %s has gone to another worker, which may know better.", job.id)
-        except StoreError:
-            LOGGER.exception("Job %s: its failure could not be written.", job.id)
+        except StoreError as error:
+            _complain(f"Job {job.id}: its failure could not be written", error)
 
     # -- publishing
 
@@ -369,6 +369,11 @@ class Worker:
                 LOGGER.exception("Job %s: its documents could not be written.", job.id)
                 return
             self._store.mark_published(job)
+
+
+def _complain(what: str, error: StoreError) -> None:
+    """Log what the database has kept from being done; that is repeated, so a line each will do."""
+    LOGGER.error("%s, because the jobs' database cannot be used: %s", what, error.reason)
 
 
 def _is_watched(job: Job) -> bool:

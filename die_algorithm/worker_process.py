@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -77,15 +78,19 @@ class WorkerProcess:
         pause = _FIRST_PAUSE
         while not self._stopping.is_set():
             born = time.monotonic()
-            self._run_once()
+            reason = self._run_once()
             if time.monotonic() - born > _GOOD_LIFE:
                 pause = _FIRST_PAUSE
             if not self._stopping.wait(pause):
-                LOGGER.error("The worker has ended; it is started again.")
+                LOGGER.error("The worker %s; it is started again.", reason)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _run_once(self) -> None:
-        """Start the worker, and listen to it until it ends."""
+    def _run_once(self) -> str:
+        """Start the worker, and listen to it until it ends.
+
+        Returns:
+            How it ended.
+        """
         try:
             process = subprocess.Popen(
                 self._command,
@@ -96,7 +101,7 @@ class WorkerProcess:
             )
         except OSError:
             LOGGER.exception("The worker cannot be started.")
-            return
+            return "was not started"
         with process:
             if process.stdin is None or process.stdout is None:
                 raise AssertionError("a pipe was asked for")
@@ -109,6 +114,16 @@ class WorkerProcess:
                 self._on_end(line.decode("ascii", "replace").strip())
             with self._lock:
                 self._process = None
+        return _end_of(process.returncode)
+
+
+def _end_of(code: int) -> str:
+    if code >= 0:
+        return f"has ended with exit code {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was ended by signal {-code}"
 
 
 class Supervisor:

@@ -121,8 +121,8 @@ class Processes:
 
     def children(self, process: subprocess.Popen[bytes]) -> list[int]:
         """The ids of a process's children."""
-        path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        return [int(word) for word in path.read_text().split()]
+        threads = Path(f"/proc/{process.pid}/task").glob("*/children")
+        return [int(word) for path in threads for word in path.read_text().split()]
 
     def end(self) -> None:
         """Kill what still runs, children too."""

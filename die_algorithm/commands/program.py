@@ -41,14 +41,14 @@ def load_settings(config: Path | None) -> Settings:
 
 
 def log_to_stderr(program: str) -> None:
-    """Write the log to standard error, each line with the program's name: several may share it."""
+    """Log in lines that name the process: web and worker share a terminal or a journal."""
     logging.basicConfig(
         level=logging.INFO,
-        format=f"%(asctime)s %(levelname)s {program} %(name)s: %(message)s",
+        format=f"%(asctime)s {program}[%(process)d] %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
-    # The libraries' own debug lines may hold URLs, and so tokens.
-    for name in ("urllib3", "docker", "PYWPS", "waitress.queue"):
+    # The libraries' own debug lines may hold URLs, and so tokens; Alembic's are about nothing.
+    for name in ("urllib3", "docker", "PYWPS", "waitress.queue", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

@@ -117,8 +117,11 @@ def _mapped() -> Iterator[None]:
     try:
         yield
     except sa.exc.SQLAlchemyError as error:
-        # The driver's words may name files; they go to the log with the cause, not to clients.
-        raise StoreUnavailable("The jobs' database cannot be used at the moment.") from error
+        # The driver's words may name files; they go to the log, not to clients.
+        reason = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
+        raise StoreUnavailable(
+            "The jobs' database cannot be used at the moment.", reason
+        ) from error
 
 
 def _engine(url: str) -> sa.Engine:

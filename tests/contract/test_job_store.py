@@ -621,15 +621,17 @@ def test_the_patience_with_postgresql_has_an_end_unless_the_address_says_otherwi
     assert shown(postgresql_place.impatient(100), "statement_timeout") == "30s"
 
 
-def test_a_sqlite_database_that_is_gone_is_unavailable(
+def test_a_sqlite_database_that_was_removed_is_made_anew(
     sqlite_store: JobStore, sqlite_place: Place
 ) -> None:
-    job = make_job()
+    job, other = make_job(), make_job()
     sqlite_store.add(job)
-    sqlite_store.close()
     for path in sqlite_place.folder.glob("jobs.sqlite*"):
         path.unlink()
-    refused([*reads(sqlite_store, job), *writes(sqlite_store, job)])
+    assert sqlite_store.get(job.id) is None
+    sqlite_store.add(other)
+    with closing(sqlite_place.open()) as second:
+        assert second.get(other.id) == other
 
 
 def test_a_damaged_sqlite_database_is_unavailable(sqlite_place: Place) -> None:
