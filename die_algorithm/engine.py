@@ -77,12 +77,26 @@ class Engine:
         self.on_submit: Callable[[], None] = lambda: None
         #: Called with the id of a job that the worker of this process has ended.
         self.on_end: Callable[[str], None] = lambda _job_id: None
+        self._closing = threading.Event()
         self._waiters: dict[str, list[threading.Event]] = {}
         self._waiters_lock = threading.Lock()
         self._places: Mapping[str, int] = {}
         self._places_until = 0.0
         self._places_lock = threading.Lock()
         self._sync_slots = threading.BoundedSemaphore(settings.max_sync)
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the service stops: no job is accepted, and nobody waits for one."""
+        return self._closing.is_set()
+
+    def close(self) -> None:
+        """Accept no more jobs and let all waiters return at once. The jobs are not touched."""
+        self._closing.set()
+        with self._waiters_lock:
+            for events in self._waiters.values():
+                for event in events:
+                    event.set()
 
     def submit(
         self,
@@ -105,6 +119,7 @@ class Engine:
         Raises:
             RequestError: the request is refused; says why, and which parameter is at fault.
         """
+        self._check_open()
         options = options or JobOptions()
         with self._fail_points.around(Point.REQUEST_PARSED):
             request = self._parsed(inputs, token)
@@ -123,6 +138,8 @@ class Engine:
             token=token,
             deadlines=options.deadlines or self._settings.deadlines,
         )
+        # Again: a slow StorageHub may have outlasted the client, and would leave it without its job's id.
+        self._check_open()
         with self._fail_points.around(Point.ACCEPTED):
             added = self._add(job, options)
         if added.id != job.id:
@@ -159,6 +176,13 @@ class Engine:
         except StoreUnavailable as error:
             LOGGER.error("A job could not be recorded: %s", error.reason)  # noqa: TRY400
             raise ServiceUnavailable(str(error)) from None
+
+    def _check_open(self) -> None:
+        if self.is_closing:
+            raise ServiceUnavailable(
+                "The service is stopping and takes no more jobs. Nothing was started; try again in a "
+                "minute."
+            )
 
     def owner(self, token: UserToken) -> str:
         """Ask StorageHub whose token it is: the owner of the workspace that it opens.
@@ -274,6 +298,9 @@ class Engine:
             submit: accepts the job.
             is_gone: whether the client has left; the job goes on without it.
 
+        Returns:
+            The job. It has not ended if the client has left or the engine is closing.
+
         Raises:
             ServerBusy: too many wait already; nothing was submitted.
         """
@@ -284,22 +311,24 @@ class Engine:
             )
         try:
             job = submit()
-            while not job.state.is_final and not is_gone():
-                job = self._wait_patiently(job.id)
+            while not (job.state.is_final or is_gone() or self.is_closing):
+                job = self._wait_patiently(job)
         finally:
             self._sync_slots.release()
         return job
 
-    def _wait_patiently(self, job_id: str) -> Job:
+    def _wait_patiently(self, job: Job) -> Job:
         """Wait a moment; a database that cannot be read for a minute is no end of the job."""
         deadline = time.monotonic() + _STORE_PATIENCE
         while True:
             try:
-                return self.wait(job_id, _LOOK_FOR_CLIENT)
+                return self.wait(job.id, _LOOK_FOR_CLIENT)
             except ServiceUnavailable as error:
+                if self.is_closing:
+                    return job
                 if time.monotonic() > deadline:
                     raise ServiceUnavailable(
-                        f"The job {job_id} was accepted and goes on, but its record cannot be read at "
+                        f"The job {job.id} was accepted and goes on, but its record cannot be read at "
                         "the moment. Ask for its status later; do not submit it again."
                     ) from error
                 time.sleep(_LOOK_AGAIN)
@@ -312,11 +341,11 @@ class Engine:
             timeout: seconds at most.
 
         Returns:
-            The job as it is then; after a time-out it may be unfinished.
+            The job as it is then; after a time-out, or when the engine closes, it may be unfinished.
         """
         deadline = time.monotonic() + timeout
         with self._waiting(job_id) as ended:
-            while not self._has_ended(job_id):
+            while not (self.is_closing or self._has_ended(job_id)):
                 left = deadline - time.monotonic()
                 # A job that another machine's worker carries ends without a word.
                 if left <= 0 or ended.wait(min(left, _LOOK_AGAIN)):

@@ -19,7 +19,9 @@ IDEMPOTENCY_KEY = "Idempotency-Key"
 _DEADLINES = {"start": "Start-Deadline", "run": "Run-Deadline", "total": "Total-Deadline"}
 
 # A structured string, which stands in quotes; clients commonly leave them out.
-_KEY = re.compile(r'"?(?P<key>[!#-\[\]-~]{1,255})"?', re.ASCII)
+_KEY = re.compile(r'(?P<quote>")?(?P<key>[!#-\[\]-~]{1,255})(?(quote)")', re.ASCII)
+#: What may stand around a header's value (RFC 9110, 5.6.3).
+_BLANKS = " \t"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,7 @@ def parse_job_options(headers: Mapping[str, str], longest: Deadlines) -> JobOpti
 
 
 def _key(text: str) -> str:
-    match = _KEY.fullmatch(text.strip())
+    match = _KEY.fullmatch(text.strip(_BLANKS))
     if match is None:
         raise InvalidParameterValue(
             f"{IDEMPOTENCY_KEY} must be 1 to 255 printable ASCII characters without blanks, such as a "

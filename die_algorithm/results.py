@@ -73,13 +73,14 @@ class Results:
         return path
 
     def tidy(self, job: Job) -> None:
-        """Remove what former holders of the job have left beside its zip.
+        """Remove what former holders of the job have left beside its zip and log.
 
         Raises:
             OSError: something cannot be removed.
         """
+        folder = self._path / job.result_key
         kept = zip_name(job) if job.result else ""
-        for path in (self._path / job.result_key).glob("*die-*.zip*"):
+        for path in (*folder.glob("*die-*.zip*"), *folder.glob(f".{log_name(job)}.*")):
             if path.name != kept:
                 path.unlink(missing_ok=True)
 
@@ -101,7 +102,9 @@ class Results:
         Raises:
             OSError: it cannot be removed.
         """
-        (self._path / f"{job.id}.xml").unlink(missing_ok=True)
+        status = f"{job.id}.xml"
+        for path in (self._path / status, *self._path.glob(f".{status}.*")):
+            path.unlink(missing_ok=True)
 
     def write_log(self, job: Job, text: str) -> None:
         """Publish the log of a job's container."""

@@ -29,9 +29,9 @@ from die_algorithm.worker_place import WorkerPlace
 
 LOGGER = logging.getLogger(__name__)
 
-#: Seconds between two looks at the Swarm, while few or many jobs run (swarm.md, "Seeing the end").
-_FEW, _MANY = 0.1, 0.3
-_FEW_JOBS = 50
+#: Seconds between two looks at the Swarm: the least, for each job that runs, and the most (swarm.md,
+#: "Seeing the end").
+_LOOK, _LOOK_PER_JOB, _LONGEST_LOOK = 0.1, 0.0006, 0.5
 #: Seconds between two looks at the database when nothing runs.
 _IDLE = 0.5
 #: Seconds until a job that waits out an outage is tried again, and until a failed turn is.
@@ -209,7 +209,7 @@ class Worker:
         self._publish_changed()
         if not watched:
             return _IDLE
-        return _FEW if len(watched) <= _FEW_JOBS else _MANY
+        return min(_LOOK + _LOOK_PER_JOB * len(watched), _LONGEST_LOOK)
 
     # -- the Swarm
 
@@ -286,11 +286,23 @@ class Worker:
             after = self._changed(job, self._steps.advance(job))
             if after.state is JobState.DISPATCHED and job.state is JobState.STAGED_IN:
                 after = self._start_service(after)
-            over = after.state.is_final or after.waiting or _is_watched(after)
+            idle = after.version == job.version
+            over = idle or after.state.is_final or after.waiting or _is_watched(after)
             if over or _room(after) is not room or self._stopping.is_set():
                 return after
             # Read again: a cancel that came meanwhile must not wait for the steps to come.
-            job = self._store.get(after.id) or after
+            job = self._still_held(after)
+
+    def _still_held(self, job: Job) -> Job:
+        """The job as it is recorded now; with another one's fence it would be no more ours to change.
+
+        Raises:
+            StaleJob: it has gone to another worker.
+        """
+        fresh = self._store.get(job.id)
+        if fresh is None or fresh.fence != job.fence:
+            raise StaleJob(f"The job {job.id} has gone to another worker.")
+        return fresh
 
     def _changed(self, before: Job, after: Job) -> Job:
         if after.version != before.version:
@@ -325,7 +337,7 @@ class Worker:
             pause = _OUTAGE_PAUSE
         except Exception:  # a job must end, whatever nobody foresaw
             LOGGER.exception("Job %s: a step failed in an unforeseen way.", job.id)
-            self._give_up(job.id)
+            self._give_up(job)
             pause = _OUTAGE_PAUSE
         finally:
             with self._lock:
@@ -333,14 +345,16 @@ class Worker:
                 if pause:
                     self._not_before[job.id] = time.monotonic() + pause
 
-    def _give_up(self, job_id: str) -> None:
+    def _give_up(self, job: Job) -> None:
         """Let a job fail; if it is at its clean-up already, that is tried again."""
         try:
-            job = self._store.get(job_id)
-            if job and not (job.state.is_final or job.failure or job.result):
-                self._changed(job, self._steps.fail(job, faults.internal()))
+            fresh = self._still_held(job)
+            if not (fresh.state.is_final or fresh.failure or fresh.result):
+                self._changed(fresh, self._steps.fail(fresh, faults.internal()))
+        except StaleJob:
+            LOGGER.info("Job %s has gone to another worker, which may know better.", job.id)
         except StoreError as error:
-            _complain(f"Job {job_id}: its failure could not be written", error)
+            _complain(f"Job {job.id}: its failure could not be written", error)
 
     # -- publishing
 

@@ -25,8 +25,8 @@ _HINT = b"\n"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
 #: A worker that has lived so long was no failed start.
 _GOOD_LIFE = 60.0
-#: Seconds that a worker gives its steps to end in good order, and that it is given itself.
-_STEPS_TIME, _STOP_TIME = 5.0, 20.0
+#: Seconds that a worker gets to end in good order.
+_STOP_TIME = 5.0
 
 
 class WorkerProcess:
@@ -57,20 +57,22 @@ class WorkerProcess:
                 with contextlib.suppress(OSError):  # it is full of hints, or the worker is gone
                     os.write(process.stdin.fileno(), _HINT)
 
-    def stop(self) -> None:
-        """Let it end; its jobs go on at the next start."""
+    def end(self) -> None:
+        """Ask it to end; its jobs go on at the next start. Does not wait."""
         self._stopping.set()
         with self._lock:
-            process = self._process
-        if process is not None:
-            process.terminate()
-            try:
-                process.wait(_STOP_TIME)
-            except subprocess.TimeoutExpired:
+            if self._process is not None:
+                self._process.terminate()
+
+    def stop(self) -> None:
+        """End it, and wait until it has ended. One that hangs is killed: no job is lost by that."""
+        self.end()
+        self._thread.join(_STOP_TIME)
+        with self._lock:
+            if self._process is not None:
                 LOGGER.warning("The worker does not end in time; it is killed.")
-                process.kill()
-        if self._thread.is_alive():
-            self._thread.join()
+                self._process.kill()
+        self._thread.join()
 
     def _supervise(self) -> None:
         pause = _FIRST_PAUSE
@@ -122,22 +124,6 @@ def _end_of(code: int) -> str:
         return f"was ended by {signal.Signals(-code).name}"
     except ValueError:
         return f"was ended by signal {-code}"
-
-
-def end_in_time(seconds: float = _STEPS_TIME) -> None:
-    """End this process in some seconds if it has not ended by then.
-
-    A step that hangs, because StorageHub does, would keep the worker's place from the next one. It is
-    repeated at the next start, as after a kill.
-    """
-    timer = threading.Timer(seconds, _break_off)
-    timer.daemon = True
-    timer.start()
-
-
-def _break_off() -> None:
-    LOGGER.warning("Steps under way do not end in time; they are repeated at the next start.")
-    os._exit(1)
 
 
 class Supervisor:

@@ -19,11 +19,16 @@ LOGGER = logging.getLogger(__name__)
 
 #: Seconds to wait for another process that writes, and for a connection.
 _LOCK_PATIENCE = 10
-#: A server that hangs, or has gone without a word, must not hang us (libpq's parameters).
-_POSTGRESQL = {
-    "connect_timeout": _LOCK_PATIENCE,
-    "tcp_user_timeout": 30_000,
-    "options": f"-c lock_timeout={_LOCK_PATIENCE}s -c statement_timeout=30s",
+_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "sqlite": {"timeout": _LOCK_PATIENCE},
+    # A server that hangs, or has gone without a word, must not hang us (libpq's parameters); nor must
+    # one of us that froze within a transaction hang the others: its locks go before their patience ends.
+    "postgresql": {
+        "connect_timeout": _LOCK_PATIENCE,
+        "tcp_user_timeout": 30_000,
+        "options": f"-c lock_timeout={_LOCK_PATIENCE}s -c statement_timeout=30s "
+        f"-c idle_in_transaction_session_timeout={_LOCK_PATIENCE // 2}s",
+    },
 }
 
 
@@ -34,7 +39,8 @@ class Database:
     one that is there now is taken; if there is none, an empty one is made.
 
     Args:
-        url: SQLAlchemy URL; for SQLite the file's folder is made.
+        url: SQLAlchemy URL; for SQLite the file's folder is made. Time-outs and options of PostgreSQL
+            that it names count before ours.
         before_opening: called before the database is opened, and whenever it is opened anew.
 
     Raises:
@@ -121,14 +127,12 @@ def _mapped() -> Iterator[None]:
 def _engine(url: str) -> sa.Engine:
     try:
         parsed = sa.make_url(url)
-        if parsed.get_backend_name() != "sqlite":
-            is_postgresql = parsed.get_backend_name() == "postgresql"
-            arguments = _POSTGRESQL if is_postgresql else {}
-            return sa.create_engine(
-                parsed, pool_pre_ping=True, hide_parameters=True, connect_args=arguments
-            )
+        is_sqlite = parsed.get_backend_name() == "sqlite"
         engine = sa.create_engine(
-            parsed, connect_args={"timeout": _LOCK_PATIENCE}, hide_parameters=True
+            parsed,
+            pool_pre_ping=not is_sqlite,
+            hide_parameters=True,
+            connect_args=_arguments(parsed),
         )
     except (sa.exc.ArgumentError, ValueError, ImportError):
         # Without the cause: it shows the address, and with it a password.
@@ -136,8 +140,21 @@ def _engine(url: str) -> sa.Engine:
             "The setting 'database' is no address of a database that can be used here: give a "
             "SQLAlchemy URL, and install the driver that it names."
         ) from None
-    sa.event.listen(engine, "connect", _prepare_sqlite)
+    if is_sqlite:
+        sa.event.listen(engine, "connect", _prepare_sqlite)
     return engine
+
+
+def _arguments(url: sa.URL) -> dict[str, Any]:
+    """What the driver is told beside the address, which has the last word."""
+    ours = _ARGUMENTS.get(url.get_backend_name(), {})
+    arguments: dict[str, Any] = {
+        name: value for name, value in ours.items() if name not in url.query
+    }
+    if options := url.query.get("options"):
+        theirs = [options] if isinstance(options, str) else options
+        arguments["options"] = " ".join([ours.get("options", ""), *theirs])
+    return arguments
 
 
 def _file(url: sa.URL) -> DatabaseFile | None:

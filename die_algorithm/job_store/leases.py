@@ -40,8 +40,9 @@ class Leases:
             connection.execute(WORKERS.delete().where(WORKERS.c.id == worker))
             until = self._database.now + duration.total_seconds()
             connection.execute(WORKERS.insert().values(id=worker, until=until))
-            release = JOBS.update().where(JOBS.c.holder == worker, JOBS.c.state.in_(UNFINISHED))
-            connection.execute(release.values(holder=None))
+            held = (JOBS.c.holder == worker) & JOBS.c.state.in_(UNFINISHED)
+            _lock(connection, held)
+            connection.execute(JOBS.update().where(held).values(holder=None))
 
     def renew(self, worker: str, duration: timedelta, trouble: str = "") -> bool:
         """Prolong a lease that has not run out.
@@ -81,7 +82,11 @@ class Leases:
         free = JOBS.c.holder.is_(None) | JOBS.c.holder.not_in(alive)
         cancelled = JOBS.c.state.in_(UNFINISHED) & JOBS.c.cancel_requested
         overdue = WAITS & (JOBS.c.due_at <= self._database.now)
-        wanted = sa.select(JOBS.c.id, JOBS.c.fence).where(UNDER_WAY | cancelled | overdue, free)
+        wanted = (
+            sa.select(JOBS.c.id, JOBS.c.fence)
+            .where(UNDER_WAY | cancelled | overdue, free)
+            .order_by(JOBS.c.id)
+        )
         with self._database.reading() as connection:
             found = connection.execute(wanted).all()
         if not found:
@@ -94,9 +99,10 @@ class Leases:
             .values(holder=worker, fence=JOBS.c.fence + 1)
         )
         with self._database.writing() as connection:
-            for job_id, fence in found:
-                connection.execute(claims, {"job_id": job_id, "fence_before": fence})
-        return len(found)
+            return sum(
+                connection.execute(claims, {"job_id": job_id, "fence_before": fence}).rowcount
+                for job_id, fence in found
+            )
 
     def workers(self) -> list[WorkerReport]:
         """What is known of all workers."""
@@ -107,3 +113,10 @@ class Leases:
             WorkerReport(id=row.id, is_alive=bool(row.is_alive), trouble=row.trouble)
             for row in rows
         ]
+
+
+def _lock(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> None:
+    """Lock jobs in the order in which :meth:`Leases.claim` writes them: two never wait for each other."""
+    connection.execute(
+        sa.select(JOBS.c.id).where(condition).order_by(JOBS.c.id).with_for_update()
+    ).all()

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import TypeAdapter, ValidationError
 
-from die_algorithm.errors import StaleJob, UnreadableJob
+from die_algorithm.errors import StaleJob, UnreadableJob, UnwritableJob
 from die_algorithm.job_store.database import Database
 from die_algorithm.job_store.leases import Leases
 from die_algorithm.job_store.queue import Queue, QueueLimits, take_turn
@@ -76,6 +76,7 @@ class JobStore:
 
         Raises:
             QueueFull: too many wait already.
+            UnwritableJob: no database takes its text.
             StoreUnavailable: it was not committed.
         """
         digest = _key_digest(job.owner, idempotency_key)
@@ -106,8 +107,8 @@ class JobStore:
         Raises:
             UnreadableJob: its record is damaged.
         """
-        if "\0" in job_id:
-            return None  # no text to PostgreSQL
+        if "\0" in job_id or not job_id.isascii():
+            return None  # what a database might not take as text
         with self._database.reading() as connection:
             row = connection.execute(JOBS.select().where(JOBS.c.id == job_id)).one_or_none()
         return None if row is None else self._job(row)
@@ -131,7 +132,7 @@ class JobStore:
         query = (
             sa.select(JOBS.c.id, JOBS.c.version, JOBS.c.fence, JOBS.c.cancel_requested)
             .where(JOBS.c.holder == worker, JOBS.c.state.in_(UNFINISHED))
-            .order_by(JOBS.c.accepted_at)
+            .order_by(JOBS.c.accepted_at, JOBS.c.id)
         )
         with self._database.reading() as connection:
             rows = connection.execute(query).all()
@@ -162,6 +163,7 @@ class JobStore:
 
         Raises:
             StaleJob: somebody has.
+            UnwritableJob: no database takes its text.
         """
         changed = dataclasses.replace(job, version=job.version + 1)
         values = self._row(changed)
@@ -187,10 +189,10 @@ class JobStore:
             connection.execute(update)
 
     def due(self) -> list[Job]:
-        """Ended jobs of which something is to be removed now, at most a hundred."""
+        """Ended jobs of which something is to be removed now, the oldest first, at most a hundred."""
         now = datetime.now(UTC).timestamp()
-        has_ended = JOBS.c.state.not_in(UNFINISHED)
-        return self._readable_ones(sa.select(JOBS.c.id).where(has_ended, JOBS.c.due_at <= now))
+        due = sa.select(JOBS.c.id).where(JOBS.c.state.not_in(UNFINISHED), JOBS.c.due_at <= now)
+        return self._readable_ones(due.order_by(JOBS.c.due_at))
 
     def remove(self, job: Job) -> None:
         """Forget an ended job."""
@@ -227,6 +229,12 @@ class JobStore:
         return None if row is None else self._job(row)
 
     def _row(self, job: Job) -> dict[str, Any]:
+        try:
+            _check_text(job.owner)
+            sealed_token = self._key.seal(job.token)
+            record = _ADAPTER.dump_json(job, exclude=_APART).decode()
+        except ValueError:  # a lone surrogate; without the cause, which shows the text
+            raise UnwritableJob("The job holds characters that no database takes.") from None
         return {
             "id": job.id,
             "owner": job.owner,
@@ -236,8 +244,8 @@ class JobStore:
             "accepted_at": job.accepted_at,
             "updated_at": datetime.now(UTC),
             "due_at": _due_at(job),
-            "sealed_token": self._key.seal(job.token),
-            "record": _ADAPTER.dump_json(job, exclude=_APART).decode(),
+            "sealed_token": sealed_token,
+            "record": record,
         }
 
     def _job(self, row: sa.Row[Any]) -> Job:
@@ -255,6 +263,11 @@ class JobStore:
         )
 
 
+def _check_text(text: str) -> None:
+    if "\0" in text:
+        raise ValueError("PostgreSQL takes no NUL")
+
+
 def _due_at(job: Job) -> float | None:
     """What the column of that name says, in seconds of the epoch."""
     if job.expiry is None:
@@ -267,4 +280,5 @@ def _key_digest(owner: str, idempotency_key: str | None) -> str | None:
     """What is kept of an idempotency key: nobody can tell it from the database."""
     if idempotency_key is None:
         return None
-    return hashlib.sha256(f"{owner}\0{idempotency_key}".encode()).hexdigest()
+    text = f"{owner}\0{idempotency_key}"
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()

@@ -79,8 +79,8 @@ class Monitor:
         return faults.never_started(report.message if report else "", deadlines.start)
 
     def _ended(self, job: Job, report: TaskReport) -> Job:
-        oom, cut_off = self._circumstances(report)
         log = self._log(job, report)
+        oom, cut_off = self._circumstances(report)
         failure = failure_of(
             report,
             command=job.request.command[0],
@@ -92,14 +92,21 @@ class Monitor:
         return self._over(job, report, failure, log, task_over=True)
 
     def _circumstances(self, report: TaskReport) -> tuple[bool | None, bool | None]:
-        """Whether memory or a restart of the engine ended a container, as far as anybody knows."""
+        """Whether memory or a restart of the engine ended a container, as far as anybody knows.
+
+        Raises:
+            SwarmUnavailable: the engine went away after it told of the end. It is asked again: a guess
+                would blame the program for what a restart did.
+        """
         if report.phase is not TaskPhase.FAILED or not report.container_id:
             return None, None
         try:
             return (
                 self._swarm.oom_killed(report.container_id),
-                self._swarm.cut_off(report.container_id),
+                self._swarm.cut_off(report),
             )
+        except faults.PASSING:
+            raise
         except SwarmError as error:
             LOGGER.warning("Job %s: nobody knows why it ended: %s", report.job_id, error)
             return None, None
@@ -132,6 +139,8 @@ class Monitor:
     def _log(self, job: Job, report: TaskReport) -> str:
         if job.token is None:
             return ""  # what cannot be masked is not shown
+        if report.phase is TaskPhase.LOST and report.state == "running":
+            return ""  # its machine is away, and the engine would wait for it
         # A token that lies across the cut would escape the mask, so more is fetched than is kept.
         raw = self._swarm.log_tail(
             report.service_id,

@@ -159,5 +159,7 @@ class Recovery:
 
 def _has_had_its_time(job: Job) -> bool:
     """Whether the folder of an ended job need not be kept any longer."""
+    if not job.folder_kept:
+        return False  # of a job under way, or just being removed
     kept_until = job.expiry.folder_at if job.failure and job.expiry else None
-    return job.state.is_final and not (kept_until and kept_until > datetime.now(UTC))
+    return kept_until is None or kept_until < datetime.now(UTC)

@@ -124,11 +124,11 @@ class Steps:
     def _next_step(self, job: Job) -> Callable[[Job], Job]:
         if job.result or job.failure or job.cancel_requested:
             return self._end
-        # Who is handed over without a place has waited for one as long as it may.
-        if not job.is_admitted or (
-            job.state is not JobState.STAGING_OUT and self._ledger.is_past_total(job)
-        ):
+        if job.state is not JobState.STAGING_OUT and self._ledger.is_past_total(job):
             return self._give_up
+        if not job.is_admitted:
+            # It was handed over because it has waited too long, by a clock that was set forward.
+            return lambda job: job
         return {
             JobState.ACCEPTED: self._stage_in.run,
             JobState.STAGED_IN: self._dispatch.run,

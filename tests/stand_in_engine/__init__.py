@@ -29,7 +29,7 @@ answers even while the engine is away)::
     PYTHONPATH=tests python -m stand_in_engine --socket PATH
 """
 
-from stand_in_engine.cluster import Start
+from stand_in_engine.cluster import End, Start
 from stand_in_engine.engine import StandInEngine
 
-__all__ = ["StandInEngine", "Start"]
+__all__ = ["End", "StandInEngine", "Start"]

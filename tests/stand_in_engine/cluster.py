@@ -45,6 +45,15 @@ class Start(NamedTuple):
     at: float
 
 
+class End(NamedTuple):
+    """How a container ended."""
+
+    job_id: str
+    exit_code: int
+    #: ``itself``; ``stopped``, because its task was condemned; or ``restart`` of the engine.
+    cause: str
+
+
 class Cluster:
     """What the engine knows and does. All threads may share it.
 
@@ -66,6 +75,7 @@ class Cluster:
         self._by_service: dict[str, list[Task]] = {}
         self._containers: dict[str, Container] = {}
         self._starts: list[Start] = []
+        self._ends: list[End] = []
         self._is_node_lost = False
         self._is_holding = False
         self._started_at = datetime.now(UTC)
@@ -175,6 +185,12 @@ class Cluster:
         with self._lock:
             return list(self._starts)
 
+    @property
+    def ends(self) -> list[End]:
+        """The end of every container that has ended."""
+        with self._lock:
+            return list(self._ends)
+
     def alive(self) -> list[Start]:
         """The containers that run now."""
         with self._lock:
@@ -237,9 +253,10 @@ class Cluster:
         assert task.container is not None
         task.container.stopped = False
         if not in_order:
-            self._end(task, _FOUND_DEAD)
+            self._end(task, _FOUND_DEAD, cause="restart")
             return
         task.container.end(_KILLED)
+        self._ends.append(End(task.job_id, _KILLED, "restart"))
         del self._containers[task.container.id]
         name = f"{task.service.name}.{task.slot}.{task.id}"
         task.become("failed", "started", self._next_version(), err=f"No such container: {name}")
@@ -348,11 +365,13 @@ class Cluster:
         if program.seconds is not None:
             self._schedule.after(program.seconds, lambda: self._end(task, program.exit_code))
 
-    def _end(self, task: Task, exit_code: int) -> None:
+    def _end(self, task: Task, exit_code: int, cause: str = "") -> None:
         """Let a container end, unless it has; the Swarm hears of it if the node can be heard."""
         with self._lock:
             if task.container and task.container.is_running:
                 task.container.end(exit_code)
+                cause = cause or ("stopped" if task.container.stopped else "itself")
+                self._ends.append(End(task.job_id, exit_code, cause))
                 if not self._is_node_lost:
                     self._report_end(task)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from stand_in_engine.api import Answer, Api, Request, answer
-from stand_in_engine.cluster import Cluster, Start
+from stand_in_engine.cluster import Cluster, End, Start
 from stand_in_engine.door import Door
 from stand_in_engine.service import JOB_LABEL
 
@@ -49,6 +50,7 @@ class StandInEngine:
         self.socket_path = socket_path
         self._cluster = Cluster(start_delay, poll)
         self._api = Api(self._cluster)
+        self._calls = itertools.count()
         self._door = Door(socket_path, self._respond)
         control = socket_path.with_name(f"{socket_path.name}.control")
         self._control = Door(control, self._respond_to_tests)
@@ -88,6 +90,11 @@ class StandInEngine:
     def starts(self) -> list[Start]:
         """Every container that was ever started, in order."""
         return self._cluster.starts
+
+    @property
+    def ends(self) -> list[End]:
+        """How every container ended that has, in order."""
+        return self._cluster.ends
 
     def alive(self) -> list[Start]:
         """The containers that run now."""
@@ -161,6 +168,7 @@ class StandInEngine:
     def _respond(self, request: Request) -> Answer:
         if request.path.startswith("/_") and request.path != "/_ping":
             return self._respond_to_tests(request)
+        next(self._calls)
         return self._api.answer(request)
 
     def _respond_to_tests(self, request: Request) -> Answer:
@@ -172,6 +180,7 @@ class StandInEngine:
 
     def _history(self) -> dict[str, object]:
         return {
+            "calls": int(repr(self._calls)[6:-1]),
             "starts": [start._asdict() for start in self.starts],
             "alive": [start._asdict() for start in self.alive()],
             "services": [service._asdict() for service in self.services()],

@@ -66,6 +66,9 @@ _BEHAVIOURS: Mapping[str, Callable[[Sequence[str], str], Program]] = MappingProx
         "write-slowly": lambda words, _: Program(
             write=Write(words[0], words[0]), seconds=float(words[1])
         ),
+        "write-exit": lambda words, _: Program(
+            write=Write(words[0], words[0]), seconds=float(words[1]), exit_code=int(words[2])
+        ),
     }
 )
 
