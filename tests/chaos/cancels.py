@@ -177,7 +177,7 @@ class _Race:
         jobs = {job.id: job for job in records(self._settings)}
         job = jobs.get(job_id)
         yield from check_job(self._ground, self._settings, self._wish, job, self._history)
-        yield from check_secrecy([self._settings.data_dir])
+        yield from check_secrecy(self._settings, [self._settings.data_dir])
 
     def _hand(self, job_id: str) -> None:
         self._starter.wait(self._random.uniform(0, _LIFE))
