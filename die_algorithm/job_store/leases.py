@@ -15,6 +15,9 @@ from die_algorithm.job_store.database import Database
 from die_algorithm.job_store.tables import JOBS, UNDER_WAY, UNFINISHED, WAITS, WORKERS
 from die_algorithm.models import WorkerReport
 
+#: Seconds for which a worker that has gone is still reported.
+_REMEMBERED = 86400.0
+
 
 class Leases:
     """The workers' leases.
@@ -37,7 +40,8 @@ class Leases:
         with self._database.writing() as connection:
             if not self._database.is_shared:
                 connection.execute(WORKERS.delete())
-            connection.execute(WORKERS.delete().where(WORKERS.c.id == worker))
+            long_gone = WORKERS.c.until < self._database.now - _REMEMBERED
+            connection.execute(WORKERS.delete().where((WORKERS.c.id == worker) | long_gone))
             until = self._database.now + duration.total_seconds()
             connection.execute(WORKERS.insert().values(id=worker, until=until))
             held = (JOBS.c.holder == worker) & JOBS.c.state.in_(UNFINISHED)

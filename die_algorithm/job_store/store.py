@@ -191,7 +191,9 @@ class JobStore:
     def due(self) -> list[Job]:
         """Ended jobs of which something is to be removed now, the oldest first, at most a hundred."""
         now = datetime.now(UTC).timestamp()
-        due = sa.select(JOBS.c.id).where(JOBS.c.state.not_in(UNFINISHED), JOBS.c.due_at <= now)
+        # Without a time are those that the former release has ended.
+        is_due = (JOBS.c.due_at <= now) | JOBS.c.due_at.is_(None)
+        due = sa.select(JOBS.c.id).where(JOBS.c.state.not_in(UNFINISHED), is_due)
         return self._readable_ones(due.order_by(JOBS.c.due_at))
 
     def remove(self, job: Job) -> None:

@@ -86,8 +86,9 @@ class CleanUp:
             OSError: a file cannot be removed.
         """
         if job.expiry is None:
-            return
-        if not job.expiry.files_removed:
+            # The former release has ended it; its time begins now.
+            self._ledger.write(job, expiry=self._expiry())
+        elif not job.expiry.files_removed:
             self._results.remove(job)
             expiry = dataclasses.replace(job.expiry, files_removed=True)
             self._ledger.write(job, expiry=expiry)
@@ -109,13 +110,15 @@ class CleanUp:
             state = JobState.FAILED
         else:
             state = JobState.DISMISSED
+        return self._ledger.reach(job, state, token=None, folder_kept=kept, expiry=self._expiry())
+
+    def _expiry(self) -> Expiry:
         now = datetime.now(UTC)
-        expiry = Expiry(
+        return Expiry(
             files_at=now + self._settings.result_retention,
             record_at=now + self._settings.record_retention,
             folder_at=now + self._settings.folder_retention,
         )
-        return self._ledger.reach(job, state, token=None, folder_kept=kept, expiry=expiry)
 
     def _remove_folder(self, job: Job) -> bool:
         """Remove the temp folder, unless a failed job left something in it.

@@ -52,17 +52,7 @@ class Ledger:
 
     def write(self, job: Job, **changes: object) -> Job:
         """Record other changes."""
-        saved = self._store.save(dataclasses.replace(job, **changes))  # type: ignore[arg-type]
-        if not saved.state.is_final:
-            self._start_watches(saved)
-        return saved
-
-    def _start_watches(self, job: Job) -> None:
-        """Count from now, not from the next look: the wall clock may be set before that."""
-        self.is_past_total(job)
-        self.in_state(job)
-        self.since_stop(job)
-        self.patience_is_over(job)
+        return self._store.save(dataclasses.replace(job, **changes))  # type: ignore[arg-type]
 
     def fail(self, job: Job, failure: Failure) -> Job:
         """Record that a job cannot succeed any more; its clean-up comes next."""

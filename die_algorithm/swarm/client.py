@@ -323,7 +323,7 @@ class Swarm:
         for lines in (limit // 512 + 1, limit):
             tail = LogTail(limit)
             try:
-                in_time = self._read_log(service_id, lines, tail, deadline)
+                in_time = self._try_to_read_log(service_id, lines, tail, deadline)
             except SwarmError as error:
                 LOGGER.warning("No log of service %s: %s", service_id, error)
                 break
@@ -335,6 +335,20 @@ class Swarm:
         if tail.engine_errors:
             LOGGER.warning("The engine could not read all of the log of service %s.", service_id)
         return tail.content
+
+    def _try_to_read_log(self, service_id: str, lines: int, tail: LogTail, deadline: float) -> bool:
+        """Read a log; once more if the connection broke before any of it came, and did not hang.
+
+        The log tells a command that the image lacks from a program that failed.
+        """
+        try:
+            return self._read_log(service_id, lines, tail, deadline)
+        except TimedOut:
+            raise
+        except SwarmUnavailable:
+            if tail.content:
+                raise
+        return self._read_log(service_id, lines, tail, deadline)
 
     def _read_log(self, service_id: str, lines: int, tail: LogTail, deadline: float) -> bool:
         """Feed the last lines of a log to ``tail``; return whether all came before the deadline."""

@@ -176,18 +176,26 @@ def _strange_files(place: Path, jobs: Sequence[Job]) -> Iterator[Path]:
             yield path
 
 
-def check_secrecy(places: Sequence[Path]) -> Iterator[Finding]:
-    """Files that show the user token, in clear or in base64."""
+def check_secrecy(settings: Settings, places: Sequence[Path]) -> Iterator[Finding]:
+    """Files and records that show the user token, in clear or in base64."""
     forms = [ALICE.token.encode()]
     for shift in range(3):  # what comes before it moves it against base64's grid
         encoded = base64.b64encode(b"x" * shift + ALICE.token.encode())
         forms.append(encoded[4:-4])
+    for name, content in _written(settings, places):
+        if any(form in content for form in forms):
+            yield Finding(Sort.LEAK, name)
+
+
+def _written(settings: Settings, places: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
+    """All that the service has written down."""
     for place in places:
         for path in place.rglob("*"):
             if path.is_file():
-                content = path.read_bytes()
-                if any(form in content for form in forms):
-                    yield Finding(Sort.LEAK, path.name)
+                yield path.name, path.read_bytes()
+    with closing(job_store(settings)) as store, store._database.reading() as connection:
+        for row in connection.execute(sa.select(JOBS.c.id, JOBS.c.record)):
+            yield f"the record of {row.id}", row.record.encode()
 
 
 def remove_kept(ground: Ground) -> None:

@@ -131,7 +131,7 @@ class _Run:
             left = self._carry()
         yield from left
         yield from self._check_jobs()
-        yield from check_secrecy(self._places)
+        yield from check_secrecy(one, self._places)
 
     def _carry(self) -> list[Finding]:
         """Go through freeze, take-over and thaw until nothing moves any more."""
@@ -143,12 +143,13 @@ class _Run:
         self._until(lambda: not self._holds_any(name), "takes the jobs of the frozen one")
         if self._freeze.thaw is Thaw.ENDED:
             self._until(self._all_ended, "ends the jobs of the frozen one")
+        shown = list(check_secrecy(self._settings[0], self._places))
         frozen[0].thaw()
         for take in self._late:
             take(frozen[0].answer())
         self._until(self._all_ended, "ends all jobs")
         self._until(lambda: name in self._alive(), "works again")
-        return self._stop(frozen[0])
+        return shown + self._stop(frozen[0])
 
     def _stop(self, thawed: ServiceProcess) -> list[Finding]:
         """Let the one that was frozen finish what it is at, and the other tidy up after it."""

@@ -136,6 +136,7 @@ class _Run:
                 yield Finding(Sort.LEFT, "something is there of a job that was not accepted")
         elif len(found) != 1:
             yield Finding(Sort.LOSS, f"{len(found)} records of a job that was committed")
+        yield from check_secrecy(self._settings, [self._settings.data_dir])
         if self._key is None and found:
             self._job_id = found[0]  # goes on, even if nobody asks for it
 
@@ -167,7 +168,7 @@ class _Run:
                 yield Finding(Sort.DOUBLE, f"after one more restart it is {state}")
         job = jobs.get(str(self._job_id))
         yield from check_job(self._ground, self._settings, self._wish, job, self._history)
-        yield from check_secrecy(places)
+        yield from check_secrecy(self._settings, places)
 
     # -- one life
 

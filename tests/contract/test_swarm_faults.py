@@ -701,6 +701,19 @@ def test_a_log_that_cannot_be_had_is_empty_and_said_so(
     assert "No log of service s" in caplog.text
 
 
+def test_a_log_of_which_nothing_came_is_asked_for_once_more(
+    engine: ScriptedEngine, swarm: Swarm
+) -> None:
+    path = "GET /v1.48/services/s/logs"
+
+    def lost(connection: socket.socket) -> None:
+        engine.answers[path] = answer(200, frame(b"out\n"))
+        reset(connection)
+
+    engine.answers[path] = lost
+    assert swarm.log_tail("s", limit=100, timeout=10) == b"out\n"
+
+
 def test_of_a_log_that_is_cut_off_what_has_arrived_is_kept(
     engine: ScriptedEngine, swarm: Swarm
 ) -> None:

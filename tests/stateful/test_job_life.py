@@ -83,6 +83,8 @@ _LINKS = Links(
 
 #: What was done in this run, over all stories.
 COUNTS: Counter[str] = Counter()
+#: What went wrong, in order. Hypothesis tells a failing story again, which may end otherwise.
+FAILURES: list[Exception] = []
 
 
 class JobLife(RuleBasedStateMachine):
@@ -369,8 +371,9 @@ class JobLife(RuleBasedStateMachine):
             error = late
             raise
         finally:
-            if error is not None:
+            if isinstance(error, Exception):
                 error.add_note(self.world.story())
+                FAILURES.append(error)
             self.world.close()
 
     def settle(self) -> None:
@@ -520,7 +523,12 @@ def test_every_accepted_job_ends_once_as_its_history_allows(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     began = time.monotonic()
-    run_state_machine_as_test(JobLife, settings=_settings(EXAMPLES or _FEW))
+    try:
+        run_state_machine_as_test(JobLife, settings=_settings(EXAMPLES or _FEW))
+    except Exception as error:
+        if FAILURES and error is not FAILURES[0]:
+            raise FAILURES[0] from error
+        raise
     if EXAMPLES:
         told = ", ".join(f"{count} {what}" for what, count in COUNTS.items())
         with capsys.disabled():
