@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 
@@ -68,7 +69,7 @@ class Database:
                 migrate(self._engine)
             self.openings += 1
         except OSError as error:
-            raise StoreUnavailable("The folder of the jobs' database cannot be made.") from error
+            raise StoreUnavailable("The jobs' database can be neither opened nor made.") from error
 
     def _look_after_file(self) -> None:
         if self._file is None or self._file.is_the_opened_one:
@@ -141,7 +142,8 @@ def _engine(url: str) -> sa.Engine:
             "SQLAlchemy URL, and install the driver that it names."
         ) from None
     if is_sqlite:
-        sa.event.listen(engine, "connect", _prepare_sqlite)
+        sa.event.listen(engine, "do_connect", _make_no_file)
+    sa.event.listen(engine, "connect", _prepare_sqlite)
     return engine
 
 
@@ -163,6 +165,16 @@ def _file(url: sa.URL) -> DatabaseFile | None:
     if url.get_backend_name() != "sqlite" or name.startswith((":memory:", "file:")) or not name:
         return None
     return DatabaseFile(Path(name))
+
+
+def _make_no_file(
+    _dialect: object, _record: object, arguments: list[str], options: dict[str, Any]
+) -> None:
+    """Connect to a file that is there: one that SQLite made in place of a lost one would be empty."""
+    name = arguments[0]
+    if not options.get("uri") and not name.startswith(":memory:"):
+        arguments[0] = f"file:{quote(name)}?mode=rw"
+        options["uri"] = True
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - any DB-API connection

@@ -40,11 +40,11 @@ class DatabaseFile:
     def opening(self) -> Iterator[None]:
         """Open the database in the block, while nobody else does.
 
-        What lies beside it and belongs to one that is gone is removed before: SQLite would write it
-        into the new one.
+        The file is made if there is none. What lies beside it and belongs to one that is gone is
+        removed before: SQLite would write it into the new one.
 
         Raises:
-            OSError: there is no such folder, and it cannot be made.
+            OSError: folder or file are not there, and cannot be made.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -52,10 +52,15 @@ class DatabaseFile:
             with contextlib.suppress(OSError):  # not every file system has locks
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             self._remove_remains()
+            self._make()
             yield
             self._opened = {suffix: self._identity(suffix) for suffix in ("", *_BESIDE)}
         finally:
             os.close(descriptor)
+
+    def _make(self) -> None:
+        # For reading only: a file that is there may lie on a disk that cannot be written.
+        os.close(os.open(self._path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
 
     def _remove_remains(self) -> None:
         now = self._identity("")

@@ -147,7 +147,7 @@ def test_a_database_removed_under_the_service_is_made_anew_within_seconds(
         for path in service.settings.data_dir.glob("jobs.sqlite*"):
             if path == database(service) or not remains:
                 path.unlink()
-        soon(lambda: is_known(service, running), 5)
+        soon(lambda: is_known(service, running), 10)
         assert not is_known(service, ended)
         wait_for(service, running, JobState.SUCCEEDED)
         fresh = submit(service, "probe noop", quick.item)
@@ -195,9 +195,9 @@ def test_a_backup_put_in_place_of_the_database_is_taken(quick: Quick) -> None:
         running = submit(service, "probe sleep 2", quick.item)
         wait_for(service, running, JobState.RUNNING)
         backup.replace(database(service))
-        soon(lambda: not is_known(service, late), 5)
+        soon(lambda: not is_known(service, late), 10)
         assert is_known(service, old)
-        soon(lambda: is_known(service, running), 5)
+        soon(lambda: is_known(service, running), 10)
         wait_for(service, running, JobState.SUCCEEDED)
         with closing(sqlite3.connect(database(service))) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
