@@ -8,12 +8,15 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from jobs_fixture import make_job
 from lxml import etree
 from ogc import texts
 from quick_fixture import Quick, soon, status, submit
 from service_fixture import Service
 from storagehub_fixture import ALICE, BOB
 
+from die_algorithm.errors import StoreUnavailable
+from die_algorithm.job_store import JobStore
 from die_algorithm.models import Job, JobState
 from die_algorithm.swarm import Swarm
 
@@ -159,6 +162,22 @@ def ids_in(path: Path) -> set[str]:
     """What another program finds in a database."""
     with closing(sqlite3.connect(path)) as connection:
         return {row[0] for row in connection.execute("SELECT id FROM jobs")}
+
+
+def test_what_is_written_into_a_database_without_a_name_is_not_confirmed(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.sqlite"
+    job = make_job()
+    with closing(JobStore(f"sqlite:///{path}", tmp_path / "token.key")) as store:
+
+        class RemovesTheFile:
+            @staticmethod
+            def check_room(*_: object) -> None:
+                path.unlink()
+
+        store.queue = RemovesTheFile()  # type: ignore[assignment]
+        with pytest.raises(StoreUnavailable):
+            store.add(job)
+        assert store.get(job.id) is None
 
 
 def test_a_backup_put_in_place_of_the_database_is_taken(quick: Quick) -> None:

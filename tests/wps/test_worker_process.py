@@ -144,6 +144,7 @@ def test_sigterm_ends_both_and_leaves_the_job_running(processes: Processes, quic
     assert not is_alive(worker)
     assert [start.job_id for start in quick.engine.alive()] == [job_id]
     assert "ERROR" not in processes.log.read_text()
+    assert "it is killed" not in processes.log.read_text()
 
 
 def test_web_and_worker_can_be_started_apart(processes: Processes, quick: Quick) -> None:
