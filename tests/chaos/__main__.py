@@ -29,8 +29,12 @@ def main(words: Sequence[str]) -> int:
     """Run what the command line asks for."""
     options = _options(words)
     report = Report()
-    for suite in options.suites:
-        _SUITES[suite](report, options)
+    try:
+        for suite in options.suites:
+            _SUITES[suite](report, options)
+    except KeyboardInterrupt:
+        print(report)
+        return 130
     print(report)
     return 1 if report.findings else 0
 
