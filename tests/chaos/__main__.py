@@ -16,7 +16,7 @@ from chaos.cancels import all_cancels
 from chaos.freezes import all_freezes
 from chaos.ground import docker_ground, stand_in_ground
 from chaos.kills import all_kills
-from chaos.lanes import outcomes
+from chaos.lanes import Lanes
 from chaos.report import Report
 
 _SEED = 7
@@ -29,8 +29,12 @@ def main(words: Sequence[str]) -> int:
     """Run what the command line asks for."""
     options = _options(words)
     report = Report()
-    for suite in options.suites:
-        _SUITES[suite](report, options)
+    try:
+        for suite in options.suites:
+            _SUITES[suite](report, options)
+    except KeyboardInterrupt:
+        print(report)
+        return 130
     print(report)
     return 1 if report.findings else 0
 
@@ -38,32 +42,38 @@ def main(words: Sequence[str]) -> int:
 def _kills(report: Report, options: argparse.Namespace) -> None:
     kills = _wanted(all_kills() * options.repeats, options)
     random.Random(_SEED).shuffle(kills)
-    report.take("killed", outcomes(kills, stand_in_ground, options.lanes))
+    with Lanes(stand_in_ground, options.lanes) as lanes:
+        report.take("killed", lanes.outcomes(kills))
 
 
 def _cancels(report: Report, options: argparse.Namespace) -> None:
     cancels = _wanted(all_cancels(options.races), options)
-    report.take("cancelled", outcomes(cancels, stand_in_ground, options.lanes))
+    with Lanes(stand_in_ground, options.lanes) as lanes:
+        report.take("cancelled", lanes.outcomes(cancels))
 
 
 def _freezes(report: Report, options: argparse.Namespace) -> None:
     programs = postgresql_programs()
     if programs is None:
         raise SystemExit("PostgreSQL is not installed; 'scripts/bootstrap tests' installs it")
-    with private_postgresql(programs) as server:
+    with (
+        private_postgresql(programs) as server,
+        Lanes(stand_in_ground, min(options.lanes, _FREEZE_LANES)) as lanes,
+    ):
         freezes = all_freezes(lambda: server.url(server.create_database()))
         wanted = (freeze for freeze in freezes if options.only in str(freeze))
-        report.take("frozen", outcomes(wanted, stand_in_ground, min(options.lanes, _FREEZE_LANES)))
+        report.take("frozen", lanes.outcomes(wanted))
 
 
 def _real(report: Report, options: argparse.Namespace) -> None:
     """On a real engine: each kill once, and some cancels."""
     with private_swarm(ROOT / ".die" / "tests" / "swarm") as swarm:
         ground = functools.partial(docker_ground, swarm.docker_host, swarm.host_address)
-        lanes = min(options.lanes, _REAL_LANES)
-        report.take("killed, real engine", outcomes(_wanted(all_kills(), options), ground, lanes))
-        cancels = _wanted(all_cancels(_REAL_RACES), options)
-        report.take("cancelled, real engine", outcomes(cancels, ground, lanes))
+        with Lanes(ground, min(options.lanes, _REAL_LANES)) as lanes:
+            kills = _wanted(all_kills(), options)
+            report.take("killed, real engine", lanes.outcomes(kills))
+            cancels = _wanted(all_cancels(_REAL_RACES), options)
+            report.take("cancelled, real engine", lanes.outcomes(cancels))
 
 
 _T = TypeVar("_T")

@@ -10,7 +10,8 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from multiprocessing.connection import Connection, wait
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 from chaos.checker import Finding, Sort
 from chaos.ground import Ground
@@ -42,15 +43,36 @@ class LaneDied(Exception):
     """A lane is gone, and nobody knows what became of its run."""
 
 
-def outcomes(trials: Iterable[Trial], make_ground: MakeGround, lanes: int) -> Iterator[Outcome]:
-    """Run the trials on some lanes; the outcomes come as they are known."""
-    waiting = iter(trials)
-    with ExitStack() as stack:
-        busy = [
-            lane
-            for lane in (_lane(make_ground, stack) for _ in range(lanes))
-            if _give_next(lane, waiting)
-        ]
+class Lanes:
+    """Some lanes, until the end of the block.
+
+    Args:
+        make_ground: called in each lane.
+        count: how many.
+    """
+
+    def __init__(self, make_ground: MakeGround, count: int) -> None:
+        self._make_ground = make_ground
+        self._count = count
+        self._stack = ExitStack()
+        self._lanes: list[Connection] = []
+
+    def __enter__(self) -> Self:
+        self._lanes = [_lane(self._make_ground, self._stack) for _ in range(self._count)]
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def outcomes(self, trials: Iterable[Trial]) -> Iterator[Outcome]:
+        """Run the trials; the outcomes come as they are known."""
+        waiting = iter(trials)
+        busy = [lane for lane in self._lanes if _give_next(lane, waiting)]
         while busy:
             for lane in wait(busy):
                 assert isinstance(lane, Connection)

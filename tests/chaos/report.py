@@ -11,7 +11,7 @@ from chaos.checker import Sort
 from chaos.lanes import Outcome
 
 _HEAD = ("what", "scenarios", "runs", *(sort.value for sort in Sort), "95 % bound")
-_WIDTHS = (42, 10, 7, *(max(8, len(sort.value) + 2) for sort in Sort), 11)
+_WIDTHS = (56, 10, 7, *(max(8, len(sort.value) + 2) for sort in Sort), 11)
 #: Of the rule of three: none seen in n runs means less than 3/n, with 95 % certainty.
 _THREE = 3
 _EVERY = 20.0

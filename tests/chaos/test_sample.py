@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 
 import pytest
 from postgresql_fixture import PostgresqlServer
@@ -11,44 +12,47 @@ from chaos.cancels import all_cancels
 from chaos.checker import Finding
 from chaos.freezes import Freeze, Thaw
 from chaos.ground import stand_in_ground
-from chaos.kills import all_kills
-from chaos.lanes import Trial, outcomes
+from chaos.jobs import KINDS, Kind
+from chaos.kills import Comeback, Kill
+from chaos.lanes import Lanes, Trial
 from die_algorithm.fail_points import Point
 
-_LANES = 4
+_LANES = 3
 _RACES = 48
+_POINTS = [f"{point.value}:{side}" for point in Point for side in ("before", "after")]
 
 
-def wrong(trials: Iterable[Trial], lanes: int = _LANES) -> list[tuple[str, list[Finding]]]:
+@pytest.fixture(scope="module")
+def lanes() -> Iterator[Lanes]:
+    with Lanes(stand_in_ground, _LANES) as lanes:
+        yield lanes
+
+
+def wrong(lanes: Lanes, trials: Iterable[Trial]) -> list[tuple[str, list[Finding]]]:
     """What is wrong with which of the trials."""
-    ran = outcomes(trials, stand_in_ground, lanes)
-    return [(str(each.trial), each.findings) for each in ran if each.findings]
+    return [(str(each.trial), each.findings) for each in lanes.outcomes(trials) if each.findings]
 
 
-def test_a_service_killed_anywhere_loses_nothing_and_runs_nothing_twice() -> None:
-    kills = all_kills()
-    # A step that is prime to the numbers of points and kinds meets them all, in turn.
-    sample = kills[::7]
-    assert {kill.point for kill in sample} == {kill.point for kill in kills}
-    assert {kill.comeback for kill in sample} == {kill.comeback for kill in kills}
-    assert wrong(sample) == []
+def test_a_service_killed_anywhere_loses_nothing_and_runs_nothing_twice(lanes: Lanes) -> None:
+    comebacks = itertools.cycle(Comeback)
+    kills = [Kill(Kind.SUCCEEDS, point, next(comebacks)) for point in _POINTS]
+    for kind in KINDS[1:]:
+        ways = [f"{point.value}:after" for point in kind.points]
+        kills += [Kill(kind, point, next(comebacks)) for point in ways[1::2]]
+    assert wrong(lanes, kills) == []
 
 
-def test_a_job_cancelled_at_any_step_ends_once_and_runs_no_longer() -> None:
-    assert wrong(all_cancels(_RACES)) == []
+def test_a_job_cancelled_at_any_step_ends_once_and_runs_no_longer(lanes: Lanes) -> None:
+    assert wrong(lanes, all_cancels(_RACES)) == []
 
 
-@pytest.mark.parametrize("thaw", Thaw)
 def test_a_worker_frozen_past_its_lease_does_no_harm(
-    postgresql: PostgresqlServer, thaw: Thaw
+    lanes: Lanes, postgresql: PostgresqlServer
 ) -> None:
     postgresql.start()
-    sides = ("after", "before") if thaw is Thaw.ENDED else ("before", "after")
+    thaws = itertools.cycle((*Thaw, *reversed(Thaw)))
     freezes = [
-        Freeze(
-            f"{point.value}:{sides[number % 2]}", thaw, postgresql.url(postgresql.create_database())
-        )
-        for number, point in enumerate(Point)
-        if number % 3 == (thaw is Thaw.ENDED)
+        Freeze(point, next(thaws), postgresql.url(postgresql.create_database()))
+        for point in _POINTS[::3]
     ]
-    assert wrong(freezes) == []
+    assert wrong(lanes, freezes) == []

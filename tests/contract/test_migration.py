@@ -124,6 +124,7 @@ def test_an_accepted_job_of_the_former_release_waits_for_its_place(former: Place
 
 def test_an_ended_job_of_the_former_release_can_be_removed(former: Place) -> None:
     with closing(former.open()) as store:
+        assert [job.id for job in store.due()] == [ENDED]
         store.remove(JOBS[ENDED])
         assert store.get(ENDED) is None
 
