@@ -251,6 +251,10 @@ class ServiceProcess:
         """Whether it is not known to have died or ended."""
         return self._is_alive
 
+    def dies_within(self, seconds: float) -> bool:
+        """Wait for its death while nothing is asked of it; whether it came."""
+        return self._connection.poll(seconds)
+
     def at_once(self, *calls: Call) -> list[Answer | Refusal]:
         """Make several calls, each in a thread of its own.
 

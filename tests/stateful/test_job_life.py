@@ -24,7 +24,6 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -43,7 +42,7 @@ from die_algorithm.process import job_documents
 
 EXAMPLES = int(os.environ.get("JOB_LIFE_EXAMPLES", "0"))
 #: Stories of the short run, and the steps of one.
-_FEW, _STEPS = 22, 30
+_FEW, _STEPS = 16, 30
 
 _FAIL_POINTS = [f"{point.value}:{side}" for point in Point for side in ("before", "after")]
 _LOSSES = [
@@ -59,11 +58,19 @@ _FAULTS: Mapping[str, Callable[[StandInEngine], None]] = {
     "refuses": lambda engine: engine.away(),
     "is silent": lambda engine: engine.away(silent=True),
     "is slow": lambda engine: engine.delay(0.05),
-    "crashes": lambda engine: engine.restart(),
-    "is restarted in order": lambda engine: engine.restart(in_order=True),
     "breaks connections": lambda engine: engine.restart(kill_containers=False),
     "has no room": lambda engine: engine.hold_pending(),
 }
+#: Which of the jobs there are by then.
+_CHOICE = st.integers(0, 99)
+_ODD_REQUESTS = (
+    "again",
+    "key of another",
+    "cancel of another",
+    "wrong token",
+    "wrong image",
+    "wrong item",
+)
 #: Program, user and the number of copies with a key.
 _SUBMISSIONS = st.tuples(
     st.sampled_from(Program), st.sampled_from(USERS), st.sampled_from([0, 0, 1, 3])
@@ -105,7 +112,7 @@ class JobLife(RuleBasedStateMachine):
         running_per_owner=st.integers(1, 2),
         waiting=st.integers(2, 5),
         waiting_per_owner=st.integers(1, 3),
-        first=st.lists(_SUBMISSIONS, max_size=3),
+        first=st.lists(_SUBMISSIONS, min_size=1, max_size=3),
     )
     def begin(
         self,
@@ -147,30 +154,34 @@ class JobLife(RuleBasedStateMachine):
         self.tickets.append(ticket)
         self.send(ticket, max(copies, 1))
 
-    @rule(choice=st.integers(0, 99))
-    def submit_again(self, choice: int) -> None:
-        """As a client does that has heard no answer."""
-        if ticket := _one_of([ticket for ticket in self.tickets if ticket.key], choice):
-            self.send(ticket, 1)
+    @rule(request=st.sampled_from(_ODD_REQUESTS), choice=_CHOICE)
+    def make_an_odd_request(self, request: str, choice: int) -> None:
+        """That is to change nothing."""
+        ticket = _one_of(self.with_jobs(), choice)
+        keyed = _one_of([ticket for ticket in self.tickets if ticket.key], choice)
+        if request == "again" and keyed:
+            self.send(keyed, 1)
+        elif request == "key of another" and keyed and keyed.job_id:
+            call = self.submission(keyed, command="probe noop something-else")
+            self.expect_refusal(f"reuse the key of {keyed}", call, "KeyReused")
+        elif request == "cancel of another" and ticket:
+            other = next(user for user in USERS if user is not ticket.user)
+            cancel = Cancel(str(ticket.job_id), other.token)
+            self.expect_refusal(f"cancel {ticket} of another", cancel, "NotFound")
+        elif request.startswith("wrong"):
+            self.submit_nonsense(request)
 
-    @rule(choice=st.integers(0, 99))
-    def reuse_a_key(self, choice: int) -> None:
-        if ticket := _one_of([ticket for ticket in self.with_jobs() if ticket.key], choice):
-            call = self.submission(ticket, command="probe noop something-else")
-            self.expect_refusal(f"reuse the key of {ticket}", call, "KeyReused")
-
-    @rule(wrong=st.sampled_from(["item", "token", "image"]))
-    def submit_nonsense(self, wrong: str) -> None:
+    def submit_nonsense(self, request: str) -> None:
         call = Submit(
-            token="nobody" if wrong == "token" else ALICE.token,
-            image="ghcr.io/a/b" if wrong == "image" else IMAGE,
+            token="nobody" if request == "wrong token" else ALICE.token,
+            image="ghcr.io/a/b" if request == "wrong image" else IMAGE,
             command="probe noop nonsense",
-            item="0" * 36 if wrong == "item" else self.world.items[ALICE],
+            item="0" * 36 if request == "wrong item" else self.world.items[ALICE],
         )
-        kind = "NotAuthorized" if wrong == "token" else "InvalidParameterValue"
-        self.expect_refusal(f"submit a wrong {wrong}", call, kind)
+        kind = "NotAuthorized" if request == "wrong token" else "InvalidParameterValue"
+        self.expect_refusal(f"submit with a {request}", call, kind)
 
-    @rule(choice=st.integers(0, 99))
+    @rule(choice=_CHOICE)
     def look(self, choice: int) -> None:
         ticket = _one_of(self.with_jobs(), choice)
         answers = ticket and self.call(f"look at {ticket}", Look(str(ticket.job_id)))
@@ -179,7 +190,7 @@ class JobLife(RuleBasedStateMachine):
             assert isinstance(answer, Answer), answer
             self.check_document(answer)
 
-    @rule(choice=st.integers(0, 99))
+    @rule(choice=_CHOICE)
     def cancel(self, choice: int) -> None:
         if ticket := _one_of(self.with_jobs(), choice):
             self.cancel_ticket(ticket)
@@ -199,13 +210,6 @@ class JobLife(RuleBasedStateMachine):
         row = next(row for row in self.world.rows() if row.id == ticket.job_id)
         assert row.cancel_requested or row.state.is_final, "the cancel is lost"
         ticket.must_not_start = row.cancel_requested and not row.is_admitted
-
-    @rule(choice=st.integers(0, 99))
-    def cancel_anothers(self, choice: int) -> None:
-        if ticket := _one_of(self.with_jobs(), choice):
-            other = next(user for user in USERS if user is not ticket.user)
-            call = Cancel(str(ticket.job_id), other.token)
-            self.expect_refusal(f"cancel {ticket} of another", call, "NotFound")
 
     # -- the service
 
@@ -231,6 +235,8 @@ class JobLife(RuleBasedStateMachine):
     def start_to_die_at(self, die_at: str) -> None:
         self.world.kill_service()
         self.start_service(die_at)
+        if self.world.service and self.world.service.dies_within(0.5):
+            self.has_died()
 
     @rule(beyond_its_lease=st.booleans())
     def freeze(self, *, beyond_its_lease: bool) -> None:
@@ -245,10 +251,18 @@ class JobLife(RuleBasedStateMachine):
 
     # -- the rest of the world
 
-    @rule(fault=st.sampled_from(sorted(_FAULTS)))
-    def break_engine(self, fault: str) -> None:
+    @rule(fault=st.sampled_from(sorted(_FAULTS)), brief=st.booleans())
+    def break_engine(self, fault: str, *, brief: bool) -> None:
         self.note(f"the engine {fault}")
         _FAULTS[fault](self.world.engine)
+        if brief:
+            time.sleep(0.2)
+            self.mend_engine()
+
+    @rule(in_order=st.booleans())
+    def restart_engine(self, *, in_order: bool) -> None:
+        self.note(f"the engine is restarted, {in_order=}")
+        self.world.engine.restart(in_order=in_order)
 
     @rule(loss=st.sampled_from(_LOSSES))
     def lose_an_answer(self, loss: tuple[str, str]) -> None:
@@ -256,6 +270,16 @@ class JobLife(RuleBasedStateMachine):
         self.world.engine.lose_next_answer(*loss)
 
     @rule()
+    def put_all_right(self) -> None:
+        self.mend_engine()
+        if self.is_node_lost:
+            self.lose_node_or_have_it_back()
+        if self.is_storagehub_away:
+            self.storagehub_goes_or_comes()
+        if self.die_at or not self.world.service:
+            self.world.kill_service()
+            self.start_service("")
+
     def mend_engine(self) -> None:
         self.note("the engine is well")
         self.world.engine.back()
@@ -281,11 +305,6 @@ class JobLife(RuleBasedStateMachine):
             time.sleep(0.1)
             self.storagehub_goes_or_comes()
 
-    @precondition(lambda self: self.is_storagehub_away)
-    @rule()
-    def storagehub_is_back(self) -> None:
-        self.storagehub_goes_or_comes()
-
     def storagehub_goes_or_comes(self) -> None:
         self.note("StorageHub is back" if self.is_storagehub_away else "StorageHub is away")
         if self.is_storagehub_away:
@@ -296,10 +315,18 @@ class JobLife(RuleBasedStateMachine):
         for ticket in self.tickets:
             ticket.storagehub_was_away |= not ticket.has_ended
 
-    @rule(seconds=st.sampled_from([0.05, 0.2, 0.6]))
-    def time_passes(self, seconds: float) -> None:
-        self.note(f"{seconds} seconds pass")
-        time.sleep(seconds)
+    @rule(changes=st.sampled_from([1, 2, 5]))
+    def jobs_go_on(self, changes: int) -> None:
+        """Wait until some have, or do not."""
+        self.note(f"time passes, {changes} changes at most")
+        before = {row.id: row.state for row in self.world.rows()}
+
+        def have_changed() -> bool:
+            rows = self.world.rows()
+            steps = sum(rank(row.state) - rank(before[row.id]) for row in rows)
+            return steps >= changes
+
+        wait_until(have_changed, seconds=1 if self.world.service else 0.1)
 
     # -- what always holds
 
@@ -366,7 +393,7 @@ class JobLife(RuleBasedStateMachine):
                 self.settle()
                 check_all(self.world, self.tickets)
                 self.note(f"settled in {time.monotonic() - began:.1f} seconds")
-                COUNTS["jobs"] += sum(ticket.fate is Fate.ACCEPTED for ticket in self.tickets)
+                self.count()
         except BaseException as late:
             error = late
             raise
@@ -376,17 +403,16 @@ class JobLife(RuleBasedStateMachine):
                 FAILURES.append(error)
             self.world.close()
 
+    def count(self) -> None:
+        """Say what a story that ended well was about."""
+        COUNTS["jobs"] += len(self.with_jobs())
+        COUNTS.update(ticket.state.value for ticket in self.with_jobs())
+        COUNTS.update(f"containers ended by {end.cause}" for end in self.world.engine.ends)
+
     def settle(self) -> None:
         """Put all right, and wait until all jobs have ended."""
-        self.note("all is put right")
-        self.mend_engine()
-        if self.is_node_lost:
-            self.lose_node_or_have_it_back()
-        if self.is_storagehub_away:
-            self.storagehub_goes_or_comes()
-        if self.die_at or not self.world.service:
-            self.world.kill_service()
-            self.start_service("")
+        self.note("the end begins")
+        self.put_all_right()
         self.jobs_only_go_forward()
         for ticket in self.with_jobs():
             if not ticket.program.ends and not ticket.has_ended:
