@@ -307,11 +307,11 @@ def test_a_job_is_due_when_its_files_or_its_record_expire(store: JobStore) -> No
         ended(files=-1, record=100),
         ended(files=-100, record=-1, files_removed=True),
         ended(files=-100, record=-50),
+        make_job(state=JobState.SUCCEEDED),  # of the former release, which knew no expiry
     ]
     others = [
         ended(files=100, record=200),
         ended(files=-100, record=100, files_removed=True),
-        make_job(state=JobState.SUCCEEDED),
         make_job(),
     ]
     for job in [*others, *expired]:
