@@ -143,7 +143,7 @@ def _engine(url: str) -> sa.Engine:
         ) from None
     if is_sqlite:
         sa.event.listen(engine, "do_connect", _make_no_file)
-    sa.event.listen(engine, "connect", _prepare_sqlite)
+        sa.event.listen(engine, "connect", _prepare_sqlite)
     return engine
 
 
