@@ -39,7 +39,7 @@ PATIENCE = 30.0
 SHORT_PAUSES: Sequence[tuple[str, str, float | timedelta]] = (
     ("die_algorithm.worker", "_OUTAGE_PAUSE", 0.1),
     ("die_algorithm.worker", "_IDLE", 0.05),
-    ("die_algorithm.worker", "_FEW", 0.03),
+    ("die_algorithm.worker", "_LOOK", 0.03),
     ("die_algorithm.worker", "_IDLE_LOOK", 0.1),
     ("die_algorithm.worker", "_CLAIM_EVERY", 0.1),
     ("die_algorithm.worker", "_START_AGAIN", 0.3),

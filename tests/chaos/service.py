@@ -35,7 +35,8 @@ _TOKEN = UserToken(ALICE.token)
 #: Less than in production, so that thousands of runs take minutes.
 _PAUSES = {
     worker: {
-        "_FEW": 0.02,
+        "_LOOK": 0.02,
+        "_LOOK_PER_JOB": 0.0,
         "_IDLE": 0.03,
         "_OUTAGE_PAUSE": 0.2,
         "_IDLE_LOOK": 0.1,
