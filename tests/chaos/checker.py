@@ -114,7 +114,8 @@ def _check_result(settings: Settings, wish: Wish, job: Job) -> Iterator[Finding]
         yield Finding(Sort.LOSS, "its zip is not the one that its record describes")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         files = {name: archive.read(name) for name in archive.namelist() if name[-1] != "/"}
-    if files != {f"{job.folder_name}/{wish.file_name}": wish.file_name.encode()}:
+    assert job.folder is not None
+    if files != {f"{job.folder.name}/{wish.file_name}": wish.file_name.encode()}:
         yield Finding(Sort.LOSS, f"its zip holds {sorted(files)}")
 
 
@@ -122,7 +123,8 @@ def _check_failure(ground: Ground, job: Job) -> Iterator[Finding]:
     failure = job.failure
     if failure is None or (failure.fault_class, failure.exit_code) != (FaultClass.USER, EXIT_CODE):
         yield Finding(Sort.LOSS, f"it failed by something else: {failure}")
-    if not job.folder_kept or job.folder_name not in ground.folders():
+    assert job.folder is not None
+    if not job.folder_kept or ground.folders().get(job.folder.name) != job.folder.id:
         yield Finding(Sort.LOSS, "the folder of a failed job was not kept, and it has written")
 
 
@@ -145,7 +147,7 @@ def check_left(ground: Ground, settings: Settings, places: Sequence[Path]) -> li
 
 def _left(ground: Ground, settings: Settings, places: Sequence[Path]) -> Iterator[Finding]:
     jobs = records(settings)
-    kept = {job.folder_name for job in jobs if job.folder_kept and job.failure}
+    kept = {job.folder.name for job in jobs if job.folder and job.folder_kept and job.failure}
     things = {
         "service": list(ground.engine.services()),
         "container": ground.engine.containers(),

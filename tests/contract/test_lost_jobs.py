@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -12,11 +14,18 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from jobs_fixture import make_job
+from storagehub_fixture import ALICE, HubClient, hub_client, local_storagehub
 
 from die_algorithm.errors import StaleJob, StoreUnavailable
+from die_algorithm.fail_points import FailPoints
 from die_algorithm.job_store import JobStore
 from die_algorithm.job_store.tables import JOBS
-from die_algorithm.models import Failure, Job, JobState
+from die_algorithm.models import Failure, Job, JobState, UserToken
+from die_algorithm.settings import Settings
+from die_algorithm.steps.ledger import Ledger
+from die_algorithm.steps.stage_in import StageIn
+from die_algorithm.stopwatches import Stopwatches
+from die_algorithm.storagehub import StorageHub
 from die_algorithm.worker import Worker
 from die_algorithm.worker_place import WorkerPlace
 
@@ -113,3 +122,86 @@ def test_a_worker_takes_no_step_of_a_job_that_it_has_lost_and_does_not_let_it_fa
     assert steps.failed == []
     (kept,) = store.held("two")
     assert (kept.state, kept.failure) == (JobState.DISPATCHED, None)
+
+
+class Workspace:
+    """A job that goes from one worker to another while both make its folder."""
+
+    def __init__(self, folder: Path, store: JobStore, storagehub: StorageHub, url: str) -> None:
+        self._settings = Settings(data_dir=folder, storagehub_url=url)
+        self._store = store
+        self._storagehub = storagehub
+        store.add_found(make_job(state=JobState.ACCEPTED, token=UserToken(ALICE.token)))
+        self.former = self._next_holder("one")
+        self.holder = self._next_holder("two")
+
+    def _next_holder(self, name: str) -> Job:
+        for report in self._store.leases.workers():
+            self._store.leases.end(report.id)
+        hand_over(self._store, name)
+        (job,) = self._store.held(name)
+        return job
+
+    def stage_in(self, job: Job, meanwhile: Callable[[str], None] = lambda _: None) -> Job:
+        """Take the step; ``meanwhile`` is called just before and after the folder is made."""
+        ledger = Ledger(self._settings, self._store, FailPoints(meanwhile), Stopwatches())
+        return StageIn(self._settings, ledger, self._storagehub).run(job)
+
+    def lose(self) -> None:
+        """Let the former holder take the step."""
+        with pytest.raises(StaleJob):
+            self.stage_in(self.former)
+
+
+@pytest.fixture
+def alice(tmp_path: Path) -> Iterator[HubClient]:
+    with local_storagehub(tmp_path / "hub") as hub, hub_client(hub, ALICE) as alice:
+        yield alice
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, store: JobStore, alice: HubClient) -> Iterator[Workspace]:
+    with StorageHub(alice.base_url) as storagehub:
+        yield Workspace(tmp_path, store, storagehub, alice.base_url)
+
+
+def only_folder(alice: HubClient) -> tuple[str, str]:
+    (folder,) = [each for each in alice.children(alice.root()) if "die-" in str(each["name"])]
+    return str(folder["name"]), str(folder["id"])
+
+
+def test_a_folder_made_by_a_former_holder_just_before_is_taken(
+    workspace: Workspace, alice: HubClient
+) -> None:
+    def meanwhile(name: str) -> None:
+        if name.endswith(":before"):
+            workspace.lose()
+
+    job = workspace.stage_in(workspace.holder, meanwhile)
+    assert job.folder is not None
+    assert only_folder(alice) == (job.folder_name, job.folder.id)
+
+
+def test_a_folder_made_by_a_former_holder_just_after_goes(
+    workspace: Workspace, alice: HubClient
+) -> None:
+    def after(name: str) -> None:
+        if name.endswith(":after"):
+            go_on.release()
+            assert over.acquire(timeout=60)
+
+    go_on, over = threading.Semaphore(0), threading.Semaphore(0)
+    with ThreadPoolExecutor(1) as pool:
+        holders: list[Future[Job]] = []
+
+        def freeze(name: str) -> None:
+            if name.endswith(":before"):  # it has looked, and made none yet
+                holders.append(pool.submit(workspace.stage_in, workspace.holder, after))
+                assert go_on.acquire(timeout=60)
+
+        with pytest.raises(StaleJob):
+            workspace.stage_in(workspace.former, freeze)
+        over.release()
+        job = holders[0].result(60)
+    assert job.folder is not None
+    assert only_folder(alice) == (job.folder_name, job.folder.id)
