@@ -46,6 +46,12 @@ _JOB_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _LOOK_AGAIN = 0.2
 #: How often a waiter looks whether its client is still there.
 _LOOK_FOR_CLIENT = 2.0
+#: Threads that never wait for StorageHub, so that a StorageHub that hangs silences nothing else; and
+#: how many may wait for it in any case.
+_FREE_THREADS = 4
+_LEAST_QUESTIONS = 2
+#: Seconds to wait for one of these places.
+_QUESTION_PATIENCE = 2.0
 #: Seconds for which the order of the queue is kept.
 _PLACES_KEPT = 1.0
 #: Seconds for which a waiter bears with a database that cannot be read.
@@ -83,6 +89,9 @@ class Engine:
         self._places: Mapping[str, int] = {}
         self._places_until = 0.0
         self._places_lock = threading.Lock()
+        self._storagehub_slots = threading.BoundedSemaphore(
+            max(_LEAST_QUESTIONS, settings.threads - settings.max_sync - _FREE_THREADS)
+        )
         self._sync_slots = threading.BoundedSemaphore(settings.max_sync)
 
     @property
@@ -192,7 +201,8 @@ class Engine:
             ServiceUnavailable: StorageHub cannot be asked now.
         """
         try:
-            owner = self._storagehub.workspace_root(token).owner
+            with self._asking_storagehub():
+                owner = self._storagehub.workspace_root(token).owner
         except (TokenRejected, ItemUnusable):
             raise NotAuthorized(
                 "StorageHub does not accept the user token: it is wrong, expired, or of another "
@@ -204,6 +214,20 @@ class Engine:
             raise NotAuthorized("The user token belongs to another user than the one named.")
         return owner
 
+    @contextmanager
+    def _asking_storagehub(self) -> Iterator[None]:
+        """Hold one of the places of those who wait for StorageHub.
+
+        Raises:
+            ServiceUnavailable: all are taken, because it hangs.
+        """
+        if not self._storagehub_slots.acquire(timeout=_QUESTION_PATIENCE):
+            raise _storagehub_away()
+        try:
+            yield
+        finally:
+            self._storagehub_slots.release()
+
     def _check_item(self, request: JobRequest, token: UserToken) -> Item:
         refused = InvalidParameterValue(
             "There is no such item in the workspace, or this user token may not read it. Copy the "
@@ -211,7 +235,8 @@ class Engine:
             request.item_parameter,
         )
         try:
-            item = self._storagehub.item(token, request.item_id)
+            with self._asking_storagehub():
+                item = self._storagehub.item(token, request.item_id)
         except ItemUnusable:
             raise refused from None
         except TokenRejected:
@@ -255,7 +280,7 @@ class Engine:
                 try:
                     self._places = self._store.queue.places()
                 except StoreError:
-                    return None
+                    self._places = {}
                 self._places_until = time.monotonic() + _PLACES_KEPT
             return self._places.get(job.id)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Container, Sequence
 
-from die_algorithm.errors import StorageHubError, StoreError, SwarmError
+from die_algorithm.errors import DieError, StoreError, SwarmError, UnreadableJob
 from die_algorithm.job_store import JobStore
 from die_algorithm.models import Job, JobService
 from die_algorithm.steps import Steps
@@ -18,6 +19,16 @@ LOGGER = logging.getLogger(__name__)
 _SWEEP_EVERY = 15.0
 #: Seconds between two looks for expired results and records.
 _EXPIRE_EVERY = 5.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What a look at all services has found."""
+
+    #: Dispatched jobs without a task that will never have one.
+    lost: Sequence[Job] = ()
+    #: Services of ours without a record.
+    orphans: Sequence[JobService] = ()
 
 
 class Janitor:
@@ -40,7 +51,7 @@ class Janitor:
         """Take the next look at the services now: the records may be others than before."""
         self._sweep_at = 0.0
 
-    def sweep(self, without_task: Sequence[Job], known: Container[str]) -> list[Job]:
+    def sweep(self, without_task: Sequence[Job], known: Container[str]) -> Findings:
         """Look at all services, if it is time to.
 
         Args:
@@ -48,25 +59,28 @@ class Janitor:
             known: the ids of jobs under way.
 
         Returns:
-            Those of the jobs without a task that will never have one.
+            What the worker has to deal with.
 
         Raises:
             SwarmError: the services cannot be listed.
         """
         now = time.monotonic()
         if now < self._sweep_at:
-            return []
+            return Findings()
         services = {service.job_id: service for service in self._swarm.job_services()}
         self._sweep_at = now + _SWEEP_EVERY
         self._steps.keep_time_of(known)
-        for service in services.values():
-            if service.job_id not in known:
-                self._look_after(service)
-        return [
+        orphans = [
+            service
+            for service in services.values()
+            if service.job_id not in known and self._is_orphan(service)
+        ]
+        lost = [
             job
             for job in without_task
             if job.stopped_at is None and self._steps.is_lost(job, has_service=job.id in services)
         ]
+        return Findings(lost=lost, orphans=orphans)
 
     def expire(self) -> None:
         """Remove what has had its time, if it is time to look."""
@@ -82,22 +96,31 @@ class Janitor:
             except StoreError as error:
                 LOGGER.warning("Job %s: its record cannot be changed: %s", job.id, error)
 
-    def _look_after(self, service: JobService) -> None:
-        """Take a service that belongs to no job that this worker carries."""
-        job = self._store.get(service.job_id)
-        if job is not None and job.state.is_final:
+    def _is_orphan(self, service: JobService) -> bool:
+        """Look at a service of a job that this worker does not carry; remove it if the job has ended.
+
+        Returns:
+            Whether this installation has made it, and has no record of it.
+        """
+        try:
+            job = self._store.get(service.job_id)
+        except UnreadableJob:
+            return False  # nobody knows what it is for: it is left alone, like its record
+        if job is None:
+            return self._steps.is_ours(service)
+        if job.state.is_final:
             LOGGER.warning("Job %s has ended, but its service has not: removed.", job.id)
             self._remove(service)
-        elif job is None and self._steps.is_ours(service):
-            self._rebuild(service)
+        return False
 
-    def _rebuild(self, service: JobService) -> None:
+    def rebuild(self, orphan: JobService) -> None:
+        """Make the record of a service that has none, because the database was lost."""
         try:
-            if self._steps.rebuild(service) is None:
-                LOGGER.warning("The service of job %s is unreadable: removed.", service.job_id)
-                self._remove(service)
-        except StorageHubError as error:
-            LOGGER.warning("The record of job %s waits for StorageHub: %s", service.job_id, error)
+            if self._steps.rebuild(orphan) is None:
+                LOGGER.warning("The service of job %s is unreadable: removed.", orphan.job_id)
+                self._remove(orphan)
+        except DieError as error:
+            LOGGER.warning("The record of job %s cannot be made now: %s", orphan.job_id, error)
 
     def _remove(self, service: JobService) -> None:
         try:

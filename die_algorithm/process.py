@@ -7,6 +7,7 @@ job is the engine's, because PyWPS's queue loses jobs (reference: pywps 0 and 6)
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from die_algorithm.downloads import file_response
 from die_algorithm.engine import Engine
 from die_algorithm.errors import (
     DieError,
+    Gone,
     NotAuthorized,
     RequestError,
     ServerBusy,
@@ -156,6 +158,8 @@ class DockerImageExecutor(pywps.Process):
     def _response(self, job: Job, form: ResponseForm, http_request: Request) -> Response:
         settings = self._runtime.settings
         documents = job_documents(settings, self._links or _guest_links(settings))
+        # A retry with its idempotency key may ask for the same job in another form.
+        job = dataclasses.replace(job, response_form=form)
         if form.raw is None:
             place = self._runtime.engine.place_in_queue(job)
             return Response(documents.execute_response(job, place), mimetype=description.XML)
@@ -163,7 +167,10 @@ class DockerImageExecutor(pywps.Process):
             return _failed_raw(job, documents.failure_report(job))
         if form.raw.identifier == description.NON_DETERMINISTIC:
             return Response(documents.non_deterministic_output(job), mimetype=description.XML)
-        return file_response(Results(settings.results_path).zip_path(job), http_request.environ)
+        try:
+            return file_response(Results(settings.results_path).zip_path(job), http_request.environ)
+        except FileNotFoundError:
+            raise Gone("The result of this job was removed when its time was over.") from None
 
     def _publish_first(self, job: Job) -> None:
         """In somebody else's service, put the accepted document where the client will look."""
@@ -262,7 +269,7 @@ def _pywps_output(output: OutputDescription) -> Any:  # noqa: ANN401 - pywps has
 def _guest_settings() -> Settings:
     """The settings, with results where the PyWPS configuration puts outputs."""
     settings = Settings.load()
-    changes: dict[str, object] = {}
+    changes: dict[str, object] = {"url": _server("url")}
     if settings.results_dir is None:
         changes["results_dir"] = Path(_server("outputpath")).absolute()
     if not settings.results_url:

@@ -69,7 +69,9 @@ class Results:
             OSError: it cannot be made.
         """
         path = self.zip_path(job)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _sync_folder(self._path)
         return path
 
     def tidy(self, job: Job) -> None:
@@ -106,9 +108,17 @@ class Results:
         for path in (self._path / status, *self._path.glob(f".{status}.*")):
             path.unlink(missing_ok=True)
 
-    def write_log(self, job: Job, text: str) -> None:
-        """Publish the log of a job's container."""
-        _replace(self.new_zip_path(job).with_name(log_name(job)), text.encode())
+    def write_log(self, job: Job, text: str, *, again: bool = True) -> None:
+        """Publish the log of a job's container.
+
+        Args:
+            job: the job.
+            text: the log.
+            again: also if there is one.
+        """
+        path = self.new_zip_path(job).with_name(log_name(job))
+        if again or not path.exists():
+            _replace(path, text.encode())
 
     def write_collection(self, job: Job, document: bytes) -> None:
         """Publish the document that names zip and log, for services that serve the folder."""
@@ -163,6 +173,15 @@ def _replace(path: Path, content: bytes, *, keep: bool = False) -> None:
             fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def _sync_folder(path: Path) -> None:
+    """See that a folder that was made outlives a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _put_if_absent(fresh: Path, path: Path) -> None:

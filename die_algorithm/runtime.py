@@ -30,9 +30,10 @@ from die_algorithm.worker_place import WorkerPlace
 class _WorkerThread:
     """A worker that works in this process, with the Swarm that only it talks to."""
 
-    def __init__(self, worker: Worker, swarm: Swarm) -> None:
+    def __init__(self, worker: Worker, swarm: Swarm, storagehub: StorageHub) -> None:
         self.worker = worker
         self._swarm = swarm
+        self._storagehub = storagehub
         self._thread = threading.Thread(target=worker.run, name="die-worker", daemon=True)
         self._thread.start()
 
@@ -47,6 +48,7 @@ class _WorkerThread:
         self.end()
         self._thread.join()
         self._swarm.close()
+        self._storagehub.close()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,11 +161,12 @@ class Runtime:
 
     def _build(self, settings: Settings) -> _Parts:
         store = job_store(settings)
-        storagehub = storagehub_client(settings)
+        # A client waits for the answers to these questions, so they are not asked for long.
+        storagehub = storagehub_client(settings, attempts=2)
         engine = Engine(settings, store, storagehub, self._fail_points)
         thread = None
         if self._works_here:
-            thread = self._start_worker(settings, store, storagehub, engine)
+            thread = self._start_worker(settings, store, engine)
             engine.on_submit = thread.worker.wake
         return _Parts(
             process_id=os.getpid(),
@@ -174,9 +177,8 @@ class Runtime:
             worker=thread,
         )
 
-    def _start_worker(
-        self, settings: Settings, store: JobStore, storagehub: StorageHub, engine: Engine
-    ) -> _WorkerThread:
+    def _start_worker(self, settings: Settings, store: JobStore, engine: Engine) -> _WorkerThread:
+        storagehub = storagehub_client(settings)
         swarm = Swarm(settings.docker_host)
         results = Results(settings.results_path)
         steps = Steps(
@@ -200,16 +202,22 @@ class Runtime:
             on_end=engine.notify,
             publish=(lambda job: publish(job, settings)) if publish else None,
         )
-        return _WorkerThread(worker, swarm)
+        return _WorkerThread(worker, swarm, storagehub)
 
 
-def storagehub_client(settings: Settings) -> StorageHub:
-    """The client for the StorageHub of the settings."""
+def storagehub_client(settings: Settings, *, attempts: int = 4) -> StorageHub:
+    """The client for the StorageHub of the settings.
+
+    Args:
+        settings: the operator's.
+        attempts: how often a call that may be repeated is tried in all.
+    """
     return StorageHub(
         settings.storagehub_url,
         auth=settings.storagehub_auth,
         timeout=settings.storagehub_timeout,
         min_rate=settings.transfer_min_rate,
+        attempts=attempts,
     )
 
 

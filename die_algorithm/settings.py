@@ -9,6 +9,8 @@ from __future__ import annotations
 import configparser
 import hashlib
 import os
+import re
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -72,7 +74,8 @@ class Settings(BaseModel):
     instance: Label = Field(
         "",
         description="Name of this installation, the label `die.service` of its Swarm services: by it "
-        "running jobs are found again if the database is lost; empty: made from `url`.",
+        "running jobs are found again if the database is lost; empty: made from `url` and the address "
+        "of the database.",
     )
     data_dir: Path = Field(
         default_factory=_default_data_dir,
@@ -224,7 +227,11 @@ class Settings(BaseModel):
     @property
     def instance_name(self) -> str:
         """What this installation's services on the Swarm are labelled with."""
-        return self.instance or hashlib.sha256(self.url.encode()).hexdigest()[:16]
+        # The database tells apart what has the same address, as two that both kept the default have.
+        address = re.sub(r"//[^/]*@", "//", self.database_url.partition("?")[0])
+        host = socket.gethostname() if "//127.0.0.1" in self.url else ""
+        digest = hashlib.sha256(f"{self.url} {address} {host}".encode())
+        return self.instance or digest.hexdigest()[:16]
 
     @property
     def database_url(self) -> str:
@@ -234,9 +241,8 @@ class Settings(BaseModel):
     @property
     def worker_lock(self) -> Path:
         """The file that the one worker of a machine locks, and that of a SQLite database."""
-        file = self.database.removeprefix("sqlite:///")
-        is_file = file not in ("", self.database, ":memory:")
-        return (Path(file).parent if is_file else self.data_dir) / "worker.lock"
+        match = re.fullmatch(r"sqlite(?:\+\w+)?:///(?!:memory:)([^?]+)(?:\?.*)?", self.database)
+        return (Path(match[1]).parent if match else self.data_dir) / "worker.lock"
 
     @property
     def key_path(self) -> Path:

@@ -11,9 +11,11 @@ whose holder has let its lease run out.
 from __future__ import annotations
 
 import enum
+import itertools
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
@@ -22,9 +24,10 @@ from die_algorithm import faults
 from die_algorithm.errors import StaleJob, StepInterrupted, StoreError, SwarmError
 from die_algorithm.janitor import Janitor
 from die_algorithm.job_store import JobStore
-from die_algorithm.models import Job, JobState, TaskPhase, TaskReport
+from die_algorithm.models import Job, JobService, JobState, TaskPhase, TaskReport
 from die_algorithm.steps import Steps
 from die_algorithm.swarm import Swarm
+from die_algorithm.turns import in_turn
 from die_algorithm.worker_place import WorkerPlace
 
 LOGGER = logging.getLogger(__name__)
@@ -50,13 +53,21 @@ class _Room(enum.Enum):
     STAGE_IN = "stage-in"
     DISPATCH = "dispatch"
     STAGE_OUT = "stage-out"
-    #: Observing and cleaning up.
+    #: Observing, and stopping containers: nothing here waits for StorageHub.
     END = "end"
+    #: Removing folders, and ending jobs.
+    CLEAN_UP = "clean-up"
     #: Looking at the Swarm for all jobs at once.
     WATCH = "watch"
 
 
-_THREADS = {_Room.STAGE_IN: 4, _Room.DISPATCH: 4, _Room.END: 8, _Room.WATCH: 1}
+_THREADS = {
+    _Room.STAGE_IN: 4,
+    _Room.DISPATCH: 4,
+    _Room.END: 8,
+    _Room.CLEAN_UP: 8,
+    _Room.WATCH: 1,
+}
 
 
 class Worker:
@@ -95,6 +106,7 @@ class Worker:
         self._lease = lease
         self._on_end = on_end
         self._publish = publish
+        self._transfers = transfers
         self._pools = {
             room: ThreadPoolExecutor(
                 _THREADS.get(room, transfers), thread_name_prefix=f"die-{room.value}"
@@ -201,15 +213,31 @@ class Worker:
         jobs = self._store.held(self._place.name, self._known)
         self._known = {job.id: job for job in jobs}
         watched = [job for job in jobs if _is_watched(job)]
-        for job in jobs:
-            if not _is_watched(job):
-                self._start(job, self._carry_on)
+        for job in self._in_turn([job for job in jobs if not _is_watched(job)]):
+            self._start(job, self._carry_on)
         if self._watching is None or self._watching.done():
             self._watching = self._pools[_Room.WATCH].submit(self._watch, watched)
         self._publish_changed()
         if not watched:
             return _IDLE
         return min(_LOOK + _LOOK_PER_JOB * len(watched), _LONGEST_LOOK)
+
+    def _in_turn(self, jobs: list[Job]) -> list[Job]:
+        """Leave out results that have to wait, so that one owner's keep nobody else's from the rooms.
+
+        A transfer may take hours, so they are not given away before there is a thread for them.
+        """
+        results = {job.id: job for job in jobs if _room(job) is _Room.STAGE_OUT}
+        others = [job for job in jobs if job.id not in results]
+        with self._lock:
+            under_way = [results.pop(job_id) for job_id in self._in_flight & results.keys()]
+        waiting = ((job.id, job.owner) for job in results.values() if self._may_go_on(job))
+        turns = in_turn(waiting, Counter(job.owner for job in under_way), {})
+        free = max(self._transfers - len(under_way), 0)
+        return others + [results[job_id] for job_id in itertools.islice(turns, free)]
+
+    def _may_go_on(self, job: Job) -> bool:
+        return time.monotonic() >= self._not_before.get(job.id, 0.0)
 
     # -- the Swarm
 
@@ -218,7 +246,8 @@ class Worker:
         try:
             self._janitor.expire()
             reports = self._look_at_tasks(jobs)
-            lost = self._janitor.sweep([job for job in jobs if job.id not in reports], self._known)
+            without = [job for job in jobs if job.id not in reports]
+            findings = self._janitor.sweep(without, self._known)
         except SwarmError as error:
             self._wait_for_swarm(jobs, error)
             return
@@ -232,9 +261,30 @@ class Worker:
             LOGGER.info("The Swarm can be watched again.")
             self._trouble, self._renew_at = "", 0.0
         for job in jobs:
-            self._attend(job, reports.get(job.id))
-        for job in lost:
+            try:
+                self._attend(job, reports.get(job.id))
+            except Exception:  # one job must not keep the others from being looked at
+                LOGGER.exception("Job %s cannot be looked at.", job.id)
+        for job in findings.lost:
             self._start(job, lambda job: self._changed(job, self._steps.lose(job)))
+        for orphan in findings.orphans:
+            self._start_rebuilding(orphan)
+
+    def _start_rebuilding(self, orphan: JobService) -> None:
+        """Let the record of a service be made that has none; StorageHub is asked for that."""
+        with self._lock:
+            if orphan.job_id in self._in_flight:
+                return
+            self._in_flight.add(orphan.job_id)
+        self._pools[_Room.CLEAN_UP].submit(self._rebuild, orphan)
+
+    def _rebuild(self, orphan: JobService) -> None:
+        try:
+            self._janitor.rebuild(orphan)
+        finally:
+            with self._lock:
+                self._in_flight.discard(orphan.job_id)
+            self.wake()
 
     def _look_at_tasks(self, jobs: list[Job]) -> dict[str, TaskReport]:
         """One report for each job with a task; while there are no jobs, a look now and then will do."""
@@ -249,7 +299,10 @@ class Worker:
             LOGGER.warning("The Swarm cannot be watched: %s", error)
             self._trouble, self._renew_at = str(error), 0.0
         for job in jobs:
-            self._start(job, lambda job: self._changed(job, self._steps.wait_out(job, error)))
+            if job.stopped_at is None:
+                self._start(job, lambda job: self._changed(job, self._steps.wait_out(job, error)))
+            elif self._steps.has_stopped(job, task_is_listed=True):
+                self._start(job, self._carry_on)
         self._stopping.wait(1.0)
 
     def _attend(self, job: Job, report: TaskReport | None) -> None:
@@ -321,7 +374,7 @@ class Worker:
         self._pools[_room(job)].submit(self._work, job, action)
 
     def _work(self, job: Job, action: Callable[[Job], Job]) -> None:
-        pause = 0.0
+        pause, room = 0.0, _room(job)
         try:
             fresh = self._store.get(job.id)
             # The list this turn began with may be older than the last step of this job.
@@ -344,6 +397,8 @@ class Worker:
                 self._in_flight.discard(job.id)
                 if pause:
                     self._not_before[job.id] = time.monotonic() + pause
+            if room is _Room.STAGE_OUT:
+                self._wake.set()  # somebody else's result may have its turn
 
     def _give_up(self, job: Job) -> None:
         """Let a job fail; if it is at its clean-up already, that is tried again."""
@@ -386,7 +441,8 @@ def _is_watched(job: Job) -> bool:
 
 def _room(job: Job) -> _Room:
     if job.failure or job.result or job.cancel_requested:
-        return _Room.END
+        runs = JobState.DISPATCHED in job.reached and not job.task_over and not job.stopped_at
+        return _Room.END if runs and not job.result else _Room.CLEAN_UP
     return {
         JobState.ACCEPTED: _Room.STAGE_IN,
         JobState.STAGED_IN: _Room.DISPATCH,

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from die_algorithm.job_store.database import Database
 from die_algorithm.job_store.tables import JOBS, UNDER_WAY, UNFINISHED, WAITS, WORKERS
-from die_algorithm.models import WorkerReport
+from die_algorithm.models import JobState, WorkerReport
 
 #: Seconds for which a worker that has gone is still reported.
 _REMEMBERED = 86400.0
@@ -95,12 +95,18 @@ class Leases:
             found = connection.execute(wanted).all()
         if not found:
             return 0
+        # What the former release took from the queue has no such moment.
+        waits = JOBS.c.state == JobState.ACCEPTED.value
+        admitted_at = sa.case(
+            (waits, JOBS.c.admitted_at),
+            else_=sa.func.coalesce(JOBS.c.admitted_at, self._database.now),
+        )
         claims = (
             JOBS.update()
             .where(
                 JOBS.c.id == sa.bindparam("job_id"), JOBS.c.fence == sa.bindparam("fence_before")
             )
-            .values(holder=worker, fence=JOBS.c.fence + 1)
+            .values(holder=worker, fence=JOBS.c.fence + 1, admitted_at=admitted_at)
         )
         with self._database.writing() as connection:
             return sum(

@@ -168,6 +168,8 @@ class JobStore:
         changed = dataclasses.replace(job, version=job.version + 1)
         values = self._row(changed)
         del values["cancel_requested"]  # set by request_cancel only, which any process may call
+        if job.state.is_final:
+            values["holder"] = None  # or each look of the worker would pass by all it ever held
         update = (
             JOBS.update()
             .where(JOBS.c.id == job.id, JOBS.c.version == job.version, JOBS.c.fence == job.fence)

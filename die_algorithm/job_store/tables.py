@@ -32,6 +32,7 @@ JOBS = sa.Table(
     #: In seconds of the epoch: when something of an ended job is to be removed next; when one that
     #: waits for a place has waited as long as it may.
     sa.Column("due_at", sa.Float, nullable=True, index=True),
+    sa.Index("ix_jobs_owner_admitted_at", "owner", "admitted_at"),
 )
 
 WORKERS = sa.Table(

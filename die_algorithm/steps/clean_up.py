@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from die_algorithm.errors import ItemUnusable, StorageHubError, SwarmError
@@ -32,6 +33,7 @@ class CleanUp:
         storagehub: the users' workspaces.
         swarm: where containers run.
         results: where zips and logs are published.
+        search_folders: removes what ended jobs have left in the workspace of a job's owner.
     """
 
     def __init__(
@@ -41,7 +43,10 @@ class CleanUp:
         storagehub: StorageHub,
         swarm: Swarm,
         results: Results,
+        *,
+        search_folders: Callable[[Job], None],
     ) -> None:
+        self._search_folders = search_folders
         self._results = results
         self._settings = settings
         self._ledger = ledger
@@ -65,7 +70,7 @@ class CleanUp:
         if job.stopped_at is None and job.digest is not None:
             try:
                 with self._ledger.fail_points.around(Point.SERVICE_REMOVED):
-                    self._swarm.remove_service(job.service_name)
+                    self._swarm.remove_service(job.service_id or job.service_name)
             except SwarmError as error:
                 if not self._ledger.patience_is_over(job):
                     return self._ledger.wait_out(job, error)
@@ -74,6 +79,8 @@ class CleanUp:
             if JobState.DISPATCHED in job.reached and not job.task_over:
                 return self._ledger.write(job, stopped_at=datetime.now(UTC), waiting=None)
         self._tidy(job)
+        if job.is_admitted:
+            self._search_folders(job)
         with self._ledger.fail_points.around(Point.FOLDER_REMOVED):
             kept = not self._remove_folder(job)
         with self._ledger.fail_points.around(Point.END_REACHED):
@@ -100,8 +107,10 @@ class CleanUp:
     def _tidy(self, job: Job) -> None:
         try:
             self._results.tidy(job)
+            if JobState.STAGING_OUT in job.reached:
+                self._results.write_log(job, job.log_tail, again=False)
         except OSError:
-            LOGGER.exception("Job %s: files of a former try could not be removed.", job.id)
+            LOGGER.exception("Job %s: its files could not be put in order.", job.id)
 
     def _end(self, job: Job, *, kept: bool) -> Job:
         if job.result:

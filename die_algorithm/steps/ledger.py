@@ -61,7 +61,8 @@ class Ledger:
 
     def wait_out(self, job: Job, error: DieError) -> Job:
         """Note that a job waits for something that is away, or give it up after the patience."""
-        if job.waiting and self.patience_is_over(job):
+        ends = job.failure or job.result or job.cancel_requested
+        if job.waiting and not ends and self.patience_is_over(job):
             return self.fail(job, faults.given_up(error, job.waiting.since))
         if job.waiting:
             return job

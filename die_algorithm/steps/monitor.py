@@ -122,12 +122,11 @@ class Monitor:
     ) -> Job:
         """Record the end of the task before anything of it is removed."""
         log = self._log(job, report) if log is None else log
-        self._publish_log(job, log)
         LOGGER.info(
             "Job %s: task ended as %s, exit code %s.", job.id, report.state, report.exit_code
         )
         with self._ledger.fail_points.around(Point.END_RECORDED):
-            return self._ledger.reach(
+            ended = self._ledger.reach(
                 job,
                 JobState.STAGING_OUT,
                 failure=failure,
@@ -135,6 +134,9 @@ class Monitor:
                 log_tail=log,
                 task_over=task_over,
             )
+        # After the record: a worker that has lost the job writes over nobody's log.
+        self._publish_log(ended, log)
+        return ended
 
     def _log(self, job: Job, report: TaskReport) -> str:
         if job.token is None:

@@ -68,11 +68,12 @@ class Recovery:
 
         Raises:
             StorageHubUnavailable: it cannot be asked whose token it is.
-            StoreError: the record could not be written.
+            InvalidParameterValue: its image is none that this service runs.
+            UnwritableJob, StoreError: the record could not be written.
         """
-        *command, secret, item_id, folder_id = service.args or ("", "", "")
         if len(service.args) <= _CONTRACT_WORDS:
             return None
+        *command, secret, item_id, folder_id = service.args
         token = UserToken(secret)
         image = ImageReference.parse(service.image)
         name = service_name(service.job_id)

@@ -59,7 +59,14 @@ class Steps:
         self._dispatch = Dispatch(settings, self._ledger, swarm)
         self._monitor = Monitor(settings, self._ledger, swarm, results)
         self._stage_out = StageOut(settings, self._ledger, storagehub, results)
-        self._clean_up = CleanUp(settings, self._ledger, storagehub, swarm, results)
+        self._clean_up = CleanUp(
+            settings,
+            self._ledger,
+            storagehub,
+            swarm,
+            results,
+            search_folders=self._recovery.search_folders,
+        )
 
     def interrupt(self) -> None:
         """Break off all transfers, because the service stops."""
@@ -123,7 +130,7 @@ class Steps:
 
     def _next_step(self, job: Job) -> Callable[[Job], Job]:
         if job.result or job.failure or job.cancel_requested:
-            return self._end
+            return self._clean_up.run
         if job.state is not JobState.STAGING_OUT and self._ledger.is_past_total(job):
             return self._give_up
         if not job.is_admitted:
@@ -134,11 +141,6 @@ class Steps:
             JobState.STAGED_IN: self._dispatch.run,
             JobState.STAGING_OUT: self._stage_out.run,
         }[job.state]
-
-    def _end(self, job: Job) -> Job:
-        if job.is_admitted:
-            self._recovery.search_folders(job)
-        return self._clean_up.run(job)
 
     def _give_up(self, job: Job) -> Job:
         return self._ledger.fail(job, faults.took_too_long(self._ledger.deadlines(job).total))

@@ -21,6 +21,7 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("idempotency", sa.String(64), nullable=True))
     op.add_column("jobs", sa.Column("due_at", sa.Float, nullable=True))
     op.create_index("ix_jobs_holder", "jobs", ["holder"])
+    op.create_index("ix_jobs_owner_admitted_at", "jobs", ["owner", "admitted_at"])
     op.create_index("ix_jobs_idempotency", "jobs", ["idempotency"], unique=True)
     op.create_index("ix_jobs_due_at", "jobs", ["due_at"])
     op.create_table(
