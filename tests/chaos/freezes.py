@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import functools
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +25,7 @@ from chaos.ground import Ground
 from chaos.jobs import IMAGE, KINDS, Kind, Wish, wish
 from chaos.kills import NotReached
 from chaos.process import PATIENCE, History, ServiceProcess, Stuck
-from chaos.service import Fate
+from chaos.service import Fate, Refusal
 from chaos.watch import Watch
 from die_algorithm.fail_points import Point
 from die_algorithm.models import JobState
@@ -115,6 +114,7 @@ class _Run:
         self._services: list[ServiceProcess] = []
         self._late: list[Callable[[Any], None]] = []
         self._is_cancelled = False
+        self._is_asking = False
 
     def findings(self) -> Iterator[Finding]:
         """Play it to its end."""
@@ -173,21 +173,37 @@ class _Run:
 
     def _submit_all(self) -> None:
         for each in self._wishes:
-            take = functools.partial(self._jobs.__setitem__, each)
-            self._ask(take, "submit", IMAGE, each.command, self._ground.item, None)
+            self._submit(each)
+
+    def _submit(self, each: Wish) -> None:
+        """Submit a job, and again if that is refused."""
+
+        def take(answer: Any) -> None:
+            if isinstance(answer, Refusal):
+                self._submit(each)
+            else:
+                self._jobs[each] = answer
+
+        self._ask(take, "submit", IMAGE, each.command, self._ground.item, None)
 
     def _cancel(self) -> None:
-        """Cancel the job that is to be cancelled, once it runs."""
+        """Cancel the job that is to be cancelled, once it runs, and again if that is refused."""
+
+        def take(answer: Any) -> None:
+            self._is_cancelled = not isinstance(answer, Refusal)
+
         for each, job_id in self._jobs.items():
             if each.kind is Kind.CANCELLED and self._history.last(job_id) is JobState.RUNNING:
                 self._is_cancelled = True
-                self._ask(lambda _state: None, "cancel", job_id)
+                self._ask(take, "cancel", job_id)
 
     def _ask(self, take: Callable[[Any], None], *order: object) -> None:
         """Ask the one that answers; if it freezes over it, the answer is taken when it goes on."""
         service = self._awake()[0]
         service.order(*order)
+        self._is_asking = True
         self._until(lambda: service.has_answered or bool(service.doomed_at), "answers")
+        self._is_asking = False
         if service.has_answered:
             take(service.answer())
         else:
@@ -202,7 +218,7 @@ class _Run:
                 raise Stuck(f"nobody {what}: {self._told()}")
             for service in self._services:
                 service.listen(_TURN)
-            if not self._is_cancelled:
+            if not (self._is_cancelled or self._is_asking):
                 self._cancel()
 
     def _told(self) -> str:
