@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 
-.PHONY: help setup testbed tools demo serve stop doctor test stateful check bench docs clean
+.PHONY: help setup testbed tools demo serve stop doctor test nodes stateful check chaos bench docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -29,7 +29,10 @@ doctor: tools ## Say what is missing for the service to work
 	@$(PYTHON) scripts/local_stack.py doctor
 
 test: testbed check ## Run all tests on a private Swarm
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -m "not nodes"
+
+nodes: testbed ## Lose machines and managers of a Swarm of several, for minutes
+	$(PYTHON) -m pytest -m nodes tests/wps/test_nodes.py
 
 stateful: testbed ## Tell many more stories of jobs amid faults, about ten minutes
 	JOB_LIFE_EXAMPLES=$(or $(EXAMPLES),250) $(PYTHON) -m pytest tests/stateful
@@ -38,6 +41,10 @@ check: tools ## Lint, format and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+# CHAOS="kills --repeats 1" and the like: see python -m chaos --help
+chaos: testbed ## Kill, cancel and freeze the service at every step; prints a table
+	PYTHONPATH=tests $(PYTHON) -m chaos $(CHAOS)
 
 bench: testbed ## Measure against the bare Swarm and curl; prints ratios
 	PYTHONPATH=scripts:tests $(PYTHON) -m benchmarks

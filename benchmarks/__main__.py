@@ -10,7 +10,9 @@ from local_stack import LocalStack
 from swarm_fixture import publish_probe
 
 from benchmarks.large_result import measure_large_result
+from benchmarks.load import measure_load
 from benchmarks.no_op import measure_no_op
+from benchmarks.throughput import measure_throughput
 
 
 def main() -> int:
@@ -26,9 +28,15 @@ def main() -> int:
         if stack.swarm is None:
             raise RuntimeError("The benchmarks run on a private engine only.")
         publish_probe(stack.swarm)
-        lines = [*measure_no_op(facts, stack.swarm.docker_host), *measure_large_result(facts)]
+        docker_host = stack.swarm.docker_host
+        lines = [
+            *measure_no_op(facts, docker_host),
+            *measure_throughput(facts, docker_host),
+            *measure_large_result(facts),
+        ]
     finally:
         stack.purge()
+    lines += measure_load(Path(tempfile.mkdtemp(prefix="die-load-")))
     print()
     for line in lines:
         print(line)

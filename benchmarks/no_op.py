@@ -13,7 +13,7 @@ from benchmarks.figure import Figure
 
 IMAGE, COMMAND = "die-tests/probe", "probe noop"
 ROUNDS = 15
-_FINAL = {"complete", "failed", "rejected"}
+FINAL = {"complete", "failed", "rejected"}
 
 
 def measure_no_op(facts: dict[str, str], docker_host: str) -> list[Figure]:
@@ -54,7 +54,7 @@ def _bare(client: docker.APIClient, image: str) -> float:
     )
     service = client.create_service(template, name=name)
     while client.tasks({"service": name}) == [] or (
-        client.tasks({"service": name})[0]["Status"]["State"] not in _FINAL
+        client.tasks({"service": name})[0]["Status"]["State"] not in FINAL
     ):
         time.sleep(0.01)
     seconds = time.monotonic() - began

@@ -199,6 +199,14 @@ def _swarm(settings: Settings) -> tuple[Check, EngineFacts | None]:
             remedy="Make it one with 'docker swarm init', or point 'docker_host' to a manager.",
             place=place,
         )
+    elif not facts.nodes:  # a manager that knows of no node, not even of itself
+        check = Check(
+            name=name,
+            passed=False,
+            text="The Swarm has no leader: most of its managers are away.",
+            remedy="Bring them back; see 'docker node ls' on each.",
+            place=place,
+        )
     elif _version(facts.api_version) < _OLDEST_API:
         check = Check(
             name=name,

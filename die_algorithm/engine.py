@@ -12,7 +12,8 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from die_algorithm.errors import (
@@ -74,14 +75,28 @@ class Engine:
         self._storagehub = storagehub
         #: Called after a job was accepted or its cancel noted, to wake a worker of this process.
         self.on_submit: Callable[[], None] = lambda: None
-        #: Called after a job was changed by the worker of this process.
-        self.on_change: Callable[[], None] = lambda: None
-        self._changed = threading.Condition()
-        self._changes = 0
+        #: Called with the id of a job that the worker of this process has ended.
+        self.on_end: Callable[[str], None] = lambda _job_id: None
+        self._closing = threading.Event()
+        self._waiters: dict[str, list[threading.Event]] = {}
+        self._waiters_lock = threading.Lock()
         self._places: Mapping[str, int] = {}
         self._places_until = 0.0
         self._places_lock = threading.Lock()
         self._sync_slots = threading.BoundedSemaphore(settings.max_sync)
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the service stops: no job is accepted, and nobody waits for one."""
+        return self._closing.is_set()
+
+    def close(self) -> None:
+        """Accept no more jobs and let all waiters return at once. The jobs are not touched."""
+        self._closing.set()
+        with self._waiters_lock:
+            for events in self._waiters.values():
+                for event in events:
+                    event.set()
 
     def submit(
         self,
@@ -104,6 +119,7 @@ class Engine:
         Raises:
             RequestError: the request is refused; says why, and which parameter is at fault.
         """
+        self._check_open()
         options = options or JobOptions()
         with self._fail_points.around(Point.REQUEST_PARSED):
             request = self._parsed(inputs, token)
@@ -122,6 +138,8 @@ class Engine:
             token=token,
             deadlines=options.deadlines or self._settings.deadlines,
         )
+        # Again: a slow StorageHub may have outlasted the client, and would leave it without its job's id.
+        self._check_open()
         with self._fail_points.around(Point.ACCEPTED):
             added = self._add(job, options)
         if added.id != job.id:
@@ -156,8 +174,15 @@ class Engine:
         except QueueFull as error:
             raise ServerBusy(f"{error} Submit this one again in a few minutes.", 60) from None
         except StoreUnavailable as error:
-            LOGGER.exception("A job could not be recorded.")
+            LOGGER.error("A job could not be recorded: %s", error.reason)  # noqa: TRY400
             raise ServiceUnavailable(str(error)) from None
+
+    def _check_open(self) -> None:
+        if self.is_closing:
+            raise ServiceUnavailable(
+                "The service is stopping and takes no more jobs. Nothing was started; try again in a "
+                "minute."
+            )
 
     def owner(self, token: UserToken) -> str:
         """Ask StorageHub whose token it is: the owner of the workspace that it opens.
@@ -206,14 +231,17 @@ class Engine:
             NotFound: there is none of this id.
             ServiceUnavailable: the database cannot be read now.
         """
-        try:
-            job = self._store.get(job_id) if _JOB_ID.fullmatch(job_id) else None
-        except StoreError as error:
-            LOGGER.exception("A job could not be looked up.")
-            raise _store_away() from error
+        job = self._look_up(job_id)
         if job is None:
-            raise NotFound("There is no job of this id, or it has expired.")
+            raise _no_such_job()
         return job
+
+    def _look_up(self, job_id: str) -> Job | None:
+        try:
+            return self._store.get(job_id) if _JOB_ID.fullmatch(job_id) else None
+        except StoreError as error:
+            LOGGER.error("A job could not be looked up: %s", error.reason)  # noqa: TRY400
+            raise _store_away() from error
 
     def place_in_queue(self, job: Job) -> int | None:
         """How many jobs get a place before a waiting one; None if it does not wait, or nobody knows.
@@ -238,10 +266,12 @@ class Engine:
             NotFound: there is none of this id, or it is another user's.
             NotAuthorized: the token is not accepted.
         """
+        job = self._look_up(job_id)
+        if job and _was_submitted_with(job, token):
+            return job  # nobody needs to be asked, not even a StorageHub that is away
         owner = self.owner(token)
-        job = self.job(job_id)
-        if not hmac.compare_digest(job.owner.encode(), owner.encode()):
-            raise NotFound("There is no job of this id, or it has expired.")
+        if job is None or not hmac.compare_digest(job.owner.encode(), owner.encode()):
+            raise _no_such_job()
         return job
 
     def cancel(self, job_id: str, token: UserToken) -> Job:
@@ -268,6 +298,9 @@ class Engine:
             submit: accepts the job.
             is_gone: whether the client has left; the job goes on without it.
 
+        Returns:
+            The job. It has not ended if the client has left or the engine is closing.
+
         Raises:
             ServerBusy: too many wait already; nothing was submitted.
         """
@@ -278,22 +311,24 @@ class Engine:
             )
         try:
             job = submit()
-            while not job.state.is_final and not is_gone():
-                job = self._wait_patiently(job.id)
+            while not (job.state.is_final or is_gone() or self.is_closing):
+                job = self._wait_patiently(job)
         finally:
             self._sync_slots.release()
         return job
 
-    def _wait_patiently(self, job_id: str) -> Job:
+    def _wait_patiently(self, job: Job) -> Job:
         """Wait a moment; a database that cannot be read for a minute is no end of the job."""
         deadline = time.monotonic() + _STORE_PATIENCE
         while True:
             try:
-                return self.wait(job_id, _LOOK_FOR_CLIENT)
+                return self.wait(job.id, _LOOK_FOR_CLIENT)
             except ServiceUnavailable as error:
+                if self.is_closing:
+                    return job
                 if time.monotonic() > deadline:
                     raise ServiceUnavailable(
-                        f"The job {job_id} was accepted and goes on, but its record cannot be read at "
+                        f"The job {job.id} was accepted and goes on, but its record cannot be read at "
                         "the moment. Ask for its status later; do not submit it again."
                     ) from error
                 time.sleep(_LOOK_AGAIN)
@@ -306,28 +341,44 @@ class Engine:
             timeout: seconds at most.
 
         Returns:
-            The job as it is then; after a time-out it may be unfinished.
+            The job as it is then; after a time-out, or when the engine closes, it may be unfinished.
         """
         deadline = time.monotonic() + timeout
-        while True:
-            seen = self._changes
-            job = self.job(job_id)
-            left = deadline - time.monotonic()
-            if job.state.is_final or left <= 0:
-                return job
-            with self._changed:
-                # A job that another process carries changes without a word.
-                self._changed.wait_for(
-                    lambda seen=seen: self._changes != seen,  # type: ignore[misc]
-                    timeout=min(left, _LOOK_AGAIN),
-                )
+        with self._waiting(job_id) as ended:
+            while not (self.is_closing or self._has_ended(job_id)):
+                left = deadline - time.monotonic()
+                # A job that another machine's worker carries ends without a word.
+                if left <= 0 or ended.wait(min(left, _LOOK_AGAIN)):
+                    break
+        return self.job(job_id)
 
-    def notify(self) -> None:
-        """Tell the waiters that a job has changed. Called by the worker of this process."""
-        with self._changed:
-            self._changes += 1
-            self._changed.notify_all()
-        self.on_change()
+    def notify(self, job_id: str) -> None:
+        """Tell the waiters that a job has ended. A hint: the database has the truth."""
+        with self._waiters_lock:
+            for event in self._waiters.get(job_id, ()):
+                event.set()
+        self.on_end(job_id)
+
+    @contextmanager
+    def _waiting(self, job_id: str) -> Iterator[threading.Event]:
+        event = threading.Event()
+        with self._waiters_lock:
+            self._waiters.setdefault(job_id, []).append(event)
+        try:
+            yield event
+        finally:
+            with self._waiters_lock:
+                self._waiters[job_id].remove(event)
+                if not self._waiters[job_id]:
+                    del self._waiters[job_id]
+
+    def _has_ended(self, job_id: str) -> bool:
+        try:
+            state = self._store.state(job_id)
+        except StoreError as error:
+            LOGGER.error("A job could not be looked up: %s", error.reason)  # noqa: TRY400
+            raise _store_away() from error
+        return state is None or state.is_final
 
 
 def _same_request(former: Job, request: JobRequest) -> Job:
@@ -338,6 +389,16 @@ def _same_request(former: Job, request: JobRequest) -> Job:
         )
     LOGGER.info("Job %s: submitted again with its idempotency key.", former.id)
     return former
+
+
+def _was_submitted_with(job: Job, token: UserToken) -> bool:
+    if job.token is None or token.username not in (None, job.owner):
+        return False
+    return hmac.compare_digest(job.token.secret.encode(), token.secret.encode())
+
+
+def _no_such_job() -> NotFound:
+    return NotFound("There is no job of this id, or it has expired.")
 
 
 def _store_away() -> ServiceUnavailable:

@@ -42,6 +42,7 @@
     │   ├── StaleJob                 somebody else wrote this job since it was read, or holds it now
     │   ├── QueueFull                no more jobs may wait
     │   └── UnreadableJob            the job's record is damaged
+    ├── UnwritableJob                no database takes the job's text; another try would not help
     └── LocalSwarmError              the private Swarm of this machine cannot be started or used
 
 Messages are for the person who reads them: what happened, whose fault it is, what to do next.
@@ -186,12 +187,12 @@ class ServiceUnavailable(RequestError):
 
     Args:
         text: a sentence for the client.
-        retry_after: seconds after which another try makes sense.
+        retry_after: seconds after which another try makes sense; None: the request must not be repeated.
     """
 
     http_status = 503
 
-    def __init__(self, text: str, retry_after: int = 30) -> None:
+    def __init__(self, text: str, retry_after: int | None = 30) -> None:
         super().__init__(text)
         self.retry_after = retry_after
 
@@ -279,7 +280,16 @@ class NoRoom(ArchiveError):
 
 
 class StoreError(DieError):
-    """Something went wrong with the jobs' database."""
+    """Something went wrong with the jobs' database.
+
+    Args:
+        text: a sentence for the client.
+        reason: what the database said, for the log.
+    """
+
+    def __init__(self, text: str, reason: str = "") -> None:
+        super().__init__(text)
+        self.reason = reason or text
 
 
 class StoreUnavailable(StoreError):
@@ -304,3 +314,10 @@ class LocalSwarmError(DieError):
 
 class UnreadableJob(StoreError):
     """The job's record is damaged, or written by another version of this software."""
+
+
+class UnwritableJob(DieError):
+    """The job holds text that no database takes, such as half a character.
+
+    No StoreError: those are tried again.
+    """

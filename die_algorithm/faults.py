@@ -161,8 +161,7 @@ def _away(error: DieError) -> str:
 
 def _duration(duration: timedelta) -> str:
     seconds = duration.total_seconds()
-    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
-        if seconds >= size:
-            count = seconds / size
-            return f"{count:g} {unit}" + ("s" if count != 1 else "")
-    return f"{seconds:g} seconds"
+    units = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
+    size, unit = next((pair for pair in units if seconds >= pair[0]), units[-1])
+    count = seconds / size
+    return f"{count:g} {unit}" + ("s" if count != 1 else "")

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
+import resource
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer, create_server
+from waitress.task import WSGITask
 
 from die_algorithm.errors import SettingsError
 
@@ -19,6 +24,46 @@ if TYPE_CHECKING:
 
 #: Idle and slow connections cost a socket each; this many are held.
 _CONNECTIONS = 8192
+#: How many may wait to be accepted.
+_BACKLOG = 1024
+#: Seconds for which a server that stops answers what is under way.
+GRACE = 20.0
+#: Seconds in which a request may still arrive on a connection that was open when the stop began: its
+#: client may have sent it before it could know.
+_MOMENT = 0.5
+#: Seconds between two looks at what is left, when stopping.
+_LOOK = 0.05
+
+
+class _Task(WSGITask):
+    """Answers a request, and says so if it was the connection's last."""
+
+    def build_response_header(self) -> bytes:
+        if not self.channel.server.accepting:
+            # waitress makes of it what the client's version of HTTP wants.
+            self.request.headers["CONNECTION"] = "close"
+        return bytes(super().build_response_header())
+
+
+class Channel(HTTPChannel):
+    """One connection: reads its requests, and sends the answers."""
+
+    task_class = _Task
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is under way: its headers are in, and its answer is not all sent."""
+        # In this order: the answer is in the buffers before its request is taken off the list.
+        is_answered = bool(self.requests) or self.total_outbufs_len > 0
+        return is_answered or (self.request is not None and self.request.headers_finished)
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether the client has sent something that was not read yet."""
+        try:
+            return bool(self.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except OSError:
+            return False
 
 
 class HttpServer:
@@ -41,7 +86,7 @@ class HttpServer:
         listen: Sequence[str],
         *,
         threads: int,
-        channel: type[HTTPChannel] = HTTPChannel,
+        channel: type[Channel] = Channel,
         **options: object,
     ) -> None:
         with contextlib.ExitStack() as undo:
@@ -55,7 +100,8 @@ class HttpServer:
             map=self._sockets,
             sockets=listeners,
             threads=threads,
-            connection_limit=_CONNECTIONS,
+            connection_limit=_connection_limit(),
+            backlog=_BACKLOG,
             asyncore_use_poll=True,
             clear_untrusted_proxy_headers=True,
             ident=None,
@@ -64,6 +110,7 @@ class HttpServer:
         self._listeners = [s for s in self._sockets.values() if isinstance(s, BaseWSGIServer)]
         for listener in self._listeners:
             listener.channel_class = channel
+            listener.handle_accept = functools.partial(_accept_waiting, listener)
         self._thread = threading.Thread(target=self._server.run, name="http-server", daemon=True)
         self._stopping = threading.Lock()
 
@@ -80,29 +127,102 @@ class HttpServer:
         """Wait until the server is stopped."""
         self._thread.join()
 
-    def stop(self) -> None:
-        """Close all connections and end all threads; requests under way get a few seconds."""
+    def listen_no_more(self) -> None:
+        """Accept no new connection: from now on others can listen at the addresses.
+
+        Those that are open get their answers, and each answer closes its connection.
+        """
+        self._in_loop(self._close_listeners)
+
+    def stop(self, grace: float = GRACE) -> None:
+        """Answer what is under way, then close all connections and end all threads.
+
+        Args:
+            grace: seconds for requests whose headers are in to be read and answered, and for the answers
+                to be taken. What is left then is cut; a thread that hangs is left behind 5 s later.
+        """
         with self._stopping:
             if self._thread.is_alive():
-                # Only the server's own thread may touch its sockets. The clients' go first, so that no
-                # answer is waiting to be taken; the rest when no thread needs it to end its work.
-                self._listeners[0].trigger.pull_trigger(self._close_clients)
+                self._drain(grace)
+                # The clients' sockets go first, so that no answer is waiting to be taken; the rest
+                # when no thread needs it to end its work.
+                self._in_loop(self._close_clients)
                 self._listeners[0].task_dispatcher.shutdown()
                 self._listeners[0].trigger.pull_trigger(self._let_go)
                 self._thread.join()
             for left in self._left or list(self._sockets.values()):
                 left.close()
 
-    def _close_clients(self) -> None:
+    def _drain(self, grace: float) -> None:
+        """Wait until all clients have got their answers, or the grace is over."""
+        begin = now = time.monotonic()
+        self.listen_no_more()
+        while now < begin + grace and any(item.active_channels for item in self._listeners):
+            if now >= begin + _MOMENT:
+                self._in_loop(self._close_idle)
+            time.sleep(_LOOK)
+            now = time.monotonic()
+
+    def _in_loop(self, action: Callable[[], None]) -> None:
+        """Have something done by the server's own thread, which alone may touch its sockets."""
+        done = threading.Event()
+
+        def act() -> None:
+            try:
+                action()
+            finally:
+                done.set()
+
+        if self._thread.is_alive():
+            self._listeners[0].trigger.pull_trigger(act)
+        while self._thread.is_alive() and not done.wait(_LOOK):
+            pass
+
+    def _close_listeners(self) -> None:
         for listener in self._listeners:
-            listener.accepting = False
-            for channel in list(listener.active_channels.values()):
+            if listener.accepting:
+                # Those who wait to be accepted would be reset with it.
+                listener.handle_accept()
+                # Not the listener's own close(): its trigger is needed to the end.
+                wasyncore.dispatcher.close(listener)
+
+    def _close_idle(self) -> None:
+        for channel in self._clients():
+            if not channel.is_busy and not channel.has_unread:
                 channel.handle_close()
+
+    def _close_clients(self) -> None:
+        for channel in self._clients():
+            channel.handle_close()
+
+    def _clients(self) -> list[Channel]:
+        return [c for listener in self._listeners for c in listener.active_channels.values()]
 
     def _let_go(self) -> None:
         # Without sockets the loop ends. They are closed after it, the one that woke it included.
         self._left = list(self._sockets.values())
         self._sockets.clear()
+
+
+def _connection_limit() -> int:
+    """How many connections are held: they leave a quarter of the process's descriptors to its work."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return _CONNECTIONS
+    return min(_CONNECTIONS, descriptors * 3 // 4)
+
+
+def _accept_waiting(listener: BaseWSGIServer) -> None:
+    """Accept all connections that clients have made.
+
+    waitress accepts one a turn, and a turn takes the longer the more connections there are: a client
+    that comes after a thousand others would wait for seconds.
+    """
+    for _ in range(listener.adj.connection_limit - len(listener._map)):  # noqa: SLF001 - as waitress does
+        before = len(listener.active_channels)
+        BaseWSGIServer.handle_accept(listener)
+        if len(listener.active_channels) == before:
+            return
 
 
 def _listener(address: str) -> socket.socket:
@@ -113,6 +233,6 @@ def _listener(address: str) -> socket.socket:
     host = match[1].strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, int(match[2])), family=family, backlog=1024)
+        return socket.create_server((host, int(match[2])), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise SettingsError(f"Cannot listen on {address}: {error}") from None

@@ -36,6 +36,10 @@ class Janitor:
         self._sweep_at = 0.0
         self._expire_at = 0.0
 
+    def hurry(self) -> None:
+        """Take the next look at the services now: the records may be others than before."""
+        self._sweep_at = 0.0
+
     def sweep(self, without_task: Sequence[Job], known: Container[str]) -> list[Job]:
         """Look at all services, if it is time to.
 
@@ -50,13 +54,11 @@ class Janitor:
             SwarmError: the services cannot be listed.
         """
         now = time.monotonic()
-        if now >= self._expire_at:
-            self._expire_at = now + _EXPIRE_EVERY
-            self._expire()
         if now < self._sweep_at:
             return []
         services = {service.job_id: service for service in self._swarm.job_services()}
         self._sweep_at = now + _SWEEP_EVERY
+        self._steps.keep_time_of(known)
         for service in services.values():
             if service.job_id not in known:
                 self._look_after(service)
@@ -65,6 +67,20 @@ class Janitor:
             for job in without_task
             if job.stopped_at is None and self._steps.is_lost(job, has_service=job.id in services)
         ]
+
+    def expire(self) -> None:
+        """Remove what has had its time, if it is time to look."""
+        now = time.monotonic()
+        if now < self._expire_at:
+            return
+        self._expire_at = now + _EXPIRE_EVERY
+        for job in self._store.due():
+            try:
+                self._steps.expire(job)
+            except OSError as error:
+                LOGGER.warning("Job %s: its files cannot be removed: %s", job.id, error.strerror)
+            except StoreError as error:
+                LOGGER.warning("Job %s: its record cannot be changed: %s", job.id, error)
 
     def _look_after(self, service: JobService) -> None:
         """Take a service that belongs to no job that this worker carries."""
@@ -88,12 +104,3 @@ class Janitor:
             self._swarm.remove_service(service.service_id)
         except SwarmError as error:
             LOGGER.warning("A service cannot be removed: %s", error)
-
-    def _expire(self) -> None:
-        for job in self._store.due():
-            try:
-                self._steps.expire(job)
-            except OSError as error:
-                LOGGER.warning("Job %s: its files cannot be removed: %s", job.id, error.strerror)
-            except StoreError as error:
-                LOGGER.warning("Job %s: its record cannot be changed: %s", job.id, error)

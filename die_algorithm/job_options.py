@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from die_algorithm.errors import InvalidParameterValue
 from die_algorithm.models import Deadlines
-from die_algorithm.settings_values import Duration
+from die_algorithm.settings_values import Duration, as_written
 
 #: A retry with the same key is the same job (draft-ietf-httpapi-idempotency-key-header).
 IDEMPOTENCY_KEY = "Idempotency-Key"
@@ -19,7 +19,9 @@ IDEMPOTENCY_KEY = "Idempotency-Key"
 _DEADLINES = {"start": "Start-Deadline", "run": "Run-Deadline", "total": "Total-Deadline"}
 
 # A structured string, which stands in quotes; clients commonly leave them out.
-_KEY = re.compile(r'"?(?P<key>[!#-\[\]-~]{1,255})"?', re.ASCII)
+_KEY = re.compile(r'(?P<quote>")?(?P<key>[!#-\[\]-~]{1,255})(?(quote)")', re.ASCII)
+#: What may stand around a header's value (RFC 9110, 5.6.3).
+_BLANKS = " \t"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,7 @@ def parse_job_options(headers: Mapping[str, str], longest: Deadlines) -> JobOpti
 
 
 def _key(text: str) -> str:
-    match = _KEY.fullmatch(text.strip())
+    match = _KEY.fullmatch(text.strip(_BLANKS))
     if match is None:
         raise InvalidParameterValue(
             f"{IDEMPOTENCY_KEY} must be 1 to 255 printable ASCII characters without blanks, such as a "
@@ -72,7 +74,5 @@ def _deadline(text: str, header: str, longest: timedelta) -> timedelta:
             f"{header} must be a number and a unit: 30s, 10m, 24h or 7d.", header
         ) from None
     if duration > longest:
-        raise InvalidParameterValue(
-            f"{header} may be at most {longest.total_seconds():g}s here.", header
-        )
+        raise InvalidParameterValue(f"{header} may be at most {as_written(longest)} here.", header)
     return duration

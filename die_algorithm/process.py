@@ -111,6 +111,8 @@ class DockerImageExecutor(pywps.Process):
 
         Raises:
             RequestError: the request is refused; nothing was created.
+            ServiceUnavailable: the same, or the service stops and the job, which goes on, is not waited
+                for: the text says so.
         """
         form = operation.response_form
         description.check_inputs(operation.inputs)
@@ -129,7 +131,18 @@ class DockerImageExecutor(pywps.Process):
         else:
             is_gone = http_request.environ.get("waitress.client_disconnected", lambda: False)
             job = engine.run_to_end(submit, is_gone)
+            if engine.is_closing and not job.state.is_final:
+                raise self._not_waited_for(job)
         return self._response(job, form, http_request)
+
+    def _not_waited_for(self, job: Job) -> ServiceUnavailable:
+        links = self._links or _guest_links(self._runtime.settings)
+        return ServiceUnavailable(
+            f"The service is stopping and cannot wait for your job. The job {job.id} was accepted and goes "
+            f"on: do not submit it again. In a minute its status can be read at {links.status(job)}",
+            # Clients that repeat a request by themselves do so where they are told when.
+            retry_after=None,
+        )
 
     def _engine(self) -> Engine:
         try:
@@ -176,7 +189,7 @@ def error_response(error: RequestError) -> Response:
     if isinstance(error, NotAuthorized):
         # Bearer, never Basic: a browser must not ask for a password and then send it by itself.
         response.headers["WWW-Authenticate"] = 'Bearer realm="Docker Image Executor"'
-    if isinstance(error, ServerBusy | ServiceUnavailable):
+    if isinstance(error, ServerBusy | ServiceUnavailable) and error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
     return response
 
@@ -278,7 +291,8 @@ def _publish_status(job: Job, settings: Settings) -> None:
     """
     results = Results(settings.results_path)
     documents = job_documents(settings, _guest_links(settings))
-    if job.state is JobState.SUCCEEDED:
+    has_expired = job.expiry is not None and job.expiry.files_removed
+    if job.state is JobState.SUCCEEDED and not has_expired:
         results.write_collection(job, documents.non_deterministic_output(job))
     if job.response_form.store:
         results.write_status(job, documents.execute_response(job))

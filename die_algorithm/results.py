@@ -85,17 +85,26 @@ class Results:
                 path.unlink(missing_ok=True)
 
     def remove(self, job: Job) -> None:
-        """Remove all that was published of a job; who is fetching it gets it to the end.
+        """Remove zip and log of a job; who is fetching them gets them to the end.
 
         Raises:
             OSError: something cannot be removed.
         """
         folder = self._path / job.result_key
-        status = f"{job.id}.xml"
-        for path in (*folder.glob("*"), self._path / status, *self._path.glob(f".{status}.*")):
+        for path in folder.glob("*"):
             path.unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):
             folder.rmdir()
+
+    def remove_status(self, job: Job) -> None:
+        """Remove the status document of a job, if one was published.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        status = f"{job.id}.xml"
+        for path in (self._path / status, *self._path.glob(f".{status}.*")):
+            path.unlink(missing_ok=True)
 
     def write_log(self, job: Job, text: str) -> None:
         """Publish the log of a job's container."""

@@ -40,8 +40,11 @@ class _WorkerThread:
     def works(self) -> bool:
         return self._thread.is_alive() and not self.worker.is_stuck
 
-    def stop(self) -> None:
+    def end(self) -> None:
         self.worker.stop()
+
+    def stop(self) -> None:
+        self.end()
         self._thread.join()
         self._swarm.close()
 
@@ -136,6 +139,14 @@ class Runtime:
         """
         return self._started().store.leases.workers()
 
+    def close(self) -> None:
+        """Accept no more jobs, wait for none, and let the worker end; other questions are answered."""
+        parts = self._parts
+        if parts is not None and parts.process_id == os.getpid():
+            parts.engine.close()
+            if parts.worker:
+                parts.worker.end()
+
     def stop(self) -> None:
         """Let the steps under way finish, then give everything back. Jobs go on at the next start."""
         parts, self._parts = self._parts, None
@@ -182,11 +193,11 @@ class Runtime:
             store,
             steps,
             swarm,
-            WorkerPlace(settings.data_dir / "worker.lock"),
+            WorkerPlace(settings.worker_lock),
             Janitor(store, steps, swarm),
             lease=settings.worker_lease,
             transfers=settings.transfers,
-            on_change=engine.notify,
+            on_end=engine.notify,
             publish=(lambda job: publish(job, settings)) if publish else None,
         )
         return _WorkerThread(worker, swarm)
@@ -214,4 +225,4 @@ def job_store(settings: Settings) -> JobStore:
         waiting=settings.max_waiting,
         waiting_per_owner=settings.max_waiting_per_owner,
     )
-    return JobStore(settings.database_url, settings.data_dir / "token.key", limits)
+    return JobStore(settings.database_url, settings.key_path, limits)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 
 from die_algorithm.documents import exception_report
 from die_algorithm.errors import FileSizeExceeded, MalformedRequest, RequestError
-from die_algorithm.http_server import HttpServer
+from die_algorithm.http_server import GRACE, Channel, HttpServer
+from die_algorithm.runtime import Runtime
 from die_algorithm.settings import Settings
 from die_algorithm.web import WebApplication
 
@@ -38,6 +38,22 @@ def service_server(settings: Settings, application: WebApplication) -> HttpServe
         # waitress refuses bodies of this size and above.
         max_request_body_size=settings.max_request_size + 1,
     )
+
+
+def stop_service(server: HttpServer, runtime: Runtime, grace: float = GRACE) -> None:
+    """Stop the service; its jobs go on at the next start, or in another process at once.
+
+    Args:
+        server: its sockets.
+        runtime: its engine.
+        grace: seconds for answers that are under way. An Execute that waits for its job is answered at
+            once: the job may take hours.
+    """
+    # In this order every answer from here on says that it is its connection's last.
+    server.listen_no_more()
+    runtime.close()
+    server.stop(grace)
+    runtime.stop()
 
 
 _REFUSALS: dict[int, RequestError] = {
@@ -73,5 +89,5 @@ class _Parser(HTTPRequestParser):
         return consumed
 
 
-class _Channel(HTTPChannel):
+class _Channel(Channel):
     parser_class = _Parser

@@ -31,6 +31,7 @@ from die_algorithm.settings_values import (
     EngineAddress,
     Hosts,
     HttpUrl,
+    Label,
     PublicUrl,
     Size,
 )
@@ -68,9 +69,8 @@ class Settings(BaseModel):
         ("127.0.0.1:8080",),
         description="Where the service listens, `address:port`, several separated by commas.",
     )
-    instance: str = Field(
+    instance: Label = Field(
         "",
-        pattern=r"^[A-Za-z0-9._-]{0,63}$",
         description="Name of this installation, the label `die.service` of its Swarm services: by it "
         "running jobs are found again if the database is lost; empty: made from `url`.",
     )
@@ -81,6 +81,11 @@ class Settings(BaseModel):
     database: str = Field(
         "",
         description="SQLAlchemy URL of the jobs' database; empty: a SQLite file in `data_dir`.",
+    )
+    key_file: Path | None = Field(
+        None,
+        description="File of the key that protects user tokens in the database, made at first use; "
+        "workers on one database need the same; empty: `token.key` in `data_dir`.",
     )
     results_dir: Path | None = Field(
         None, description="Folder of the results and logs; empty: `results` in `data_dir`."
@@ -225,6 +230,18 @@ class Settings(BaseModel):
     def database_url(self) -> str:
         """The jobs' database as SQLAlchemy wants it."""
         return self.database or f"sqlite:///{self.data_dir / 'jobs.sqlite'}"
+
+    @property
+    def worker_lock(self) -> Path:
+        """The file that the one worker of a machine locks, and that of a SQLite database."""
+        file = self.database.removeprefix("sqlite:///")
+        is_file = file not in ("", self.database, ":memory:")
+        return (Path(file).parent if is_file else self.data_dir) / "worker.lock"
+
+    @property
+    def key_path(self) -> Path:
+        """The file of the key that protects user tokens."""
+        return self.key_file or self.data_dir / "token.key"
 
     @property
     def results_path(self) -> Path:

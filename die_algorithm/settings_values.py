@@ -26,6 +26,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(ms|s|m|h|d)", re.ASCII)
 #: The engine counts in 64 bits.
 _LARGEST_SIZE = 2**63 - 1
 _SIZE = re.compile(r"\d+(?:\.\d+)? ?[A-Za-z]*", re.ASCII)
+_LABEL = re.compile(r"[A-Za-z0-9._-]{0,63}")
 _DOCKER_HOST = re.compile(
     r"unix:///.+|tcp://(?:[^\s:/?#@]+|\[[0-9a-fA-F:]+\]):\d{1,5}|ssh://[^\s/?#]+", re.ASCII
 )
@@ -33,6 +34,14 @@ _DOCKER_HOST = re.compile(
 _CONSTRAINT = re.compile(
     r"[a-z_][a-z0-9_.-]+\s*[=!]=\s*[a-z0-9:_.*()?+\[\]\\^$|/\s-]+", re.ASCII | re.IGNORECASE
 )
+
+
+def as_written(duration: timedelta) -> str:
+    """A duration as an operator would write it: ``1.5s``, ``90s``, ``36h``."""
+    for name in "dhm":
+        if not duration % _UNITS[name]:
+            return f"{duration // _UNITS[name]}{name}"
+    return f"{duration.total_seconds():.15g}s"
 
 
 def _duration(value: object) -> object:
@@ -85,6 +94,12 @@ def _plain_path(value: str) -> str:
     return value
 
 
+def _label(value: str) -> str:
+    if not _LABEL.fullmatch(value):
+        raise ValueError("must be at most 63 letters, digits, '.', '_' and '-'")
+    return value
+
+
 def _engine_address(value: str) -> str:
     if not _DOCKER_HOST.fullmatch(value):
         raise ValueError("must be unix:///path, tcp://host:port or ssh://user@host")
@@ -127,6 +142,8 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 #: The address of something that clients get links to.
 PublicUrl = Annotated[HttpUrl, AfterValidator(_plain_path)]
+#: A word that a Swarm service can be labelled with.
+Label = Annotated[str, AfterValidator(_label)]
 #: The address of a Docker engine.
 EngineAddress = Annotated[str, AfterValidator(_engine_address)]
 #: Swarm's placement constraints.

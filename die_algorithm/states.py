@@ -128,6 +128,8 @@ def failure(
 def _interrupted(report: TaskReport, *, cut_off: bool | None) -> Failure | None:
     """The engine ended under the container: stopped in good order, or killed with it.
 
+    That includes a machine that is switched off and on before the Swarm takes it for lost.
+
     An engine that was stopped no longer finds the container afterwards. One that was killed stops
     the container when it is back, or gives it exit code 255 if it finds it dead.
     """

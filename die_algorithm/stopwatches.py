@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from datetime import UTC, datetime, timedelta
 
 
@@ -75,6 +75,8 @@ class Stopwatches:
         jumped = sum(jump for until, jump in self._jumps if moment <= until)
         return max(self._wall().timestamp() - moment - jumped, 0.0)
 
-    def forget(self, job_id: str) -> None:
-        """Drop what is known of a job, because it has ended."""
-        self._started.pop(job_id, None)
+    def keep_only(self, job_ids: Container[str]) -> None:
+        """Drop what is known of all other jobs, because they have ended."""
+        for job_id in list(self._started):
+            if job_id not in job_ids:
+                self._started.pop(job_id, None)

@@ -10,6 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import HTTPException
@@ -200,8 +201,10 @@ class WebApplication:
         job_id = job_id_in(name)
         if job_id is not None:
             job = self._runtime.engine.job(job_id)
-            if job.result_key == key and job.expiry and job.expiry.files_removed:
-                raise Gone("The files of this job were removed when their time was over.")
+            if job.result_key == key and job.expiry and job.expiry.files_at <= datetime.now(UTC):
+                raise Gone(
+                    "The result of this job has expired. Submit the job again to have it again."
+                )
             right = job.result_key == key and name == collection_name(job)
             if right and job.state is JobState.SUCCEEDED:
                 return _xml(self._documents.non_deterministic_output(job))

@@ -29,9 +29,9 @@ from die_algorithm.worker_place import WorkerPlace
 
 LOGGER = logging.getLogger(__name__)
 
-#: Seconds between two looks at the Swarm, while few or many jobs run (swarm.md, "Seeing the end").
-_FEW, _MANY = 0.1, 0.3
-_FEW_JOBS = 50
+#: Seconds between two looks at the Swarm: the least, for each job that runs, and the most (swarm.md,
+#: "Seeing the end").
+_LOOK, _LOOK_PER_JOB, _LONGEST_LOOK = 0.1, 0.0006, 0.5
 #: Seconds between two looks at the database when nothing runs.
 _IDLE = 0.5
 #: Seconds until a job that waits out an outage is tried again, and until a failed turn is.
@@ -70,7 +70,7 @@ class Worker:
         janitor: removes what nothing needs any more.
         lease: how long the worker may be silent before another one takes its jobs over.
         transfers: how many results are fetched from StorageHub at once.
-        on_change: called after a job's record has changed.
+        on_end: called with the id of each job that has ended.
         publish: called with each job whose record has changed until it has not raised.
     """
 
@@ -84,7 +84,7 @@ class Worker:
         *,
         lease: timedelta,
         transfers: int,
-        on_change: Callable[[], None] = lambda: None,
+        on_end: Callable[[str], None] = lambda _job_id: None,
         publish: Callable[[Job], None] | None = None,
     ) -> None:
         self._store = store
@@ -93,7 +93,7 @@ class Worker:
         self._place = place
         self._janitor = janitor
         self._lease = lease
-        self._on_change = on_change
+        self._on_end = on_end
         self._publish = publish
         self._pools = {
             room: ThreadPoolExecutor(
@@ -111,6 +111,7 @@ class Worker:
         self._watching: Future[None] | None = None
         self._trouble = ""
         self._renew_at = 0.0
+        self._openings = 0
         self._claim_at = 0.0
         self._idle_look_at = 0.0
         self._last_turn: float | None = None
@@ -122,7 +123,8 @@ class Worker:
         return last is not None and time.monotonic() - last > 60
 
     def wake(self) -> None:
-        """Take the next turn now."""
+        """Take the next turn now, and look for jobs that were cancelled while they waited."""
+        self._claim_at = 0.0
         self._wake.set()
 
     def stop(self) -> None:
@@ -163,8 +165,8 @@ class Worker:
             self._keep_lease()
             self._take_jobs()
             return self._look()
-        except StoreError:
-            LOGGER.exception("The worker cannot use the jobs' database; it tries again.")
+        except StoreError as error:
+            _complain("The worker cannot work", error)
         except Exception:  # the loop must not end, whatever nobody foresaw
             LOGGER.exception("A turn of the worker failed; it tries again.")
         return _OUTAGE_PAUSE
@@ -173,15 +175,19 @@ class Worker:
 
     def _keep_lease(self) -> None:
         now = time.monotonic()
-        if now < self._renew_at:
+        openings = self._store.openings
+        is_new = openings != self._openings
+        if now < self._renew_at and not is_new:
             return
         leases = self._store.leases
-        if not leases.renew(self._place.name, self._lease, self._trouble):
-            # The first time, or it has run out: others may have the jobs by now.
+        if is_new or not leases.renew(self._place.name, self._lease, self._trouble):
+            # The database is another one, or it has run out: others may have the jobs by now.
             LOGGER.info("The worker begins a lease.")
             leases.take(self._place.name, self._lease)
             self._known = {}
             self._claim_at = now
+            self._janitor.hurry()
+        self._openings = openings
         self._renew_at = now + self._lease.total_seconds() / 3
 
     def _take_jobs(self) -> None:
@@ -203,20 +209,21 @@ class Worker:
         self._publish_changed()
         if not watched:
             return _IDLE
-        return _FEW if len(watched) <= _FEW_JOBS else _MANY
+        return min(_LOOK + _LOOK_PER_JOB * len(watched), _LONGEST_LOOK)
 
     # -- the Swarm
 
     def _watch(self, jobs: list[Job]) -> None:
         """Look at the Swarm for all jobs at once."""
         try:
+            self._janitor.expire()
             reports = self._look_at_tasks(jobs)
             lost = self._janitor.sweep([job for job in jobs if job.id not in reports], self._known)
         except SwarmError as error:
             self._wait_for_swarm(jobs, error)
             return
-        except StoreError:
-            LOGGER.exception("The jobs' database cannot be used; the look is repeated.")
+        except StoreError as error:
+            _complain("The Swarm cannot be watched", error)
             return
         except Exception:  # the watch must go on, whatever nobody foresaw
             LOGGER.exception("A look at the Swarm failed; it is repeated.")
@@ -279,17 +286,29 @@ class Worker:
             after = self._changed(job, self._steps.advance(job))
             if after.state is JobState.DISPATCHED and job.state is JobState.STAGED_IN:
                 after = self._start_service(after)
-            over = after.state.is_final or after.waiting or _is_watched(after)
+            idle = after.version == job.version
+            over = idle or after.state.is_final or after.waiting or _is_watched(after)
             if over or _room(after) is not room or self._stopping.is_set():
                 return after
             # Read again: a cancel that came meanwhile must not wait for the steps to come.
-            job = self._store.get(after.id) or after
+            job = self._still_held(after)
+
+    def _still_held(self, job: Job) -> Job:
+        """The job as it is recorded now; with another one's fence it would be no more ours to change.
+
+        Raises:
+            StaleJob: it has gone to another worker.
+        """
+        fresh = self._store.get(job.id)
+        if fresh is None or fresh.fence != job.fence:
+            raise StaleJob(f"The job {job.id} has gone to another worker.")
+        return fresh
 
     def _changed(self, before: Job, after: Job) -> Job:
         if after.version != before.version:
             if after.state.is_final:
                 self._started.pop(after.id, None)
-            self._on_change()
+                self._on_end(after.id)
             self._wake.set()
         return after
 
@@ -313,12 +332,12 @@ class Worker:
         except StepInterrupted as reason:
             LOGGER.info("Job %s: a transfer was broken off: %s.", job.id, reason)
             self._wake.set()
-        except StoreError:
-            LOGGER.exception("Job %s: its record could not be used; the step is repeated.", job.id)
+        except StoreError as error:
+            _complain(f"Job {job.id}: a step failed", error)
             pause = _OUTAGE_PAUSE
         except Exception:  # a job must end, whatever nobody foresaw
             LOGGER.exception("Job %s: a step failed in an unforeseen way.", job.id)
-            self._give_up(job.id)
+            self._give_up(job)
             pause = _OUTAGE_PAUSE
         finally:
             with self._lock:
@@ -326,14 +345,16 @@ class Worker:
                 if pause:
                     self._not_before[job.id] = time.monotonic() + pause
 
-    def _give_up(self, job_id: str) -> None:
+    def _give_up(self, job: Job) -> None:
         """Let a job fail; if it is at its clean-up already, that is tried again."""
         try:
-            job = self._store.get(job_id)
-            if job and not (job.state.is_final or job.failure or job.result):
-                self._changed(job, self._steps.fail(job, faults.internal()))
-        except StoreError:
-            LOGGER.exception("Job %s: its failure could not be written.", job_id)
+            fresh = self._still_held(job)
+            if not (fresh.state.is_final or fresh.failure or fresh.result):
+                self._changed(fresh, self._steps.fail(fresh, faults.internal()))
+        except StaleJob:
+            LOGGER.info("Job %s has gone to another worker, which may know better.", job.id)
+        except StoreError as error:
+            _complain(f"Job {job.id}: its failure could not be written", error)
 
     # -- publishing
 
@@ -348,6 +369,11 @@ class Worker:
                 LOGGER.exception("Job %s: its documents could not be written.", job.id)
                 return
             self._store.mark_published(job)
+
+
+def _complain(what: str, error: StoreError) -> None:
+    """Log what the database has kept from being done; that is repeated, so a line each will do."""
+    LOGGER.error("%s, because the jobs' database cannot be used: %s", what, error.reason)
 
 
 def _is_watched(job: Job) -> bool:

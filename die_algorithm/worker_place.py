@@ -40,12 +40,14 @@ class WorkerPlace:
         Returns:
             Whether it was taken; False if ``stopping`` was set before.
         """
-        complained = False
+        waits = complained = False
         while not stopping.is_set():
             try:
                 self._lock()
             except BlockingIOError:
-                pass  # somebody else has it
+                if not waits:
+                    LOGGER.info("Another worker has the place here; this one waits until it ends.")
+                waits = True
             except OSError:
                 self.leave()
                 if not complained:

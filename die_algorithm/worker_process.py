@@ -1,8 +1,9 @@
 """The worker as a process of its own, started and supervised by the web process.
 
 The two are joined by pipes, which carry hints and no more: a line to the worker says that a job was
-accepted or is to be cancelled, a line from it that a record has changed. What is true stands in the
-database. When the web process ends, however it does, the worker's standard input ends, and it stops.
+accepted or is to be cancelled, a line from it that a job, whose id it holds, has ended. What is true
+stands in the database. When the web process ends, however it does, the worker's standard input ends,
+and it stops.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +26,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
 #: A worker that has lived so long was no failed start.
 _GOOD_LIFE = 60.0
 #: Seconds that a worker gets to end in good order.
-_STOP_TIME = 20.0
+_STOP_TIME = 5.0
 
 
 class WorkerProcess:
@@ -31,12 +34,12 @@ class WorkerProcess:
 
     Args:
         command: starts it.
-        on_change: called when it says that records have changed.
+        on_end: called with the id of each job that it says has ended.
     """
 
-    def __init__(self, command: Sequence[str], on_change: Callable[[], None]) -> None:
+    def __init__(self, command: Sequence[str], on_end: Callable[[str], None]) -> None:
         self._command = list(command)
-        self._on_change = on_change
+        self._on_end = on_end
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -54,41 +57,51 @@ class WorkerProcess:
                 with contextlib.suppress(OSError):  # it is full of hints, or the worker is gone
                     os.write(process.stdin.fileno(), _HINT)
 
-    def stop(self) -> None:
-        """Let it end; its jobs go on at the next start."""
+    def end(self) -> None:
+        """Ask it to end; its jobs go on at the next start. Does not wait."""
         self._stopping.set()
         with self._lock:
-            process = self._process
-        if process is not None:
-            process.terminate()
-            try:
-                process.wait(_STOP_TIME)
-            except subprocess.TimeoutExpired:
+            if self._process is not None:
+                self._process.terminate()
+
+    def stop(self) -> None:
+        """End it, and wait until it has ended. One that hangs is killed: no job is lost by that."""
+        self.end()
+        self._thread.join(_STOP_TIME)
+        with self._lock:
+            if self._process is not None:
                 LOGGER.warning("The worker does not end in time; it is killed.")
-                process.kill()
-        if self._thread.is_alive():
-            self._thread.join()
+                self._process.kill()
+        self._thread.join()
 
     def _supervise(self) -> None:
         pause = _FIRST_PAUSE
         while not self._stopping.is_set():
             born = time.monotonic()
-            self._run_once()
+            reason = self._run_once()
             if time.monotonic() - born > _GOOD_LIFE:
                 pause = _FIRST_PAUSE
             if not self._stopping.wait(pause):
-                LOGGER.error("The worker has ended; it is started again.")
+                LOGGER.error("The worker %s; it is started again.", reason)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _run_once(self) -> None:
-        """Start the worker, and listen to it until it ends."""
+    def _run_once(self) -> str:
+        """Start the worker, and listen to it until it ends.
+
+        Returns:
+            How it ended.
+        """
         try:
             process = subprocess.Popen(
-                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                # Ctrl-C is for the web process, which stops its worker in its own time.
+                process_group=0,
             )
         except OSError:
             LOGGER.exception("The worker cannot be started.")
-            return
+            return "was not started"
         with process:
             if process.stdin is None or process.stdout is None:
                 raise AssertionError("a pipe was asked for")
@@ -97,10 +110,20 @@ class WorkerProcess:
                 self._process = process
             if self._stopping.is_set():
                 process.terminate()
-            while process.stdout.read(4096):
-                self._on_change()
+            for line in process.stdout:
+                self._on_end(line.decode("ascii", "replace").strip())
             with self._lock:
                 self._process = None
+        return _end_of(process.returncode)
+
+
+def _end_of(code: int) -> str:
+    if code >= 0:
+        return f"has ended with exit code {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was ended by signal {-code}"
 
 
 class Supervisor:
@@ -114,7 +137,7 @@ class Supervisor:
     def __init__(self, wake: Callable[[], None], stop: Callable[[], None]) -> None:
         self._wake = wake
         self._stop = stop
-        os.set_blocking(1, False)
+        os.set_blocking(sys.stdout.fileno(), False)
         self._thread = threading.Thread(target=self._listen, name="hints", daemon=True)
 
     def listen(self) -> None:
@@ -122,12 +145,12 @@ class Supervisor:
         self._thread.start()
 
     @staticmethod
-    def tell() -> None:
-        """Say that a record has changed. Never waits: a supervisor that does not listen knows why."""
+    def tell(job_id: str) -> None:
+        """Say that a job has ended. Never waits: a supervisor that does not listen looks by itself."""
         with contextlib.suppress(OSError):
-            os.write(1, _HINT)
+            os.write(sys.stdout.fileno(), job_id.encode() + _HINT)
 
     def _listen(self) -> None:
-        while os.read(0, 4096):
+        while os.read(sys.stdin.fileno(), 4096):
             self._wake()
         self._stop()

@@ -35,8 +35,9 @@ class BackgroundProcess:
 
     @property
     def pid(self) -> int | None:
-        """Its process id, or None if it does not run."""
-        return next(self._pids(), None)
+        """Its process id, or None if it does not run; not that of a process that it started."""
+        pids = set(self._pids())
+        return next((pid for pid in pids if _parent(pid) not in pids), None)
 
     @property
     def environment(self) -> dict[str, str] | None:
@@ -72,9 +73,10 @@ class BackgroundProcess:
         process.returncode = 0  # it outlives us: nobody waits for it here
 
     def stop(self) -> None:
-        """End it: SIGTERM first, SIGKILL after its patience."""
-        for pid in self._pids():
-            self._end(pid)
+        """End it: SIGTERM first, SIGKILL after its patience; then what it has left."""
+        pid = self.pid
+        for each in ([] if pid is None else [pid]) + list(self._pids()):
+            self._end(each)
 
     def _end(self, pid: int) -> None:
         try:
@@ -109,6 +111,15 @@ class BackgroundProcess:
         if not lines:
             return f"It wrote nothing into its log, {self.log}."
         return "\n".join([f"The end of its log, {self.log}:", *lines[-_SHOWN_LINES:]])
+
+
+def _parent(pid: int) -> int:
+    """The process that a process was started by; 0 if it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return int(fields[1])
 
 
 def _environment(pid: int) -> dict[str, str]:

@@ -23,7 +23,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,9 +54,13 @@ class LocalStack:
     Args:
         state: the folder.
         docker_host: an engine of the user's; empty: a private one.
+        settings: of the service, as ``DIE_*`` in its environment.
     """
 
-    def __init__(self, state: Path, docker_host: str = "") -> None:
+    def __init__(
+        self, state: Path, docker_host: str = "", settings: Mapping[str, str] | None = None
+    ) -> None:
+        self._settings = dict(settings or {})
         self.state = state
         self._facts_file = state / "stack.json"
         self._storagehub = BackgroundProcess("storagehub", state)
@@ -160,6 +164,7 @@ class LocalStack:
                 "DIE_STORAGEHUB_URL": storagehub,
                 "DIE_DOCKER_HOST": self._docker_host,
                 "DIE_EXTRA_HOSTS": f"registry.d4science.org:{address}",
+                **self._settings,
             },
             lambda: _answers(f"http://{listen}/ready"),
         )

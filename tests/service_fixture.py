@@ -1,20 +1,28 @@
-"""The real service for tests: in this process, on a free port, with its worker."""
+"""The real service for tests: in this process or as a process of its own, on a free port, with its worker."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import socket
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import requests
+import sqlalchemy as sa
 from lxml import etree
 from ogc import NAMESPACES, assert_valid
 
 from die_algorithm.description import IDENTIFIER
-from die_algorithm.runtime import Runtime
-from die_algorithm.server import service_server
+from die_algorithm.http_server import HttpServer
+from die_algorithm.models import Job
+from die_algorithm.runtime import Runtime, job_store
+from die_algorithm.server import service_server, stop_service
 from die_algorithm.settings import Settings
 from die_algorithm.web import WPS_PATH, WebApplication
 
@@ -26,6 +34,7 @@ class Service:
     settings: Settings
     runtime: Runtime
     application: WebApplication
+    server: HttpServer
 
     @property
     def wps(self) -> str:
@@ -41,6 +50,10 @@ class Service:
         headers = {"Content-Type": "text/xml", **dict(options.pop("headers", {}) or {})}  # type: ignore[call-overload]
         return self._request("POST", self.wps, data=body, headers=headers, **options)
 
+    def stop(self) -> None:
+        """Stop it, as at SIGTERM."""
+        stop_service(self.server, self.runtime)
+
     def _request(self, method: str, url: str, **options: object) -> requests.Response:
         if url.startswith("/"):
             url = self.settings.url + url
@@ -53,20 +66,8 @@ class Service:
         return response
 
     def execute_url(self, token: str | None, *, asynchronous: bool = False, **inputs: str) -> str:
-        """The address of an Execute in key-value pairs, inputs encoded as the standard asks."""
-        pairs = ";".join(f"{name}={quote(value, safe='')}" for name, value in inputs.items())
-        query = {
-            "service": "WPS",
-            "version": "1.0.0",
-            "request": "Execute",
-            "Identifier": IDENTIFIER,
-            "DataInputs": pairs,
-        }
-        if token:
-            query["gcube-token"] = token
-        if asynchronous:
-            query |= {"storeExecuteResponse": "true", "status": "true"}
-        return f"{self.wps}?{urlencode(query, quote_via=quote)}"
+        """The address of an Execute."""
+        return execute_url(self.wps, token, asynchronous=asynchronous, **inputs)
 
     def run(self, token: str, image: str, command: str, item: str) -> etree._Element:
         """Run a job to its end and give back its document."""
@@ -85,9 +86,27 @@ class Service:
         return job_id_of(etree.fromstring(response.content))
 
 
-def connect(service: Service) -> socket.socket:
+def execute_url(wps: str, token: str | None, *, asynchronous: bool = False, **inputs: str) -> str:
+    """The address of an Execute in key-value pairs, inputs encoded as the standard asks."""
+    pairs = ";".join(f"{name}={quote(value, safe='')}" for name, value in inputs.items())
+    query = {
+        "service": "WPS",
+        "version": "1.0.0",
+        "request": "Execute",
+        "Identifier": IDENTIFIER,
+        "DataInputs": pairs,
+    }
+    if token:
+        query["gcube-token"] = token
+    if asynchronous:
+        query |= {"storeExecuteResponse": "true", "status": "true"}
+    return f"{wps}?{urlencode(query, quote_via=quote)}"
+
+
+def connect(service: Service | Settings) -> socket.socket:
     """A bare connection to a service."""
-    host, _, port = service.settings.listen[0].partition(":")
+    settings = service.settings if isinstance(service, Service) else service
+    host, _, port = settings.listen[0].partition(":")
     return socket.create_connection((host, int(port)), timeout=10)
 
 
@@ -96,6 +115,18 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def unfinished_jobs(settings: Settings) -> list[Job]:
+    """All jobs of a service's database that have not ended, whoever holds them."""
+    engine = sa.create_engine(settings.database_url)
+    with contextlib.closing(job_store(settings)) as store, engine.connect() as connection:
+        ids = (
+            connection.execute(sa.text("SELECT id FROM jobs ORDER BY accepted_at")).scalars().all()
+        )
+        jobs = [store.get(job_id) for job_id in ids]
+    engine.dispose()
+    return [job for job in jobs if job is not None and not job.state.is_final]
 
 
 @contextlib.contextmanager
@@ -109,10 +140,62 @@ def running_service(settings: Settings) -> Iterator[Service]:
     server = service_server(settings, application)
     server.start()
     try:
-        yield Service(settings, runtime, application)
+        yield Service(settings, runtime, application, server)
     finally:
-        server.stop()
-        runtime.stop()
+        stop_service(server, runtime)
+
+
+def at_a_free_port(settings: Settings, data_dir: Path) -> Settings:
+    """The settings of another service, with a folder and an address of its own."""
+    address = f"127.0.0.1:{free_port()}"
+    return settings.model_copy(
+        update={"data_dir": data_dir, "url": f"http://{address}", "listen": (address,)}
+    )
+
+
+@contextlib.contextmanager
+def service_process(
+    settings: Settings, log: Path, wrapper: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
+    """``die serve`` as an operator starts it, ready to answer.
+
+    Args:
+        settings: how.
+        log: the file for what it says.
+        wrapper: a command that becomes the service after it has set something.
+    """
+    environment = {
+        **os.environ,
+        "DIE_URL": settings.url,
+        "DIE_LISTEN": ",".join(settings.listen),
+        "DIE_DATA_DIR": str(settings.data_dir),
+        "DIE_STORAGEHUB_URL": settings.storagehub_url,
+        "DIE_DOCKER_HOST": settings.docker_host,
+    }
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [*wrapper, Path(sys.executable).with_name("die"), "serve"],
+            env=environment,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        deadline = time.monotonic() + 30
+        while not _answers(f"{settings.url}/health"):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=5).status_code == 200
+    except requests.ConnectionError:
+        return False
 
 
 def elements(document: etree._Element, path: str) -> list[etree._Element]:

@@ -2,45 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 
 from die_algorithm.errors import SettingsError, StoreUnavailable
+from die_algorithm.job_store.database_file import DatabaseFile
 from die_algorithm.job_store.migration import migrate
+
+LOGGER = logging.getLogger(__name__)
 
 #: Seconds to wait for another process that writes, and for a connection.
 _LOCK_PATIENCE = 10
-#: A server that hangs, or has gone without a word, must not hang us (libpq's parameters).
-_POSTGRESQL = {
-    "connect_timeout": _LOCK_PATIENCE,
-    "tcp_user_timeout": 30_000,
-    "options": f"-c lock_timeout={_LOCK_PATIENCE}s -c statement_timeout=30s",
+_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "sqlite": {"timeout": _LOCK_PATIENCE},
+    # A server that hangs, or has gone without a word, must not hang us (libpq's parameters); nor must
+    # one of us that froze within a transaction hang the others: its locks go before their patience ends.
+    "postgresql": {
+        "connect_timeout": _LOCK_PATIENCE,
+        "tcp_user_timeout": 30_000,
+        "options": f"-c lock_timeout={_LOCK_PATIENCE}s -c statement_timeout=30s "
+        f"-c idle_in_transaction_session_timeout={_LOCK_PATIENCE // 2}s",
+    },
 }
 
 
 class Database:
     """A database that is up to date, SQLite or PostgreSQL.
 
+    An SQLite file that was removed or replaced while it was open is noticed at the next use, and the
+    one that is there now is taken; if there is none, an empty one is made.
+
     Args:
-        url: SQLAlchemy URL; for SQLite the file's folder is made.
+        url: SQLAlchemy URL; for SQLite the file's folder is made. Time-outs and options of PostgreSQL
+            that it names count before ours.
+        before_opening: called before the database is opened, and whenever it is opened anew.
 
     Raises:
         SettingsError: the URL is none, or its driver is missing.
         StoreUnavailable: the database cannot be used, or was written by a newer release.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, before_opening: Callable[[], None] = lambda: None) -> None:
         self._engine = _engine(url)
+        self._file = _file(self._engine.url)
+        self._before_opening = before_opening
+        self._lock = threading.Lock()
+        #: How often it was opened.
+        self.openings = 0
         try:
-            with _mapped():
-                migrate(self._engine)
+            self._open()
         except StoreUnavailable:
             self._engine.dispose()
             raise
+
+    def _open(self) -> None:
+        self._before_opening()
+        try:
+            with _mapped(), self._file.opening() if self._file else nullcontext():
+                migrate(self._engine)
+            self.openings += 1
+        except OSError as error:
+            raise StoreUnavailable("The jobs' database can be neither opened nor made.") from error
+
+    def _look_after_file(self) -> None:
+        if self._file is None or self._file.is_the_opened_one:
+            return
+        with self._lock:
+            if not self._file.is_the_opened_one:
+                LOGGER.error("The jobs' database was removed or replaced; it is opened anew.")
+                self._engine.dispose()
+                self._open()
 
     @property
     def is_shared(self) -> bool:
@@ -61,14 +99,18 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """A connection to read from."""
+        self._look_after_file()
         with _mapped(), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """A transaction, committed at the end of the block unless that raises."""
+        self._look_after_file()
         with _mapped(), self._engine.begin() as connection:
             yield connection
+        if self._file and not self._file.is_the_opened_one:
+            raise StoreUnavailable("The jobs' database was removed while it was written.")
 
 
 @contextmanager
@@ -76,23 +118,22 @@ def _mapped() -> Iterator[None]:
     try:
         yield
     except sa.exc.SQLAlchemyError as error:
-        # The driver's words may name files; they go to the log with the cause, not to clients.
-        raise StoreUnavailable("The jobs' database cannot be used at the moment.") from error
+        # The driver's words may name files; they go to the log, not to clients.
+        reason = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
+        raise StoreUnavailable(
+            "The jobs' database cannot be used at the moment.", reason
+        ) from error
 
 
 def _engine(url: str) -> sa.Engine:
     try:
         parsed = sa.make_url(url)
-        if parsed.get_backend_name() != "sqlite":
-            is_postgresql = parsed.get_backend_name() == "postgresql"
-            arguments = _POSTGRESQL if is_postgresql else {}
-            return sa.create_engine(
-                parsed, pool_pre_ping=True, hide_parameters=True, connect_args=arguments
-            )
-        if parsed.database:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        is_sqlite = parsed.get_backend_name() == "sqlite"
         engine = sa.create_engine(
-            parsed, connect_args={"timeout": _LOCK_PATIENCE}, hide_parameters=True
+            parsed,
+            pool_pre_ping=not is_sqlite,
+            hide_parameters=True,
+            connect_args=_arguments(parsed),
         )
     except (sa.exc.ArgumentError, ValueError, ImportError):
         # Without the cause: it shows the address, and with it a password.
@@ -100,10 +141,40 @@ def _engine(url: str) -> sa.Engine:
             "The setting 'database' is no address of a database that can be used here: give a "
             "SQLAlchemy URL, and install the driver that it names."
         ) from None
-    except OSError as error:
-        raise StoreUnavailable("The folder of the jobs' database cannot be made.") from error
-    sa.event.listen(engine, "connect", _prepare_sqlite)
+    if is_sqlite:
+        sa.event.listen(engine, "do_connect", _make_no_file)
+        sa.event.listen(engine, "connect", _prepare_sqlite)
     return engine
+
+
+def _arguments(url: sa.URL) -> dict[str, Any]:
+    """What the driver is told beside the address, which has the last word."""
+    ours = _ARGUMENTS.get(url.get_backend_name(), {})
+    arguments: dict[str, Any] = {
+        name: value for name, value in ours.items() if name not in url.query
+    }
+    if options := url.query.get("options"):
+        theirs = [options] if isinstance(options, str) else options
+        arguments["options"] = " ".join([ours.get("options", ""), *theirs])
+    return arguments
+
+
+def _file(url: sa.URL) -> DatabaseFile | None:
+    """The database's file, if it is an SQLite database in a file."""
+    name = url.database or ""
+    if url.get_backend_name() != "sqlite" or name.startswith((":memory:", "file:")) or not name:
+        return None
+    return DatabaseFile(Path(name))
+
+
+def _make_no_file(
+    _dialect: object, _record: object, arguments: list[str], options: dict[str, Any]
+) -> None:
+    """Connect to a file that is there: one that SQLite made in place of a lost one would be empty."""
+    name = arguments[0]
+    if not options.get("uri") and not name.startswith(":memory:"):
+        arguments[0] = f"file:{quote(name)}?mode=rw"
+        options["uri"] = True
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - any DB-API connection

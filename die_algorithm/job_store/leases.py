@@ -12,8 +12,11 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from die_algorithm.job_store.database import Database
-from die_algorithm.job_store.tables import JOBS, UNDER_WAY, UNFINISHED, WORKERS
+from die_algorithm.job_store.tables import JOBS, UNDER_WAY, UNFINISHED, WAITS, WORKERS
 from die_algorithm.models import WorkerReport
+
+#: Seconds for which a worker that has gone is still reported.
+_REMEMBERED = 86400.0
 
 
 class Leases:
@@ -37,11 +40,13 @@ class Leases:
         with self._database.writing() as connection:
             if not self._database.is_shared:
                 connection.execute(WORKERS.delete())
-            connection.execute(WORKERS.delete().where(WORKERS.c.id == worker))
+            long_gone = WORKERS.c.until < self._database.now - _REMEMBERED
+            connection.execute(WORKERS.delete().where((WORKERS.c.id == worker) | long_gone))
             until = self._database.now + duration.total_seconds()
             connection.execute(WORKERS.insert().values(id=worker, until=until))
-            release = JOBS.update().where(JOBS.c.holder == worker, JOBS.c.state.in_(UNFINISHED))
-            connection.execute(release.values(holder=None))
+            held = (JOBS.c.holder == worker) & JOBS.c.state.in_(UNFINISHED)
+            _lock(connection, held)
+            connection.execute(JOBS.update().where(held).values(holder=None))
 
     def renew(self, worker: str, duration: timedelta, trouble: str = "") -> bool:
         """Prolong a lease that has not run out.
@@ -69,7 +74,10 @@ class Leases:
             connection.execute(WORKERS.delete().where(WORKERS.c.id == worker))
 
     def claim(self, worker: str) -> int:
-        """Take all jobs under way that nobody with a lease holds, and cancelled ones that waited.
+        """Take all jobs that nobody with a lease holds and that have something to be done.
+
+        These are those under way, and of those that wait the cancelled ones and those that have
+        waited as long as they may, which are to be ended.
 
         Returns:
             How many.
@@ -77,7 +85,12 @@ class Leases:
         alive = sa.select(WORKERS.c.id).where(WORKERS.c.until > self._database.now)
         free = JOBS.c.holder.is_(None) | JOBS.c.holder.not_in(alive)
         cancelled = JOBS.c.state.in_(UNFINISHED) & JOBS.c.cancel_requested
-        wanted = sa.select(JOBS.c.id, JOBS.c.fence).where(UNDER_WAY | cancelled, free)
+        overdue = WAITS & (JOBS.c.due_at <= self._database.now)
+        wanted = (
+            sa.select(JOBS.c.id, JOBS.c.fence)
+            .where(UNDER_WAY | cancelled | overdue, free)
+            .order_by(JOBS.c.id)
+        )
         with self._database.reading() as connection:
             found = connection.execute(wanted).all()
         if not found:
@@ -90,9 +103,10 @@ class Leases:
             .values(holder=worker, fence=JOBS.c.fence + 1)
         )
         with self._database.writing() as connection:
-            for job_id, fence in found:
-                connection.execute(claims, {"job_id": job_id, "fence_before": fence})
-        return len(found)
+            return sum(
+                connection.execute(claims, {"job_id": job_id, "fence_before": fence}).rowcount
+                for job_id, fence in found
+            )
 
     def workers(self) -> list[WorkerReport]:
         """What is known of all workers."""
@@ -103,3 +117,10 @@ class Leases:
             WorkerReport(id=row.id, is_alive=bool(row.is_alive), trouble=row.trouble)
             for row in rows
         ]
+
+
+def _lock(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> None:
+    """Lock jobs in the order in which :meth:`Leases.claim` writes them: two never wait for each other."""
+    connection.execute(
+        sa.select(JOBS.c.id).where(condition).order_by(JOBS.c.id).with_for_update()
+    ).all()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import sys
-import time
 from collections.abc import Iterator, Mapping
 
 import sqlalchemy as sa
@@ -14,6 +13,9 @@ from die_algorithm.errors import QueueFull
 from die_algorithm.job_store.database import Database
 from die_algorithm.job_store.tables import JOBS, TURN, UNDER_WAY, WAITS
 from die_algorithm.turns import in_turn
+
+#: Seconds that tell two turns apart: the least that a float of the epoch holds with room to spare.
+_INSTANT = 1e-6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,15 +74,27 @@ class Queue:
             free = _free(connection, self._limits)
             order = _order(connection, per_owner=self._limits.running_per_owner)
             chosen = list(itertools.islice(order, max(free, 0)))
-            for number, job_id in enumerate(chosen):
-                # Of several at the same moment the order counts as well.
-                moment = time.time() + number * 1e-6
-                connection.execute(
+            moment = self._next_turn(connection)
+            admitted = 0
+            # In the order of their ids, as everybody writes several.
+            for job_id, number in sorted((job_id, number) for number, job_id in enumerate(chosen)):
+                update = (
                     JOBS.update()
-                    .where(JOBS.c.id == job_id)
-                    .values(admitted_at=moment, holder=worker, fence=JOBS.c.fence + 1)
+                    .where(JOBS.c.id == job_id, WAITS)  # unless it was cancelled meanwhile
+                    .values(
+                        admitted_at=moment + number * _INSTANT,
+                        holder=worker,
+                        fence=JOBS.c.fence + 1,
+                    )
                 )
-            return len(chosen)
+                admitted += connection.execute(update).rowcount
+            return admitted
+
+    def _next_turn(self, connection: sa.Connection) -> float:
+        """A moment after all turns so far, also when a clock was set back: the order is what counts."""
+        query = sa.select(self._database.now, sa.func.max(JOBS.c.admitted_at))
+        now, last = connection.execute(query).one()
+        return max(float(now), (last or 0.0) + _INSTANT)
 
     def places(self) -> Mapping[str, int]:
         """For each waiting job, how many others get a place before it."""
@@ -99,8 +113,8 @@ def _free(connection: sa.Connection, limits: QueueLimits) -> int:
 
 
 def _order(connection: sa.Connection, *, per_owner: int | None = None) -> Iterator[str]:
-    waiting = sa.select(JOBS.c.id, JOBS.c.owner).where(WAITS).order_by(JOBS.c.accepted_at)
-    rows = connection.execute(waiting).all()
+    waiting = sa.select(JOBS.c.id, JOBS.c.owner).where(WAITS)
+    rows = connection.execute(waiting.order_by(JOBS.c.accepted_at, JOBS.c.id)).all()
     owners = {row.owner for row in rows}
     last = (
         sa.select(JOBS.c.owner, sa.func.max(JOBS.c.admitted_at))

@@ -13,13 +13,13 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import TypeAdapter, ValidationError
 
-from die_algorithm.errors import StaleJob, UnreadableJob
+from die_algorithm.errors import StaleJob, UnreadableJob, UnwritableJob
 from die_algorithm.job_store.database import Database
 from die_algorithm.job_store.leases import Leases
 from die_algorithm.job_store.queue import Queue, QueueLimits, take_turn
 from die_algorithm.job_store.tables import JOBS, UNFINISHED
 from die_algorithm.job_store.token_key import TokenKey
-from die_algorithm.models import Job
+from die_algorithm.models import Job, JobState
 
 LOGGER = logging.getLogger(__name__)
 
@@ -46,10 +46,19 @@ class JobStore:
 
     def __init__(self, url: str, key_file: Path, limits: QueueLimits | None = None) -> None:
         self._unreadable: set[str] = set()
-        self._key = TokenKey(key_file)
-        self._database = Database(url)
+        self._key_file = key_file
+        self._database = Database(url, self._read_key)
         self.leases = Leases(self._database)
         self.queue = Queue(self._database, limits or QueueLimits())
+
+    def _read_key(self) -> None:
+        """Read the key of the database that is about to be opened: it may have gone with the last."""
+        self._key = TokenKey(self._key_file)
+
+    @property
+    def openings(self) -> int:
+        """How often the database was opened: it is another one when that has changed."""
+        return self._database.openings
 
     def close(self) -> None:
         """Give the connections back."""
@@ -67,6 +76,7 @@ class JobStore:
 
         Raises:
             QueueFull: too many wait already.
+            UnwritableJob: no database takes its text.
             StoreUnavailable: it was not committed.
         """
         digest = _key_digest(job.owner, idempotency_key)
@@ -97,11 +107,18 @@ class JobStore:
         Raises:
             UnreadableJob: its record is damaged.
         """
-        if "\0" in job_id:
-            return None  # no text to PostgreSQL
+        if "\0" in job_id or not job_id.isascii():
+            return None  # what a database might not take as text
         with self._database.reading() as connection:
             row = connection.execute(JOBS.select().where(JOBS.c.id == job_id)).one_or_none()
         return None if row is None else self._job(row)
+
+    def state(self, job_id: str) -> JobState | None:
+        """A job's state alone, which costs less than the whole record; None if there is no such job."""
+        with self._database.reading() as connection:
+            query = sa.select(JOBS.c.state).where(JOBS.c.id == job_id)
+            state = connection.execute(query).scalar_one_or_none()
+        return None if state is None else JobState(state)
 
     def held(self, worker: str, known: Mapping[str, Job] | None = None) -> list[Job]:
         """All unfinished jobs that a worker holds, the oldest first.
@@ -115,7 +132,7 @@ class JobStore:
         query = (
             sa.select(JOBS.c.id, JOBS.c.version, JOBS.c.fence, JOBS.c.cancel_requested)
             .where(JOBS.c.holder == worker, JOBS.c.state.in_(UNFINISHED))
-            .order_by(JOBS.c.accepted_at)
+            .order_by(JOBS.c.accepted_at, JOBS.c.id)
         )
         with self._database.reading() as connection:
             rows = connection.execute(query).all()
@@ -146,6 +163,7 @@ class JobStore:
 
         Raises:
             StaleJob: somebody has.
+            UnwritableJob: no database takes its text.
         """
         changed = dataclasses.replace(job, version=job.version + 1)
         values = self._row(changed)
@@ -171,9 +189,12 @@ class JobStore:
             connection.execute(update)
 
     def due(self) -> list[Job]:
-        """Ended jobs of which something is to be removed now, at most a hundred."""
+        """Ended jobs of which something is to be removed now, the oldest first, at most a hundred."""
         now = datetime.now(UTC).timestamp()
-        return self._readable_ones(sa.select(JOBS.c.id).where(JOBS.c.due_at <= now))
+        # Without a time are those that the former release has ended.
+        is_due = (JOBS.c.due_at <= now) | JOBS.c.due_at.is_(None)
+        due = sa.select(JOBS.c.id).where(JOBS.c.state.not_in(UNFINISHED), is_due)
+        return self._readable_ones(due.order_by(JOBS.c.due_at))
 
     def remove(self, job: Job) -> None:
         """Forget an ended job."""
@@ -210,6 +231,12 @@ class JobStore:
         return None if row is None else self._job(row)
 
     def _row(self, job: Job) -> dict[str, Any]:
+        try:
+            _check_text(job.owner)
+            sealed_token = self._key.seal(job.token)
+            record = _ADAPTER.dump_json(job, exclude=_APART).decode()
+        except ValueError:  # a lone surrogate; without the cause, which shows the text
+            raise UnwritableJob("The job holds characters that no database takes.") from None
         return {
             "id": job.id,
             "owner": job.owner,
@@ -219,8 +246,8 @@ class JobStore:
             "accepted_at": job.accepted_at,
             "updated_at": datetime.now(UTC),
             "due_at": _due_at(job),
-            "sealed_token": self._key.seal(job.token),
-            "record": _ADAPTER.dump_json(job, exclude=_APART).decode(),
+            "sealed_token": sealed_token,
+            "record": record,
         }
 
     def _job(self, row: sa.Row[Any]) -> Job:
@@ -238,10 +265,15 @@ class JobStore:
         )
 
 
+def _check_text(text: str) -> None:
+    if "\0" in text:
+        raise ValueError("PostgreSQL takes no NUL")
+
+
 def _due_at(job: Job) -> float | None:
-    """When something of an ended job is to be removed next, in seconds of the epoch."""
+    """What the column of that name says, in seconds of the epoch."""
     if job.expiry is None:
-        return None
+        return (job.accepted_at + job.deadlines.total).timestamp() if job.deadlines else None
     expiry = job.expiry
     return (expiry.record_at if expiry.files_removed else expiry.files_at).timestamp()
 
@@ -250,4 +282,5 @@ def _key_digest(owner: str, idempotency_key: str | None) -> str | None:
     """What is kept of an idempotency key: nobody can tell it from the database."""
     if idempotency_key is None:
         return None
-    return hashlib.sha256(f"{owner}\0{idempotency_key}".encode()).hexdigest()
+    text = f"{owner}\0{idempotency_key}"
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()

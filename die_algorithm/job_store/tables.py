@@ -21,14 +21,16 @@ JOBS = sa.Table(
     sa.Column("published_version", sa.Integer, nullable=False, default=-1),
     sa.Column("sealed_token", sa.LargeBinary, nullable=True),
     sa.Column("record", sa.Text, nullable=False),
-    #: When a worker took it from the queue, in seconds of the epoch; None while it waits.
+    #: When a worker took it from the queue, in seconds of the epoch by the database's clock, and later
+    #: than any before; None while it waits, and for what a former release has taken.
     sa.Column("admitted_at", sa.Float, nullable=True),
     #: The worker that carries it, and how many have before.
     sa.Column("holder", sa.String(36), nullable=True, index=True),
     sa.Column("fence", sa.Integer, nullable=False, server_default="0"),
     #: Digest of owner and idempotency key.
-    sa.Column("idempotency", sa.String(64), nullable=True, unique=True),
-    #: When something of an ended job is to be removed next, in seconds of the epoch.
+    sa.Column("idempotency", sa.String(64), nullable=True, index=True, unique=True),
+    #: In seconds of the epoch: when something of an ended job is to be removed next; when one that
+    #: waits for a place has waited as long as it may.
     sa.Column("due_at", sa.Float, nullable=True, index=True),
 )
 
@@ -57,5 +59,7 @@ WAITS = (
     & JOBS.c.admitted_at.is_(None)
     & sa.not_(JOBS.c.cancel_requested)
 )
-#: Taken from the queue, and not ended.
-UNDER_WAY = JOBS.c.state.in_(UNFINISHED) & JOBS.c.admitted_at.is_not(None)
+#: Taken from the queue, and not ended. A former release, which knows no queue, notes no moment.
+UNDER_WAY = JOBS.c.state.in_(UNFINISHED) & (
+    JOBS.c.admitted_at.is_not(None) | (JOBS.c.state != JobState.ACCEPTED.value)
+)

@@ -17,6 +17,8 @@ from die_algorithm.local_storagehub.storage import Storage
 from die_algorithm.local_storagehub.users import Users
 
 _THREADS = 16
+#: Seconds for answers under way when it stops; its clients are used to trying again.
+_GRACE = 1.0
 _MEGABYTE = 1024 * 1024
 
 
@@ -70,10 +72,10 @@ class LocalStorageHub:
         self._server.start()
 
     def stop(self) -> None:
-        """Close all connections, end all threads and let go of the folder."""
+        """Close all connections within seconds, end all threads and let go of the folder."""
         server, self._server = self._server, None
         if server is not None:
-            server.stop()
+            server.stop(_GRACE)
         storage, self._storage = self._storage, None
         if storage is not None:
             storage.close()

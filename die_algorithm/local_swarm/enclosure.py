@@ -21,7 +21,7 @@ _KILL_TIMEOUT = 30.0
 
 
 class Enclosure:
-    """A process and a mount namespace inside the network namespace.
+    """A process and a mount namespace inside the network namespace, with a host name of its own.
 
     When its first process ends, however that happens, the kernel kills all the others (engine,
     containerd, its shims, containers) and drops their mounts. So nothing is ever looked for by
@@ -46,7 +46,7 @@ class Enclosure:
             LocalSwarmError: the machine does not permit it.
         """
         # "slave": a volume that the host unmounts is not held by us; our mounts stay ours.
-        unshare = "unshare --mount --propagation slave --pid"
+        unshare = "unshare --mount --propagation slave --pid --uts"
         command = (INIT, "--", "sleep", "infinity")
         try:
             self._spawn((*self._network.enter(), *unshare.split()), command, self._log)
@@ -57,6 +57,8 @@ class Enclosure:
             ) from None
         for mount in ("-t proc proc /proc", *mounts):
             run(*self._enter(), "mount", *mount.split())
+        # The nodes of a Swarm are told apart by their host names.
+        run(*self._enter(), "sysctl", "--quiet", "--write", f"kernel.hostname={self._network.name}")
 
     def close(self) -> None:
         """Kill everything in here and wait until it is gone.
@@ -135,7 +137,7 @@ class Enclosure:
         pid = self.pid_of(INIT)
         if pid is None:
             raise LocalSwarmError("The private Swarm is not started.")
-        return ("nsenter", "--target", str(pid), "--net", "--mount", "--pid")
+        return ("nsenter", "--target", str(pid), "--net", "--mount", "--pid", "--uts")
 
     def _spawn(self, enter: Sequence[str], command: Sequence[str], log: Path) -> None:
         """Start a program that is no child of ours.

@@ -27,7 +27,7 @@ _LOOPBACK = "127.0.0.1"
 
 
 class Engine:
-    """One ``dockerd`` with the Swarm of which it is the only node.
+    """One ``dockerd`` with a Swarm: its own, unless it was made a node of another one.
 
     Args:
         enclosure: where it runs.
@@ -61,7 +61,9 @@ class Engine:
         return self._swarm_state() is not None
 
     def start(self) -> None:
-        """Start it, unless it runs, and wait until its one-node Swarm takes services.
+        """Start it, unless it runs, and wait until its Swarm takes services.
+
+        It comes back as what it was, a manager or a worker; one without a Swarm founds its own.
 
         Raises:
             LocalSwarmError: it does not come up; holds the end of its log.
@@ -153,9 +155,12 @@ class Engine:
 
     def _is_ready(self) -> bool:
         try:
-            return self.docker("node", "ls", "--format={{.Status}}").split() == ["Ready"]
+            if self.docker("info", "--format={{.Swarm.ControlAvailable}}").strip() == "false":
+                return self._swarm_state() == "active"  # only a manager can say more of a worker
+            state = self.docker("node", "inspect", "--format={{.Status.State}}", "self")
         except LocalSwarmError:  # no leader yet
             return False
+        return state.strip() == "ready"
 
     def _await(self, question: Callable[[], bool], complaint: str) -> None:
         deadline = time.monotonic() + _START_TIMEOUT

@@ -86,14 +86,15 @@ class CleanUp:
             OSError: a file cannot be removed.
         """
         if job.expiry is None:
-            return
-        if not job.expiry.files_removed:
+            # The former release has ended it; its time begins now.
+            self._ledger.write(job, expiry=self._expiry())
+        elif not job.expiry.files_removed:
             self._results.remove(job)
             expiry = dataclasses.replace(job.expiry, files_removed=True)
             self._ledger.write(job, expiry=expiry)
             LOGGER.info("Job %s: its files have expired.", job.id)
         else:
-            self._results.remove(job)  # a status document that was published since
+            self._results.remove_status(job)
             self._ledger.forget(job)
 
     def _tidy(self, job: Job) -> None:
@@ -109,13 +110,15 @@ class CleanUp:
             state = JobState.FAILED
         else:
             state = JobState.DISMISSED
+        return self._ledger.reach(job, state, token=None, folder_kept=kept, expiry=self._expiry())
+
+    def _expiry(self) -> Expiry:
         now = datetime.now(UTC)
-        expiry = Expiry(
+        return Expiry(
             files_at=now + self._settings.result_retention,
             record_at=now + self._settings.record_retention,
             folder_at=now + self._settings.folder_retention,
         )
-        return self._ledger.reach(job, state, token=None, folder_kept=kept, expiry=expiry)
 
     def _remove_folder(self, job: Job) -> bool:
         """Remove the temp folder, unless a failed job left something in it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Container
 from datetime import UTC, datetime, timedelta
 
 from die_algorithm import faults
@@ -47,8 +48,6 @@ class Ledger:
         reached = {**job.reached, state: datetime.now(UTC)}
         saved = self.write(job, state=state, reached=reached, waiting=None, **changes)
         LOGGER.info("Job %s: %s.", job.id, state.value)
-        if state.is_final:
-            self._stopwatches.forget(job.id)
         return saved
 
     def write(self, job: Job, **changes: object) -> Job:
@@ -80,6 +79,10 @@ class Ledger:
         return self._store.get(job.id)
 
     # -- time
+
+    def keep_time_of(self, job_ids: Container[str]) -> None:
+        """Forget how long other jobs' states have lasted."""
+        self._stopwatches.keep_only(job_ids)
 
     def deadlines(self, job: Job) -> Deadlines:
         """What the job may take."""

@@ -103,7 +103,7 @@ class Monitor:
         try:
             return (
                 self._swarm.oom_killed(report.container_id),
-                self._swarm.cut_off(report.container_id),
+                self._swarm.cut_off(report),
             )
         except faults.PASSING:
             raise
@@ -139,6 +139,8 @@ class Monitor:
     def _log(self, job: Job, report: TaskReport) -> str:
         if job.token is None:
             return ""  # what cannot be masked is not shown
+        if report.phase is TaskPhase.LOST and report.state == "running":
+            return ""  # its machine is away, and the engine would wait for it
         # A token that lies across the cut would escape the mask, so more is fetched than is kept.
         raw = self._swarm.log_tail(
             report.service_id,

@@ -31,7 +31,7 @@ LOGGER = logging.getLogger(__name__)
 
 _FOLDER_PREFIX = service_name("")
 _FOLDER = re.compile(
-    r"die-(?P<id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:\(\d+\))?", re.ASCII
+    r"die-(?P<id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?P<number>\(\d+\))?", re.ASCII
 )
 #: Seconds between two searches of one owner's workspace.
 _SEARCH_EVERY = 600.0
@@ -126,29 +126,40 @@ class Recovery:
         try:
             root = self._storagehub.workspace_root(job.token)
             for item in self._storagehub.find_children(job.token, root.id, _FOLDER_PREFIX):
-                if self._is_left_over(item, job):
+                if self._is_left_over(item, job, job.token):
                     LOGGER.info("The folder %s is left over and removed.", item.name)
                     self._storagehub.delete(job.token, item.id)
         except StorageHubError as error:
             LOGGER.warning("Left folders could not be looked for: %s", error)
 
-    def _is_left_over(self, item: Item, job: Job) -> bool:
+    def _is_left_over(self, item: Item, job: Job, token: UserToken) -> bool:
         match = _FOLDER.fullmatch(item.name)
         if match is None or not item.is_folder:
             return False
-        if match["id"] == job.id:
-            return job.folder is not None and job.folder.id != item.id
-        record = self._store.get(match["id"])
+        record = job if match["id"] == job.id else self._store.get(match["id"])
         if record is None:
-            return self._is_old(item) and item.description.endswith(
-                folder_mark(self._settings.instance_name)
-            )
-        if record.folder is None or record.folder.id != item.id:
-            return record.state is not JobState.ACCEPTED
-        kept_until = record.expiry.folder_at if record.failure and record.expiry else None
-        return record.state.is_final and not (kept_until and kept_until > datetime.now(UTC))
+            mark = folder_mark(self._settings.instance_name)
+            is_ours = self._is_old(item) and item.description.endswith(mark)
+            return is_ours and (not match["number"] or self._is_empty(item, token))
+        if record.folder and record.folder.id == item.id:
+            return record is not job and _has_had_its_time(record)
+        # A step that was repeated has made it, and no container got it. If there is something in it,
+        # the user has made it: StorageHub changes any name that is taken in the same way.
+        is_settled = record.folder is not None or record.state is not JobState.ACCEPTED
+        return is_settled and self._is_empty(item, token)
+
+    def _is_empty(self, folder: Item, token: UserToken) -> bool:
+        return not self._storagehub.walk(token, folder.id, max_items=1)
 
     def _is_old(self, item: Item) -> bool:
         longest = max(self._settings.folder_retention, self._settings.total_deadline)
         before = (datetime.now(UTC) - longest).timestamp() * 1000
         return item.modified is not None and item.modified < before
+
+
+def _has_had_its_time(job: Job) -> bool:
+    """Whether the folder of an ended job need not be kept any longer."""
+    if not job.folder_kept:
+        return False  # of a job under way, or just being removed
+    kept_until = job.expiry.folder_at if job.failure and job.expiry else None
+    return kept_until is None or kept_until < datetime.now(UTC)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from die_algorithm import faults
 from die_algorithm.errors import ArchiveError, DieError, JobFault, StorageHubError, SwarmError
@@ -89,6 +89,10 @@ class Steps:
         """Record that a job cannot succeed any more; its clean-up comes next."""
         return self._ledger.fail(job, failure)
 
+    def keep_time_of(self, job_ids: Container[str]) -> None:
+        """Forget what is kept in memory of other jobs, because they have ended."""
+        self._ledger.keep_time_of(job_ids)
+
     def is_overdue(self, job: Job) -> bool:
         """Whether a dispatched job is past a deadline."""
         return self._ledger.is_overdue(job)
@@ -122,6 +126,9 @@ class Steps:
             return self._end
         if job.state is not JobState.STAGING_OUT and self._ledger.is_past_total(job):
             return self._give_up
+        if not job.is_admitted:
+            # It was handed over because it has waited too long, by a clock that was set forward.
+            return lambda job: job
         return {
             JobState.ACCEPTED: self._stage_in.run,
             JobState.STAGED_IN: self._dispatch.run,
@@ -129,7 +136,8 @@ class Steps:
         }[job.state]
 
     def _end(self, job: Job) -> Job:
-        self._recovery.search_folders(job)
+        if job.is_admitted:
+            self._recovery.search_folders(job)
         return self._clean_up.run(job)
 
     def _give_up(self, job: Job) -> Job:

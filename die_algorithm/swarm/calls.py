@@ -65,6 +65,14 @@ class Answer:
         LOGGER.warning("The Docker engine answered %d: %s", self.status, self.message)
         raise SwarmUnavailable(f"The Docker engine answered with an error (HTTP {self.status}).")
 
+    def try_to_read(self, kind: TypeAdapter[_T]) -> _T | None:
+        """As :meth:`read`, but None for an answer that cannot be read."""
+        self.check()
+        try:
+            return kind.validate_json(self.body)
+        except ValidationError:
+            return None
+
     def read(self, kind: TypeAdapter[_T]) -> _T:
         """Read the fields that matter from a success."""
         self.check()

@@ -28,7 +28,7 @@ LOGGER = logging.getLogger(__name__)
 #: The filter for what belongs to jobs; on tasks it is their service's labels that count.
 _OURS = {"filters": json.dumps({"label": [JOB_LABEL]})}
 _CHUNK = 64 * 1024
-#: An engine says that a container ended a moment before it calls itself started.
+#: An engine says that a container ended a moment before it calls itself started, or stops it then.
 _RESTORE_TIME = timedelta(seconds=60)
 #: Networks that every engine has, and lets services join.
 _OF_EACH_NODE = ("bridge", "host", "none")
@@ -228,7 +228,8 @@ class Swarm:
             One report for each job that has a task: the newest one's. A task with a state that is not
             known here has none, as if it were not there.
         """
-        tasks = self._calls.call("GET", "/tasks", params=_OURS).read(answers.TASKS)
+        answer = self._calls.call("GET", "/tasks", params=_OURS)
+        tasks = answer.try_to_read(answers.TASKS) or answer.read(answers.TASKS_ONE_BY_ONE)
         reports = []
         for task in answers.newest_of_each_job(tasks):
             try:
@@ -261,21 +262,42 @@ class Swarm:
         container = self._container(container_id)
         return container.state.oom_killed if container else None
 
-    def cut_off(self, container_id: str) -> bool | None:
+    def cut_off(self, report: TaskReport) -> bool | None:
         """Whether a container ended because its engine was restarted.
 
         An engine does not tell when it was started, but it makes its default bridge anew each time.
+        Of a container on another node it has to be concluded from what the managers know.
+
+        Args:
+            report: of a task that has ended.
 
         Returns:
-            None if nobody knows: the container is on another node, or gone, or there is no bridge.
+            None if nobody knows.
         """
-        container = self._container(container_id)
+        container = self._container(report.container_id) if report.container_id else None
         bridge = self._calls.call("GET", "/networks/bridge")
         if container is None or bridge.status == 404:
-            return None
+            return self._node_came_back(report)
         engine_started = bridge.read(answers.NETWORK).created
         state = container.state
         return state.started_at < engine_started < state.finished_at + _RESTORE_TIME
+
+    def _node_came_back(self, report: TaskReport) -> bool | None:
+        """Whether a task's node joined the Swarm anew at about the time when the task ended.
+
+        The record of a node changes when its engine starts, but not when its cable was pulled for a
+        few seconds. It also changes when another manager takes the lead; then this may err.
+        """
+        if report.node_id is None:
+            return None
+        node = self._calls.call("GET", f"/nodes/{report.node_id}")
+        filters = {"filters": json.dumps({"service": [report.service_id]})}
+        tasks = self._calls.call("GET", "/tasks", params=filters).read(answers.CHANGES)
+        if node.status == 404 or not tasks:
+            return None
+        joined = node.read(answers.CHANGE).updated_at
+        task = max(tasks, key=lambda task: task.created_at)
+        return task.created_at < joined and abs(joined - task.updated_at) < _RESTORE_TIME
 
     def _container(self, container_id: str) -> answers.Container | None:
         answer = self._calls.call("GET", f"/containers/{container_id}/json")

@@ -8,12 +8,10 @@ import os
 import signal
 import sqlite3
 import stat
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,10 +22,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jobs_fixture import ACCEPTED_AT, TOKEN, make_job
 from postgresql_fixture import PostgresqlServer, fresh_database
+from store_fixture import LEASE, Place, python, run_together, submit, take_all
 
-from die_algorithm.errors import SettingsError, StaleJob, StoreUnavailable
+from die_algorithm.errors import (
+    SettingsError,
+    StaleJob,
+    StoreError,
+    StoreUnavailable,
+    UnreadableJob,
+    UnwritableJob,
+)
 from die_algorithm.job_store import JobStore
 from die_algorithm.models import (
+    Expiry,
     Failure,
     FaultClass,
     Job,
@@ -38,91 +45,6 @@ from die_algorithm.models import (
     UserToken,
     Waiting,
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Where a store keeps its jobs and its key.
-
-    Args:
-        url: SQLAlchemy URL of the database.
-        folder: of the key, and of SQLite's files.
-        database_folder: what the database's program writes.
-    """
-
-    url: str
-    folder: Path
-    database_folder: Path
-
-    @property
-    def key(self) -> Path:
-        return self.folder / "token.key"
-
-    def open(self) -> JobStore:
-        return JobStore(self.url, self.key)
-
-    def bytes_on_disk(self) -> bytes:
-        folders = {self.folder, self.database_folder}
-        files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
-        return b"".join(path.read_bytes() for path in files)
-
-
-@pytest.fixture
-def sqlite_place(tmp_path: Path) -> Place:
-    folder = tmp_path / "data"
-    return Place(f"sqlite:///{folder / 'jobs.sqlite'}", folder, folder)
-
-
-@pytest.fixture
-def postgresql_place(
-    postgresql: PostgresqlServer, postgresql_database: str, tmp_path: Path
-) -> Place:
-    return Place(postgresql_database, tmp_path / "data", postgresql.folder)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def place(request: pytest.FixtureRequest) -> Place:
-    """Each database in turn, empty."""
-    found = request.getfixturevalue(f"{request.param}_place")
-    assert isinstance(found, Place)
-    return found
-
-
-@pytest.fixture
-def store(place: Place) -> Iterator[JobStore]:
-    with closing(place.open()) as store:
-        yield store
-
-
-@pytest.fixture
-def sqlite_store(sqlite_place: Place) -> Iterator[JobStore]:
-    with closing(sqlite_place.open()) as store:
-        yield store
-
-
-@pytest.fixture
-def postgresql_store(postgresql_place: Place) -> Iterator[JobStore]:
-    with closing(postgresql_place.open()) as store:
-        yield store
-
-
-def python(code: str, place: Place, *arguments: str) -> subprocess.Popen[str]:
-    """Another process with our modules on its path, which can open the same store."""
-    prelude = (
-        "import sys\nfrom contextlib import closing\nfrom pathlib import Path\n"
-        "from jobs_fixture import make_job\nfrom die_algorithm.job_store import JobStore\n"
-        "url, key, *arguments = sys.argv[1:]\n"
-        "def open_store():\n"
-        "    return JobStore(url, Path(key))\n"
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", prelude + code, place.url, str(place.key), *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-
 
 # -- records
 
@@ -176,7 +98,7 @@ def test_any_token_comes_back_as_it_was_given(
 
 
 def test_an_unknown_job_is_none(store: JobStore) -> None:
-    for job_id in ("", "x", "' OR 1=1 --", "%", "a" * 10_000, "\N{SNAKE}", "a\0b"):
+    for job_id in ("", "x", "' OR 1=1 --", "%", "a" * 10_000, "\N{SNAKE}", "a\0b", "\ud83d"):
         assert store.get(job_id) is None
 
 
@@ -188,7 +110,7 @@ def test_the_same_job_is_not_added_twice(store: JobStore) -> None:
     assert store.get(job.id) == job
 
 
-def test_unfinished_jobs_are_listed_the_oldest_first(store: JobStore) -> None:
+def test_held_jobs_are_listed_the_oldest_first(store: JobStore) -> None:
     jobs = [
         make_job(
             state=state,
@@ -197,9 +119,91 @@ def test_unfinished_jobs_are_listed_the_oldest_first(store: JobStore) -> None:
         for number, state in enumerate(JobState)
     ]
     for job in jobs:
-        store.add(job)
+        store.add_found(job)
     unfinished = [job for job in reversed(jobs) if not job.state.is_final]
-    assert store.unfinished() == unfinished
+    expected = [dataclasses.replace(job, fence=1, is_admitted=True) for job in unfinished]
+    assert take_all(store) == expected
+
+
+def test_of_held_jobs_only_those_are_read_again_that_have_changed(store: JobStore) -> None:
+    jobs = [make_job() for _ in range(5)]
+    for job in jobs:
+        store.add_found(job)
+    known = {job.id: job for job in take_all(store)}
+    saved, cancelled, taken, damaged, unknown = sorted(known)
+    store.save(dataclasses.replace(known[saved], exit_code=7))
+    store.request_cancel(cancelled)
+    with store._database.writing() as connection:
+        change = sa.text("UPDATE jobs SET fence = fence + 1 WHERE id = :id")
+        connection.execute(change, {"id": taken})
+        # Nobody can read this one again, and nobody has to.
+        connection.execute(sa.text("UPDATE jobs SET record = '' WHERE id = :id"), {"id": damaged})
+    del known[unknown]
+    held = {job.id: job for job in store.held("worker", known)}
+    assert set(held) == {saved, cancelled, taken, damaged, unknown}
+    assert held[saved].exit_code == 7
+    assert held[cancelled].cancel_requested
+    assert held[taken].fence == 2
+    assert held[damaged] is known[damaged]
+
+
+def test_a_damaged_record_keeps_no_other_job_from_going_on(store: JobStore) -> None:
+    jobs = [make_job() for _ in range(2)]
+    for job in jobs:
+        store.add_found(job)
+    with store._database.writing() as connection:
+        damage = sa.text("UPDATE jobs SET record = '{}' WHERE id = :id")
+        connection.execute(damage, {"id": jobs[0].id})
+    assert [job.id for job in take_all(store)] == [jobs[1].id]
+    assert [job.id for job in store.unpublished()] == [jobs[1].id]
+    with pytest.raises(UnreadableJob):
+        store.get(jobs[0].id)
+
+
+# -- text that no database takes
+
+SURROGATE = "half a \ud83d"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"owner": SURROGATE},
+        {"owner": "a\0b"},
+        {"command": (SURROGATE,)},
+        {"log_tail": SURROGATE},
+        {"token": UserToken("x" * 8, SURROGATE)},
+    ],
+)
+@pytest.mark.parametrize("key", [None, "key"])
+def test_text_that_no_database_takes_is_refused_without_being_shown(
+    store: JobStore, changes: dict[str, Any], key: str | None
+) -> None:
+    job = make_job(**changes)
+    with pytest.raises(UnwritableJob) as unwritable:
+        store.add(job, idempotency_key=key)
+    assert "half" not in str(unwritable.value)
+    assert unwritable.value.__suppress_context__
+    assert store.get(job.id) is None
+    # A StoreError would be tried again for ever.
+    assert not isinstance(unwritable.value, StoreError)
+
+
+def test_a_save_of_such_text_is_refused_and_changes_nothing(store: JobStore) -> None:
+    job = store.add(make_job())
+    with pytest.raises(UnwritableJob):
+        store.save(dataclasses.replace(job, log_tail=SURROGATE))
+    assert store.get(job.id) == job
+
+
+def test_a_nul_in_a_command_comes_back_as_it_was_given(store: JobStore) -> None:
+    job = store.add(make_job(command=("a\0b",)))
+    assert store.get(job.id) == job
+
+
+def test_nobody_with_such_a_name_has_used_a_key(store: JobStore) -> None:
+    assert store.with_key(SURROGATE, "key") is None
+    assert store.with_key("a\0b", "key") is None
 
 
 # -- writes
@@ -226,7 +230,7 @@ def test_a_save_on_an_old_version_is_refused_and_changes_nothing(store: JobStore
 def test_a_save_of_a_job_that_is_not_there_is_refused(store: JobStore) -> None:
     with pytest.raises(StaleJob):
         store.save(make_job())
-    assert store.unfinished() == []
+    assert take_all(store) == []
 
 
 def test_of_many_saves_at_once_one_wins(store: JobStore) -> None:
@@ -281,6 +285,84 @@ def test_the_check_changes_nothing(store: JobStore) -> None:
     assert store.get(job.id) == job
 
 
+# -- retention
+
+
+def ended(*, files: float, record: float, files_removed: bool = False) -> Job:
+    """An ended job of which something is to be removed so many seconds from now."""
+    now = datetime.now(UTC)
+    return make_job(
+        state=JobState.FAILED,
+        expiry=Expiry(
+            files_at=now + timedelta(seconds=files),
+            record_at=now + timedelta(seconds=record),
+            folder_at=now,
+            files_removed=files_removed,
+        ),
+    )
+
+
+def test_a_job_is_due_when_its_files_or_its_record_expire(store: JobStore) -> None:
+    expired = [
+        ended(files=-1, record=100),
+        ended(files=-100, record=-1, files_removed=True),
+        ended(files=-100, record=-50),
+        make_job(state=JobState.SUCCEEDED),  # of the former release, which knew no expiry
+    ]
+    others = [
+        ended(files=100, record=200),
+        ended(files=-100, record=100, files_removed=True),
+        make_job(),
+    ]
+    for job in [*others, *expired]:
+        store.add_found(job)
+    assert {job.id for job in store.due()} == {job.id for job in expired}
+
+
+def test_a_job_whose_files_were_removed_is_due_again_with_its_record(store: JobStore) -> None:
+    job = ended(files=-100, record=100)
+    store.add_found(job)
+    (due,) = store.due()
+    assert due.expiry is not None
+    expiry = dataclasses.replace(due.expiry, files_removed=True)
+    job = store.save(dataclasses.replace(due, expiry=expiry))
+    assert store.due() == []
+    expiry = dataclasses.replace(expiry, record_at=datetime.now(UTC))
+    store.save(dataclasses.replace(job, expiry=expiry))
+    assert [job.id for job in store.due()] == [job.id]
+
+
+def test_what_is_due_is_told_in_portions_the_oldest_first(store: JobStore) -> None:
+    jobs = [ended(files=-number, record=100) for number in range(1, 106)]
+    for job in jobs:
+        store.add_found(job)
+    first = [job.id for job in store.due()]
+    assert first == [job.id for job in reversed(jobs)][:100]
+    for job in jobs[5:]:
+        store.remove(job)
+    assert {job.id for job in store.due()} == {job.id for job in jobs[:5]}
+
+
+@pytest.mark.parametrize("state", JobState)
+def test_an_ended_job_can_be_removed_and_an_unfinished_one_never(
+    store: JobStore, state: JobState
+) -> None:
+    job, other = make_job(state=state), make_job(state=JobState.FAILED)
+    for added in (job, other):
+        store.add(added)
+    store.remove(job)
+    assert (store.get(job.id) is None) == state.is_final
+    assert store.get(other.id) == other
+
+
+def test_a_job_that_was_removed_cannot_come_back_by_a_late_save(store: JobStore) -> None:
+    job = store.add(make_job(state=JobState.FAILED))
+    store.remove(job)
+    with pytest.raises(StaleJob):
+        store.save(job)
+    assert store.get(job.id) is None
+
+
 # -- other connections and processes
 
 
@@ -317,7 +399,7 @@ def test_a_job_that_was_added_survives_kill_9(place: Place) -> None:
         other.send_signal(signal.SIGKILL)
         announced += other.stdout.read().split()
     with closing(place.open()) as store:
-        kept = {job.id: job for job in store.unfinished()}
+        kept = {job.id: job for job in take_all(store)}
         assert set(announced) <= set(kept)
         assert all(job.token == UserToken(TOKEN) for job in kept.values())
 
@@ -350,7 +432,7 @@ def test_a_save_that_kill_9_cuts_leaves_the_job_as_it_was_or_as_it_should_be(
 
 
 def test_a_commit_to_sqlite_is_on_the_disk_before_it_returns(sqlite_store: JobStore) -> None:
-    with sqlite_store._engine.connect() as connection:
+    with sqlite_store._database.reading() as connection:
         assert connection.execute(sa.text("PRAGMA synchronous")).scalar() == 2
         assert connection.execute(sa.text("PRAGMA journal_mode")).scalar() == "wal"
 
@@ -372,7 +454,7 @@ def test_the_token_is_nowhere_in_clear(store: JobStore, place: Place) -> None:
 
 def sealed_token(store: JobStore, job: Job) -> bytes | None:
     query = sa.text("SELECT sealed_token FROM jobs WHERE id = :id")
-    with store._engine.connect() as connection:
+    with store._database.reading() as connection:
         sealed: bytes | None = connection.execute(query, {"id": job.id}).scalar_one()
     return sealed
 
@@ -407,26 +489,9 @@ def test_only_the_owner_may_read_the_key(store: JobStore, place: Place) -> None:
 
 
 def test_processes_that_start_at_once_share_one_key(place: Place) -> None:
-    code = (
-        "print('ready', flush=True)\n"
-        "sys.stdin.readline()\n"
-        "with closing(open_store()) as store: store.add(make_job())\n"
-    )
-    others = [python(code, place) for _ in range(4)]
-    try:
-        for other in others:
-            assert other.stdout is not None
-            assert other.stdout.readline() == "ready\n"
-        for other in others:
-            assert other.stdin is not None
-            other.stdin.write("go\n")
-            other.stdin.flush()
-    finally:
-        for other in others:
-            other.communicate(timeout=60)
-    assert [other.returncode for other in others] == [0] * 4
+    run_together("with closing(open_store()) as store: store.add(make_job())\n", place, 4)
     with closing(place.open()) as store:
-        assert [job.token for job in store.unfinished()] == [UserToken(TOKEN)] * 4
+        assert [job.token for job in take_all(store)] == [UserToken(TOKEN)] * 4
     assert [path.name for path in place.folder.glob("*token.key*")] == ["token.key"]
 
 
@@ -460,13 +525,38 @@ def test_a_damaged_key_is_told(place: Place, content: bytes) -> None:
 # -- when it does not work
 
 
-def refused(store: JobStore, job: Job) -> None:
-    for call in (
+def writes(store: JobStore, job: Job) -> list[Callable[[], object]]:
+    return [
         lambda: store.add(make_job()),
+        lambda: store.add(make_job(), idempotency_key="key"),
+        lambda: store.add_found(make_job()),
         lambda: store.save(job),
         lambda: store.request_cancel(job.id),
+        lambda: store.remove(job),
+        lambda: store.mark_published(job),
+        lambda: store.leases.take("worker", LEASE),
+        lambda: store.leases.renew("worker", LEASE),
+        lambda: store.leases.end("worker"),
+        lambda: store.leases.claim("worker"),
+        lambda: store.queue.admit("worker"),
         store.check,
-    ):
+    ]
+
+
+def reads(store: JobStore, job: Job) -> list[Callable[[], object]]:
+    return [
+        lambda: store.get(job.id),
+        lambda: store.held("worker"),
+        lambda: store.with_key("alice", "key"),
+        store.due,
+        store.unpublished,
+        store.queue.places,
+        store.leases.workers,
+    ]
+
+
+def refused(calls: list[Callable[[], object]]) -> None:
+    for call in calls:
         with pytest.raises(StoreUnavailable) as unavailable:
             call()
         assert "sqlite" not in str(unavailable.value)
@@ -475,34 +565,73 @@ def refused(store: JobStore, job: Job) -> None:
 
 
 def test_a_locked_sqlite_database_is_unavailable_and_works_again_after(
-    sqlite_store: JobStore, sqlite_place: Place
-) -> None:
-    store = sqlite_store
-    store._engine.dispose()
-    sa.event.listen(store._engine, "connect", lambda raw, _: raw.execute("PRAGMA busy_timeout=50"))
-    job = make_job()
-    store.add(job)
-    with closing(sqlite3.connect(sqlite_place.folder / "jobs.sqlite")) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        refused(store, job)
-        # Readers do not wait for a writer.
-        assert store.get(job.id) == job
-        other.rollback()
-    store.check()
-    assert store.save(job).version == 1
-
-
-def test_a_sqlite_database_that_is_gone_is_unavailable(
-    sqlite_store: JobStore, sqlite_place: Place
+    sqlite_place: Place,
 ) -> None:
     job = make_job()
+    with closing(sqlite_place.impatient(50).open()) as store:
+        store.add(job)
+        waiting = submit(store)  # or there would be nothing to admit
+        with closing(sqlite3.connect(sqlite_place.folder / "jobs.sqlite")) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            refused(writes(store, job))
+            # Readers do not wait for a writer.
+            for call in reads(store, job):
+                call()
+            assert store.get(job.id) == job
+            other.rollback()
+        store.check()
+        assert store.save(job).version == 1
+        assert store.queue.places() == {waiting.id: 0}
+
+
+@pytest.mark.parametrize(
+    "lock",
+    ["LOCK TABLE jobs", "SELECT id FROM jobs FOR UPDATE", "SELECT number FROM turn FOR UPDATE"],
+)
+def test_what_somebody_else_has_locked_in_postgresql_is_unavailable_soon_and_works_again_after(
+    postgresql_place: Place, lock: str
+) -> None:
+    with closing(postgresql_place.impatient(100).open()) as store:
+        job = submit(store)
+        calls: dict[str, list[Callable[[], object]]] = {
+            "SELECT id": [lambda: store.save(job), lambda: store.queue.admit("worker")],
+            "SELECT number": [
+                lambda: store.add(make_job()),
+                lambda: store.queue.admit("worker"),
+            ],
+            "LOCK": [lambda: store.add(make_job()), lambda: store.get(job.id)],
+        }
+        with postgresql_place.connection() as other:
+            other.exec_driver_sql(lock)
+            refused(next(calls[key] for key in calls if lock.startswith(key)))
+        assert store.save(job).version == 1
+        assert store.queue.admit("worker") == 1
+
+
+def test_the_patience_with_postgresql_has_an_end_unless_the_address_says_otherwise(
+    postgresql_place: Place,
+) -> None:
+    def shown(place: Place, name: str) -> object:
+        with closing(place.open()) as store, store._database.reading() as connection:
+            return connection.exec_driver_sql(f"SHOW {name}").scalar()
+
+    assert shown(postgresql_place, "lock_timeout") == "10s"
+    assert shown(postgresql_place, "statement_timeout") == "30s"
+    assert shown(postgresql_place.impatient(100), "lock_timeout") == "100ms"
+    assert shown(postgresql_place.impatient(100), "statement_timeout") == "30s"
+
+
+def test_a_sqlite_database_that_was_removed_is_made_anew(
+    sqlite_store: JobStore, sqlite_place: Place
+) -> None:
+    job, other = make_job(), make_job()
     sqlite_store.add(job)
-    sqlite_store.close()
     for path in sqlite_place.folder.glob("jobs.sqlite*"):
         path.unlink()
-    refused(sqlite_store, job)
-    with pytest.raises(StoreUnavailable):
-        sqlite_store.get(job.id)
+    assert sqlite_store.get(job.id) is None
+    sqlite_store.add(other)
+    with closing(sqlite_place.open()) as second:
+        assert second.get(other.id) == other
 
 
 def test_a_damaged_sqlite_database_is_unavailable(sqlite_place: Place) -> None:
@@ -519,9 +648,7 @@ def test_a_postgresql_server_that_is_away_is_unavailable_and_has_everything_afte
     job = make_job()
     postgresql_store.add(job)
     getattr(postgresql, outage)()
-    refused(postgresql_store, job)
-    with pytest.raises(StoreUnavailable):
-        postgresql_store.get(job.id)
+    refused([*reads(postgresql_store, job), *writes(postgresql_store, job)])
     postgresql.start()
     assert postgresql_store.get(job.id) == job
     assert postgresql_store.save(job).version == 1

@@ -1,144 +1,113 @@
-"""The Swarm adapter on a real engine."""
+"""The Swarm adapter on a real engine, and on the stand-in, which must behave alike.
+
+What only a real container can show is in ``test_swarm_containers``.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import threading
-import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
-import docker
 import pytest
 from jobs_fixture import TOKEN, make_job
-from swarm_fixture import PROBE_VARIANT
+from stand_in_engine import StandInEngine
+from storagehub_fixture import ALICE, HubClient, hub_client, local_storagehub
+from swarm_bench import AnswerLoser, Bench
+from swarm_fixture import PROBE, kill_engine
 
-from die_algorithm.errors import ImageNotFound, ServiceRefused
+from die_algorithm.errors import ImageNotFound, ServiceGone, ServiceRefused, SwarmUnavailable
 from die_algorithm.image_reference import ImageReference
-from die_algorithm.models import FaultClass, Job, TaskPhase, TaskReport
-from die_algorithm.service_spec import service_spec
-from die_algorithm.settings import Settings
-from die_algorithm.states import failure
+from die_algorithm.local_swarm import LocalSwarm
+from die_algorithm.models import FaultClass, Folder, Job, TaskPhase, UserToken
 from die_algorithm.swarm import Swarm
 
-MEMORY = 32 * 2**20
-FINAL = (TaskPhase.COMPLETE, TaskPhase.FAILED, TaskPhase.REJECTED, TaskPhase.LOST)
 
-
-class Bench:
-    """Runs jobs on the engine and removes all of them at the end.
+class EngineBench(Bench):
+    """A bench on either engine.
 
     Args:
-        swarm: under test.
-        docker_host: the same engine, for looking at what was made.
-        repository: of the probe image.
+        docker_host: the engine.
+        restart: lets it crash and come back.
+        host_address: where its containers reach this machine.
     """
 
-    def __init__(self, swarm: Swarm, docker_host: str, repository: str) -> None:
-        self.swarm = swarm
-        self.docker = docker.APIClient(docker_host)
-        self.image = ImageReference.parse(repository)
-        self.digests: dict[ImageReference, str] = {}
-        self.names: list[str] = []
-
-    def close(self) -> None:
-        for name in self.names:
-            self.swarm.remove_service(name)
-        self.swarm.close()
-        self.docker.close()
-
-    def spec(
-        self, *command: str, image: ImageReference | None = None, **settings: Any
-    ) -> tuple[Job, dict[str, Any]]:
-        image = image or self.image
-        if image not in self.digests:
-            self.digests[image] = self.swarm.resolve_digest(image)
-        job = make_job(command=command)
-        settings = {"memory_limit": MEMORY, "stop_grace": "1s"} | settings
-        spec = service_spec(
-            job,
-            Settings(**settings),
-            image=image.pinned(self.digests[image]),
-            engine=self.swarm.facts(),
-        )
-        self.names.append(job.service_name)
-        return job, spec
-
-    def start(self, *command: str, init: bool = True, **options: Any) -> Job:
-        job, spec = self.spec(*command, **options)
-        if not init:
-            spec["TaskTemplate"]["ContainerSpec"].pop("Init", None)
-        self.swarm.start_service(self.swarm.create_service(spec))
-        return job
-
-    def report(
-        self, job: Job, wanted: Callable[[TaskReport], bool], timeout: float = 60
-    ) -> TaskReport:
-        """Watch a job until its report is as wanted."""
-        deadline = time.monotonic() + timeout
-        report = None
-        while time.monotonic() < deadline:
-            reports = {each.job_id: each for each in self.swarm.task_reports()}
-            report = reports.get(job.id)
-            if report and wanted(report):
-                return report
-            time.sleep(0.05)
-        raise AssertionError(f"not as wanted in time: {report}")
-
-    def end(self, job: Job) -> TaskReport:
-        return self.report(job, lambda report: report.phase in FINAL)
-
-    def running(self, job: Job) -> TaskReport:
-        return self.report(job, lambda report: report.phase is TaskPhase.RUNNING)
-
-    def log(self, job: Job, limit: int = 65536) -> str:
-        return self.swarm.log_tail(job.service_name, limit=limit, timeout=20).decode()
-
-    def run(self, *command: str, **options: Any) -> str:
-        """Run a command that ends well, and give back its output."""
-        job = self.start(*command, **options)
-        assert self.end(job).phase is TaskPhase.COMPLETE
-        return self.log(job)
-
-    def fault(self, *command: str, **options: Any) -> tuple[FaultClass, str, int | None]:
-        """Run a command that fails, and give back how that is sorted."""
-        job = self.start(*command, **options)
-        report = self.end(job)
-        container = report.container_id
-        result = failure(
-            report,
-            command=command[0],
-            memory_limit=MEMORY,
-            oom_killed=self.swarm.oom_killed(container) if container else None,
-            log_tail=self.log(job),
-            cut_off=self.swarm.cut_off(container) if container else None,
-        )
-        assert result is not None
-        return result.fault_class, result.text, result.exit_code
+    def __init__(self, docker_host: str, restart: Callable[[], None], host_address: str) -> None:
+        super().__init__(docker_host, PROBE)
+        self.restart = restart
+        self.host_address = host_address
 
 
-@pytest.fixture(scope="module")
-def bench(docker_host: str, probe_image: str) -> Iterator[Bench]:
-    bench = Bench(Swarm(docker_host), docker_host, probe_image)
+@pytest.fixture(scope="module", params=["real", "stand-in"])
+def bench(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EngineBench]:
+    if request.param == "stand-in":
+        with StandInEngine(tmp_path_factory.mktemp("engine") / "s") as engine:
+            bench = EngineBench(engine.docker_host, engine.restart, "127.0.0.1")
+            yield bench
+            bench.close()
+        return
+    swarm: LocalSwarm = request.getfixturevalue("swarm")
+
+    def restart() -> None:
+        kill_engine(swarm)
+        swarm.start()
+
+    bench = EngineBench(swarm.docker_host, restart, swarm.host_address)
     yield bench
     bench.close()
 
 
+@pytest.fixture
+def workspace(bench: EngineBench, tmp_path: Path) -> Iterator[HubClient]:
+    """Alice's workspace on a StorageHub that the engine's containers reach."""
+    listen = (f"{bench.host_address}:0",)
+    with local_storagehub(tmp_path / "hub", listen=listen) as hub, hub_client(hub, ALICE) as alice:
+        yield alice
+
+
+def in_threads(count: int, action: Callable[[], None]) -> int:
+    """Do the same many times at once; return how often it raised nothing."""
+    barrier = threading.Barrier(count)
+
+    def once(_: int) -> None:
+        barrier.wait()
+        action()
+
+    with ThreadPoolExecutor(count) as pool:
+        return len(list(pool.map(once, range(count))))
+
+
 def test_the_engine_tells_what_it_is(bench: Bench) -> None:
     facts = bench.swarm.facts()
-    info = bench.docker.info()
     assert facts.is_manager
-    assert facts.version == info["ServerVersion"]
-    assert (facts.cpus, facts.memory) == (info["NCPU"], info["MemTotal"])
     assert facts.nodes == 1
+    assert facts.has_init
+    assert facts.limits_memory
     assert tuple(map(int, facts.api_version.split("."))) >= (1, 41)
+    (node,) = bench.swarm.nodes()
+    assert node.is_ready
+    assert node.attributes["node.role"] == "manager"
+    assert node.cpus == facts.cpus
+
+
+def test_only_networks_that_exist_can_be_joined(bench: Bench) -> None:
+    assert bench.swarm.can_join("bridge")
+    assert not bench.swarm.can_join("no-such-network")
 
 
 # -- images
 
 
-def test_a_tag_is_resolved_to_the_digest_that_the_registry_gave(bench: Bench) -> None:
-    answer = bench.docker.inspect_distribution(bench.image.canonical)
-    assert bench.swarm.resolve_digest(bench.image) == answer["Descriptor"]["digest"]
+def test_a_tag_is_resolved_to_a_digest_always_the_same(bench: Bench) -> None:
+    digest = bench.swarm.resolve_digest(bench.image)
+    assert re.fullmatch("sha256:[0-9a-f]{64}", digest)
+    assert bench.swarm.resolve_digest(bench.image) == digest
 
 
 def test_a_digest_wins_over_a_tag(bench: Bench) -> None:
@@ -147,23 +116,12 @@ def test_a_digest_wins_over_a_tag(bench: Bench) -> None:
     assert bench.swarm.resolve_digest(both) == digest
 
 
-@pytest.mark.parametrize("suffix", [":no-such-tag", "-missing", "@sha256:" + "0" * 64])
+@pytest.mark.parametrize("suffix", [":missing", "-missing", "@sha256:" + "0" * 64])
 def test_what_the_registry_does_not_have_is_not_found(bench: Bench, suffix: str) -> None:
     image = ImageReference.parse(bench.image.repository + suffix)
     with pytest.raises(ImageNotFound, match="not public") as caught:
         bench.swarm.resolve_digest(image)
     assert image.familiar in str(caught.value)
-
-
-def test_an_image_that_only_the_engine_has_does_not_count(bench: Bench) -> None:
-    name = "die-tests/only-here"
-    bench.docker.pull(bench.image.canonical)
-    bench.docker.tag(bench.image.canonical, name, force=True)
-    try:
-        with pytest.raises(ImageNotFound):
-            bench.swarm.resolve_digest(ImageReference.parse(name))
-    finally:
-        bench.docker.remove_image(name)
 
 
 # -- what a container gets
@@ -174,58 +132,6 @@ def test_the_args_arrive_exactly(bench: Bench) -> None:
     assert output.splitlines() == [
         "args", "-x", "{{.Service.Name}}", "a*b", TOKEN, "item-0001", "folder-0001"
     ]  # fmt: skip
-
-
-def test_the_images_entry_point_stays_and_its_health_check_is_off(bench: Bench) -> None:
-    image = ImageReference.parse(PROBE_VARIANT)
-    output = bench.run("sh", "-c", "sleep 3; probe args after", image=image)
-    assert output.splitlines()[0].startswith("entrypoint: first sh -c")
-    assert output.splitlines()[-1] == "after"
-
-
-def test_the_environment_is_the_images_and_the_address_of_storagehub(bench: Bench) -> None:
-    output = bench.run("probe", "environment", container_storagehub_url="http://hub/workspace")
-    names = {line.partition("=")[0] for line in output.splitlines()}
-    assert "STORAGEHUB_URL=http://hub/workspace" in output.splitlines()
-    assert names <= {"STORAGEHUB_URL", "HOSTNAME", "PATH", "HOME", "PWD", "SHLVL", "OLDPWD"}
-
-
-def test_extra_hosts_are_known_by_name(bench: Bench) -> None:
-    output = bench.run("probe", "resolve", extra_hosts=("hub.example.org:10.1.2.3",))
-    assert ["10.1.2.3", "hub.example.org"] in [line.split() for line in output.splitlines()]
-
-
-def test_a_container_has_no_capabilities_and_few_files(bench: Bench) -> None:
-    output = bench.run("sh", "-c", "cat /proc/self/status; ulimit -n; ulimit -c")
-    status = dict(line.split(":", 1) for line in output.splitlines() if ":" in line)
-    for name in ("CapBnd", "CapEff", "CapPrm", "CapInh"):
-        assert int(status[name], 16) == 0
-    assert status["Seccomp"].strip() == "2"
-    assert output.splitlines()[-2:] == ["4096", "0"]
-
-
-def test_no_new_privileges_is_in_force_where_the_engine_knows_it(bench: Bench) -> None:
-    if tuple(map(int, bench.swarm.facts().api_version.split("."))) < (1, 44):
-        pytest.skip("this engine's services cannot ask for no-new-privileges")
-    assert "NoNewPrivs:\t1" in bench.run("cat", "/proc/self/status", "/dev/null")
-
-
-def test_the_limits_are_in_force(bench: Bench) -> None:
-    job = bench.start("probe", "forever", cpu_limit=0.5, pids_limit=77, log_limit="1MiB")
-    container = bench.docker.inspect_container(bench.running(job).container_id)
-    host = container["HostConfig"]
-    assert host["Memory"] == MEMORY
-    assert host["NanoCpus"] == 500_000_000
-    assert host["PidsLimit"] == 77
-    assert host["LogConfig"] == {
-        "Type": "local",
-        "Config": {"max-size": "1048576", "max-file": "3"},
-    }
-    assert host["Init"] is (True if bench.swarm.facts().has_init else None)
-    assert container["Config"]["Tty"] is False
-    service = bench.docker.inspect_service(job.service_name)
-    assert service["Spec"]["TaskTemplate"]["ContainerSpec"]["StopGracePeriod"] == 10**9
-    bench.swarm.remove_service(job.service_name)
 
 
 # -- create and remove
@@ -240,15 +146,7 @@ def test_creating_twice_adopts_the_service_that_exists(bench: Bench) -> None:
 def test_many_threads_that_create_one_service_get_the_same(bench: Bench) -> None:
     _, spec = bench.spec("probe", "noop")
     ids: list[str] = []
-    threads = [
-        threading.Thread(target=lambda: ids.append(bench.swarm.create_service(spec)))
-        for _ in range(8)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(ids) == 8
+    assert in_threads(8, lambda: ids.append(bench.swarm.create_service(spec))) == 8
     assert len(set(ids)) == 1
 
 
@@ -270,14 +168,12 @@ def test_a_service_that_the_engine_cannot_have_is_refused(bench: Bench) -> None:
 def test_removing_twice_is_done(bench: Bench) -> None:
     job = bench.start("probe", "forever")
     container = bench.running(job).container_id
-    assert job.id in [each.job_id for each in bench.swarm.job_services()]
+    assert container
+    assert bench.service(job)
     bench.swarm.remove_service(job.service_name)
     bench.swarm.remove_service(job.service_name)
-    assert job.id not in [each.job_id for each in bench.swarm.job_services()]
-    deadline = time.monotonic() + 30
-    while bench.docker.containers(all=True, filters={"id": container}):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    assert bench.service(job) is None
+    bench.wait_until(lambda: bench.swarm.oom_killed(container) is None)
 
 
 def test_services_of_others_are_not_ours(bench: Bench) -> None:
@@ -290,6 +186,144 @@ def test_services_of_others_are_not_ours(bench: Bench) -> None:
     bench.swarm.start_service(service_id)
     assert service_id not in [each.service_id for each in bench.swarm.job_services()]
     assert service_id not in [report.service_id for report in bench.swarm.task_reports()]
+
+
+def test_a_jobs_service_is_listed_with_what_matters(bench: Bench) -> None:
+    job, spec = bench.spec("probe", "forever")
+    spec["Labels"] = {**spec["Labels"], "die.service": "here"}
+    service_id = bench.swarm.create_service(spec)
+    found = bench.service(job)
+    assert found
+    assert (found.service_id, found.instance, found.is_started) == (service_id, "here", False)
+    assert found.image == bench.image.pinned(bench.digests[bench.image]).canonical
+    assert found.args == ("probe", "forever", TOKEN, "item-0001", "folder-0001")
+    assert timedelta(0) <= datetime.now(UTC) - found.created_at < timedelta(seconds=10)
+    bench.swarm.start_service(service_id)
+    started = bench.service(job)
+    assert started
+    assert started.is_started
+    assert started.args == found.args
+
+
+# -- start
+
+
+def test_a_service_that_was_created_has_no_task_and_no_container(bench: Bench) -> None:
+    job, service_id = bench.create("probe", "noop")
+    bench.end(bench.start("probe", "noop"))  # a later one has come and gone meanwhile
+    assert bench.tasks(service_id) == []
+    assert bench.look(job) is None
+    assert not bench.swarm.tasks_left(service_id)
+
+
+def test_starting_twice_starts_once(bench: Bench) -> None:
+    job, service_id = bench.create("probe", "noop")
+    for _ in range(2):
+        bench.swarm.start_service(service_id)
+        bench.end(job)
+    bench.swarm.start_service(service_id)
+    bench.end(bench.start("probe", "noop"))
+    assert len(bench.tasks(service_id)) == 1
+
+
+def test_many_threads_that_start_one_service_start_one_container(bench: Bench) -> None:
+    job, service_id = bench.create("probe", "forever")
+    assert in_threads(8, lambda: bench.swarm.start_service(service_id)) == 8
+    bench.running(job)
+    bench.end(bench.start("probe", "noop"))
+    assert len(bench.tasks(service_id)) == 1
+
+
+def test_a_service_that_is_adopted_when_it_runs_is_not_started_again(bench: Bench) -> None:
+    job, spec = bench.spec("probe", "forever")
+    bench.swarm.start_service(bench.swarm.create_service(spec))
+    first = bench.running(job).container_id
+    bench.swarm.start_service(bench.swarm.create_service(spec))
+    bench.end(bench.start("probe", "noop"))
+    assert bench.running(job).container_id == first
+
+
+def test_a_service_that_was_removed_cannot_be_started(bench: Bench) -> None:
+    job, service_id = bench.create("probe", "noop")
+    bench.swarm.remove_service(service_id)
+    with pytest.raises(ServiceGone):
+        bench.swarm.start_service(service_id)
+    bench.end(bench.start("probe", "noop"))
+    assert bench.look(job) is None
+
+
+def test_a_start_whose_answer_is_lost_is_found_to_have_happened(
+    bench: Bench, tmp_path: Path
+) -> None:
+    job, service_id = bench.create("probe", "forever")
+    with AnswerLoser(tmp_path / "s", bench.docker_host, b"/update?") as loser:
+        swarm = Swarm(loser.docker_host)
+        with pytest.raises(SwarmUnavailable):
+            swarm.start_service(service_id)
+        swarm.close()
+    assert b" 200 OK" in loser.lost[0]
+    bench.swarm.start_service(service_id)
+    bench.running(job)
+    assert len(bench.tasks(service_id)) == 1
+
+
+def test_the_version_of_a_service_can_be_used_once(bench: Bench) -> None:
+    _, service_id = bench.create("probe", "noop")
+    seen = bench.get(f"/services/{service_id}")
+    spec = seen["Spec"] | {"Mode": {"Replicated": {"Replicas": 1}}}
+    answers = [bench.update(service_id, seen["Version"]["Index"], spec) for _ in range(2)]
+    assert [answer.status for answer in answers] == [200, 500]
+    assert answers[1].message == "rpc error: code = Unknown desc = update out of sequence"
+
+
+def test_a_changed_template_runs_a_job_again(bench: Bench) -> None:
+    # Why a service is started with the very spec that was read.
+    job, service_id = bench.create("probe", "noop")
+    bench.swarm.start_service(service_id)
+    bench.end(job)
+    seen = bench.get(f"/services/{service_id}")
+    same, changed = seen["Spec"], {**seen["Spec"]}
+    changed["TaskTemplate"] = {**same["TaskTemplate"], "ForceUpdate": 1}
+    assert bench.update(service_id, seen["Version"]["Index"], same).status == 200
+    bench.end(bench.start("probe", "noop"))
+    assert len(bench.tasks(service_id)) == 1
+    version = bench.get(f"/services/{service_id}")["Version"]["Index"]
+    assert bench.update(service_id, version, changed).status == 200
+    bench.wait_until(lambda: len(bench.tasks(service_id)) == 2)
+
+
+# -- the end of a service
+
+
+def test_tasks_are_left_until_the_container_has_ended(bench: Bench) -> None:
+    job = bench.start("probe", "ignore-term")
+    report = bench.running(job)
+    assert report.container_id
+    assert bench.swarm.tasks_left(report.service_id)
+    bench.swarm.remove_service(report.service_id)
+    assert bench.service(job) is None
+    assert bench.is_running(report.container_id)
+    assert bench.swarm.tasks_left(report.service_id)
+    with pytest.raises(SwarmUnavailable, match="404"):
+        bench.tasks(report.service_id)  # why they are not asked for in this way
+    bench.wait_until(lambda: not bench.swarm.tasks_left(report.service_id))
+    assert not bench.is_running(report.container_id)
+
+
+def test_no_tasks_are_left_of_what_was_never_started_or_never_was(bench: Bench) -> None:
+    _, service_id = bench.create("probe", "noop")
+    bench.swarm.remove_service(service_id)
+    assert not bench.swarm.tasks_left(service_id)
+    assert not bench.swarm.tasks_left("0" * 25)
+
+
+def test_a_service_that_is_removed_while_it_starts_leaves_nothing(bench: Bench) -> None:
+    job, service_id = bench.create("probe", "forever")
+    bench.swarm.start_service(service_id)
+    bench.swarm.remove_service(service_id)
+    bench.end(bench.start("probe", "noop"))
+    bench.wait_until(lambda: not bench.swarm.tasks_left(service_id))
+    assert bench.look(job) is None
 
 
 # -- how a task ends
@@ -313,24 +347,6 @@ def test_running_out_of_memory_is_known(bench: Bench) -> None:
     assert "32 MiB" in text
 
 
-@pytest.mark.parametrize("init", [True, False])
-@pytest.mark.parametrize("command", ["no-such-command", "/bin/no-such-command"])
-def test_a_command_that_the_image_lacks_is_the_images(
-    bench: Bench, command: str, init: bool
-) -> None:
-    fault_class, text, code = bench.fault(command, init=init)
-    assert (fault_class, code) == (FaultClass.IMAGE, 127)
-    assert f"no command '{command}'" in text
-
-
-@pytest.mark.parametrize("init", [True, False])
-@pytest.mark.parametrize("command", ["/etc/passwd", "/etc"])
-def test_what_cannot_be_executed_is_the_images(bench: Bench, command: str, init: bool) -> None:
-    fault_class, text, code = bench.fault(command, init=init)
-    assert (fault_class, code) == (FaultClass.IMAGE, 126)
-    assert f"'{command}' may not be executed" in text
-
-
 def test_an_image_that_is_gone_since_it_was_resolved_is_the_images(bench: Bench) -> None:
     image = ImageReference.parse(f"{bench.image.repository}-gone")
     bench.digests[image] = "sha256:" + "1" * 64
@@ -351,22 +367,39 @@ def test_a_task_of_a_removed_service_is_lost_until_it_is_gone(bench: Bench) -> N
     assert bench.end(job).phase is TaskPhase.LOST
 
 
+def test_a_container_that_dies_with_its_engine_was_cut_off(bench: EngineBench) -> None:
+    ended = bench.start("probe", "exit", "3")
+    bench.end(ended)
+    job, service_id = bench.create("probe", "noop")
+    jobs = [bench.start("probe", name) for name in ("forever", "ignore-term")]
+    for each in jobs:
+        bench.running(each)
+    bench.restart()
+    for each in jobs:
+        failure = bench.failure(each)
+        assert failure.fault_class is FaultClass.SYSTEM
+        assert "restarted" in failure.text
+    assert bench.failure(ended).fault_class is FaultClass.USER
+    assert bench.tasks(service_id) == []
+    bench.swarm.start_service(service_id)
+    assert bench.end(job).phase is TaskPhase.COMPLETE
+
+
 def test_nobody_knows_how_the_container_of_another_node_ended(bench: Bench) -> None:
     assert bench.swarm.oom_killed("0" * 64) is None
-    assert bench.swarm.cut_off("0" * 64) is None
+
+
+def test_what_the_managers_know_of_a_node_tells_that_it_was_not_cut_off(bench: Bench) -> None:
+    report = bench.end(bench.start("probe", "exit", "255"))
+    assert bench.swarm.cut_off(dataclasses.replace(report, container_id="0" * 64)) is False
 
 
 def test_a_container_that_ended_by_itself_was_not_cut_off(bench: Bench) -> None:
     report = bench.end(bench.start("probe", "exit", "137"))
-    assert report.container_id
-    assert bench.swarm.cut_off(report.container_id) is False
+    assert bench.swarm.cut_off(report) is False
 
 
 # -- logs
-
-
-def test_a_log_has_both_streams(bench: Bench) -> None:
-    assert sorted(bench.run("sh", "-c", "echo out; echo err >&2").split()) == ["err", "out"]
 
 
 @pytest.mark.parametrize("limit", [1, 100, 4096, 65536])
@@ -379,23 +412,43 @@ def test_a_log_is_cut_to_its_last_bytes(bench: Bench, limit: int) -> None:
     assert bench.log(job, limit) == whole[-limit:]
 
 
-def test_a_log_of_very_short_lines_is_fetched_up_to_the_limit(bench: Bench) -> None:
-    output = bench.run("sh", "-c", "seq 20000")
-    assert output.endswith("19999\n20000\n")
-    assert len(output) == 65536
-
-
-def test_a_flood_is_cut_to_its_last_bytes_in_time(bench: Bench) -> None:
-    flood = (
-        "yes 0123456789 | head -c 40000000; head -c 40000000 /dev/zero | tr '\\0' x; echo; echo end"
-    )
-    output = bench.run("sh", "-c", flood)
-    assert len(output) == 65536
-    assert output.rstrip().endswith("end")
-    assert output.startswith("x")
-
-
 def test_no_log_is_no_error(bench: Bench) -> None:
     assert bench.swarm.log_tail("no-such-service", limit=100, timeout=5) == b""
     job = bench.start("probe", "noop", placement=("node.labels.nowhere==true",))
     assert bench.log(job) == ""
+
+
+# -- what a container writes
+
+
+def write(bench: Bench, workspace: HubClient, *command: str) -> tuple[Job, str]:
+    """Start a job whose temp folder is there; return the folder's id, too."""
+    folder = workspace.create_folder("temp")
+    job = make_job(
+        command=("probe", *command),
+        token=UserToken(ALICE.token),
+        folder=Folder(id=folder, name="temp", path="/temp"),
+    )
+    bench.start(job=job, container_storagehub_url=workspace.base_url)
+    return job, folder
+
+
+def test_a_container_writes_into_the_temp_folder(bench: Bench, workspace: HubClient) -> None:
+    job, folder = write(bench, workspace, "write", "a.txt", "50%")
+    assert bench.end(job).phase is TaskPhase.COMPLETE
+    (child,) = workspace.children(folder)
+    assert child["name"] == "a.txt"
+    assert workspace.download(str(child["id"])) == b"50%"
+
+
+def test_a_container_that_cannot_write_fails(bench: Bench, workspace: HubClient) -> None:
+    job = make_job(command=("probe", "write", "a.txt", "text"), token=UserToken(ALICE.token))
+    bench.start(job=job, container_storagehub_url=workspace.base_url)
+    assert bench.end(job).exit_code == 1
+
+
+def test_a_container_writes_early_and_ends_late(bench: Bench, workspace: HubClient) -> None:
+    job, folder = write(bench, workspace, "write-slowly", "a.txt", "2")
+    bench.wait_until(lambda: workspace.names(folder) == ["a.txt"])
+    assert bench.running(job)
+    assert bench.end(job).phase is TaskPhase.COMPLETE

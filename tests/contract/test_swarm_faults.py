@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import http.client
 import inspect
 import json
@@ -33,7 +34,7 @@ from die_algorithm.errors import (
     SwarmUnavailable,
 )
 from die_algorithm.image_reference import ImageReference
-from die_algorithm.models import JobService, TaskPhase
+from die_algorithm.models import JobService, TaskPhase, TaskReport
 from die_algorithm.swarm import Swarm
 from die_algorithm.swarm.calls import _mapped
 
@@ -45,6 +46,18 @@ SPEC = {
     "Labels": {"die.job": "1"},
     "TaskTemplate": {"ContainerSpec": {"Args": ["run", TOKEN, "item", "folder"]}},
 }
+
+ENDED = TaskReport(
+    job_id="1",
+    service_id="s",
+    phase=TaskPhase.FAILED,
+    state="failed",
+    desired_state="shutdown",
+    message="",
+    exit_code=255,
+    container_id="c",
+    node_id="n",
+)
 
 #: A whole answer, or what to do with the connection.
 Answer = bytes | Callable[[socket.socket], None]
@@ -155,7 +168,7 @@ CALLS: dict[str, Callable[[Swarm], object]] = {
     "task_reports": Swarm.task_reports,
     "job_services": Swarm.job_services,
     "oom_killed": lambda swarm: swarm.oom_killed("c"),
-    "cut_off": lambda swarm: swarm.cut_off("c"),
+    "cut_off": lambda swarm: swarm.cut_off(ENDED),
     "remove_service": lambda swarm: swarm.remove_service("die-1"),
 }
 AWAY = (SwarmUnavailable, RegistryUnavailable)
@@ -353,7 +366,7 @@ def test_a_refusal_is_told_from_an_outage(
     "message",
     [
         "rpc error: code = Unknown desc = The swarm does not have a leader.",
-        "rpc error: code = Unknown desc = raft: failed to process the request",
+        "rpc error: code = Unknown desc = raft: failed to process the request: node lost leader status",
         "rpc error: code = DeadlineExceeded desc = context deadline exceeded",
         "rpc error: code = Unavailable desc = transport is closing",
     ],
@@ -611,9 +624,33 @@ def test_a_container_that_is_older_than_its_engine_was_cut_off(
     engine.answers["GET /v1.48/networks/bridge"] = answer(
         200, {"Created": "2026-01-01T11:00:00.123456789+01:00"}
     )
-    assert swarm.cut_off("c") is cut_off
-    del engine.answers["GET /v1.48/networks/bridge"]
-    assert swarm.cut_off("c") is None
+    assert swarm.cut_off(ENDED) is cut_off
+
+
+@pytest.mark.parametrize(
+    ("created", "joined", "ended", "cut_off"),
+    [
+        ("09:00:00.1", "10:00:00.1", "10:00:00.2", True),
+        ("09:00:00.1", "10:00:00.2", "10:00:00.1", True),
+        ("09:00:00.1", "10:00:00.1", "10:30:00.1", False),
+        ("09:00:00.1", "08:59:59.1", "09:00:09.1", False),
+    ],
+)
+def test_on_another_node_a_container_that_ended_as_its_node_came_back_was_cut_off(
+    engine: ScriptedEngine, swarm: Swarm, created: str, joined: str, ended: str, *, cut_off: bool
+) -> None:
+    def change(created: str, updated: str) -> dict[str, str]:
+        return {"CreatedAt": f"2026-01-01T{created}Z", "UpdatedAt": f"2026-01-01T{updated}Z"}
+
+    engine.answers["GET /v1.48/networks/bridge"] = answer(200, {"Created": "2026-01-01T11:00:00Z"})
+    engine.answers["GET /v1.48/tasks"] = answer(200, [change(created, ended)])
+    engine.answers["GET /v1.48/nodes/n "] = answer(200, change("07:00:00", joined))
+    assert swarm.cut_off(ENDED) is cut_off
+    del engine.answers["GET /v1.48/nodes/n "]
+    assert swarm.cut_off(ENDED) is None
+    engine.answers["GET /v1.48/tasks"] = answer(200, [])
+    assert swarm.cut_off(ENDED) is None
+    assert swarm.cut_off(dataclasses.replace(ENDED, node_id=None)) is None
 
 
 # -- logs

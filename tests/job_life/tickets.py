@@ -30,7 +30,7 @@ class Program(enum.Enum):
     FOREVER = "probe forever {ticket}"
     IGNORES_SIGTERM = "probe ignore-term {ticket}"
     WRITE = "probe write out.txt {ticket}"
-    WRITE_AND_FAIL = "probe write-exit out.txt 5 {ticket}"
+    WRITE_AND_FAIL = "probe write-exit out.txt 0 5 {ticket}"
     MISSING_COMMAND = "no-such-command {ticket}"
     MISSING_IMAGE = "probe noop {ticket} "
 

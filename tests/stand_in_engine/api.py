@@ -98,6 +98,7 @@ class Api:
                 ("GET", "/version", lambda _: answer(200, _version())),
                 ("GET", "/info", self._info),
                 ("GET", "/nodes", self._nodes),
+                ("GET", "/nodes/([^/]+)", self._node_of_id),
                 ("GET", "/distribution/(.+)/json", self._distribution),
                 ("POST", "/services/create", self._create),
                 ("GET", "/services", self._services),
@@ -143,8 +144,19 @@ class Api:
         return answer(200, facts | {"Swarm": swarm})
 
     def _nodes(self, _: Request) -> Answer:
-        node = {
+        return answer(200, [self._node()])
+
+    def _node_of_id(self, _: Request, node_id: str) -> Answer:
+        if node_id != NODE_ID:
+            raise Refused(404, f"node {node_id} not found")
+        return answer(200, self._node())
+
+    def _node(self) -> dict[str, object]:
+        joined = self._cluster.started_at.isoformat()
+        return {
             "ID": NODE_ID,
+            "CreatedAt": joined,
+            "UpdatedAt": joined,
             "Version": {"Index": 9},
             "Spec": {"Labels": {}, "Role": "manager", "Availability": "active"},
             "Description": {
@@ -158,7 +170,6 @@ class Api:
                 "Addr": "0.0.0.0",
             },
         }
-        return answer(200, [node])
 
     def _distribution(self, _: Request, name: str) -> Answer:
         if (digest := image.digest_of(name)) is None:

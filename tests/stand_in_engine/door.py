@@ -64,13 +64,18 @@ class Door:
         """Close all connections; new ones may be made."""
         with self._lock:
             connections = dict(self._connections)
-        for connection in connections:
+        # Who asks for it here gets an answer first.
+        others = {
+            connection: thread
+            for connection, thread in connections.items()
+            if thread is not threading.current_thread()
+        }
+        for connection in others:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
         self._awake.set()
-        for thread in connections.values():
-            if thread is not threading.current_thread():
-                thread.join()
+        for thread in others.values():
+            thread.join()
 
     def fall_silent(self) -> None:
         """Take requests and neither carry them out nor answer, until it is opened again."""
@@ -109,7 +114,7 @@ class Door:
         received = _receive(connection)
         if received is None:
             return False
-        method, target, body = received
+        method, target, body, is_last = received
         if not self._awake.is_set():
             self._awake.wait()
             return False
@@ -117,14 +122,14 @@ class Door:
             request = Request.parse(method, target, body)
         except Refused as error:
             connection.sendall(_rendered(refusal(error)))
-            return True
+            return not is_last
         answer = self._respond(request)
         if self._loses(request):
             return False
         if self._delay:
             self._closing.wait(self._delay)
         connection.sendall(_rendered(answer))
-        return True
+        return not (is_last or self._closing.is_set())
 
     def _loses(self, request: Request) -> bool:
         with self._lock:
@@ -135,8 +140,8 @@ class Door:
         return False
 
 
-def _receive(connection: socket.socket) -> tuple[str, str, bytes] | None:
-    """Method, target and body of the next request; None if there is none."""
+def _receive(connection: socket.socket) -> tuple[str, str, bytes, bool] | None:
+    """Method, target and body of the next request, and whether it is the last; None if there is none."""
     data = bytearray()
     while (end := data.find(b"\r\n\r\n")) < 0:
         part = connection.recv(65536)
@@ -154,7 +159,7 @@ def _receive(connection: socket.socket) -> tuple[str, str, bytes] | None:
         if not part:
             return None
         body += part
-    return method, target, bytes(body)
+    return method, target, bytes(body), "connection: close" in map(str.lower, lines)
 
 
 def _rendered(answer: Answer) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -49,6 +50,7 @@ class StandInEngine:
         self.socket_path = socket_path
         self._cluster = Cluster(start_delay, poll)
         self._api = Api(self._cluster)
+        self._calls = itertools.count()
         self._door = Door(socket_path, self._respond)
         control = socket_path.with_name(f"{socket_path.name}.control")
         self._control = Door(control, self._respond_to_tests)
@@ -166,6 +168,7 @@ class StandInEngine:
     def _respond(self, request: Request) -> Answer:
         if request.path.startswith("/_") and request.path != "/_ping":
             return self._respond_to_tests(request)
+        next(self._calls)
         return self._api.answer(request)
 
     def _respond_to_tests(self, request: Request) -> Answer:
@@ -177,6 +180,7 @@ class StandInEngine:
 
     def _history(self) -> dict[str, object]:
         return {
+            "calls": int(repr(self._calls)[6:-1]),
             "starts": [start._asdict() for start in self.starts],
             "alive": [start._asdict() for start in self.alive()],
             "services": [service._asdict() for service in self.services()],

@@ -63,11 +63,11 @@ _BEHAVIOURS: Mapping[str, Callable[[Sequence[str], str], Program]] = MappingProx
         "log": lambda words, _: _log(int(words[0])),
         "oom": lambda words, _: Program(memory=int(words[0]) * 2**20),
         "write": lambda words, _: Program(write=Write(words[0], words[1])),
-        "write-exit": lambda words, _: Program(
-            exit_code=int(words[1]), write=Write(words[0], words[0])
-        ),
         "write-slowly": lambda words, _: Program(
             write=Write(words[0], words[0]), seconds=float(words[1])
+        ),
+        "write-exit": lambda words, _: Program(
+            write=Write(words[0], words[0]), seconds=float(words[1]), exit_code=int(words[2])
         ),
     }
 )

@@ -62,13 +62,13 @@ LAYERS: dict[str, set[str]] = {
         "web",
         "server",
     },
-    "command line": {"cli", "__main__"},
+    "command line": {"commands", "cli", "__main__"},
 }
 #: Whole programs beside the service: they share with it the words, and how to listen.
 BESIDE = {"local_storagehub", "local_swarm"}
 BESIDE_MAY_IMPORT = LAYERS["words"] | {"http_server"}
 #: Who may start them.
-MAY_IMPORT_BESIDE = {"cli"}
+MAY_IMPORT_BESIDE = {"commands"}
 
 #: Libraries that one room alone speaks to.
 OWNERS = {
@@ -79,7 +79,7 @@ OWNERS = {
     "sqlalchemy": {"job_store"},
     "alembic": {"job_store"},
     "waitress": {"http_server", "server"},
-    "click": {"cli", "local_swarm"},
+    "click": {"cli", "commands", "local_swarm"},
     "lxml": {"xml_writer", "wps_xml"},
 }
 #: Where whatever nobody foresaw may be caught: the loop, and the door.

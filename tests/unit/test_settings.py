@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from die_algorithm.errors import SettingsError
+from die_algorithm.models import Deadlines
 from die_algorithm.settings import Settings
 
 
@@ -193,20 +194,37 @@ def test_what_depends_on_other_settings_follows_them(tmp_path: Path) -> None:
         DIE_DATA_DIR=str(tmp_path), DIE_URL="https://x", DIE_STORAGEHUB_URL="https://hub/workspace"
     )
     assert settings.database_url == f"sqlite:///{tmp_path}/jobs.sqlite"
+    assert settings.key_path == tmp_path / "token.key"
     assert settings.results_path == tmp_path / "results"
     assert settings.results_base_url == "https://x/results"
     assert settings.storagehub_url_in_containers == "https://hub/workspace"
     other = load(
         DIE_DATA_DIR=str(tmp_path),
         DIE_DATABASE="postgresql://db/die",
+        DIE_KEY_FILE="/k",
         DIE_RESULTS_DIR="/r",
         DIE_RESULTS_URL="https://files/",
         DIE_CONTAINER_STORAGEHUB_URL="http://inside/workspace",
     )
     assert other.database_url == "postgresql://db/die"
+    assert other.key_path == Path("/k")
     assert other.results_path == Path("/r")
     assert other.results_base_url == "https://files"
     assert other.storagehub_url_in_containers == "http://inside/workspace"
+
+
+def test_an_installation_without_a_name_is_called_after_its_address() -> None:
+    first, again, other = (load(DIE_URL=url) for url in ("http://a", "http://a/", "http://b"))
+    assert first.instance_name == again.instance_name != other.instance_name
+    assert load(DIE_INSTANCE=first.instance_name).instance_name == first.instance_name
+    assert load(DIE_URL="http://a", DIE_INSTANCE="die.prod-1_a").instance_name == "die.prod-1_a"
+
+
+def test_the_deadlines_of_a_job_are_those_of_the_settings() -> None:
+    settings = load(DIE_START_DEADLINE="1m", DIE_RUN_DEADLINE="2h", DIE_TOTAL_DEADLINE="3d")
+    assert settings.deadlines == Deadlines(
+        start=timedelta(minutes=1), run=timedelta(hours=2), total=timedelta(days=3)
+    )
 
 
 # -- what is refused
@@ -257,6 +275,10 @@ def test_what_depends_on_other_settings_follows_them(tmp_path: Path) -> None:
         ("max_sync", "0"),
         ("transfers", "none"),
         ("threads", "3"),
+        ("instance", "a/b"),
+        ("instance", "a\nb"),
+        ("instance", "name\n"),
+        ("instance", "n\u00e4me"),
     ],
 )
 def test_a_wrong_value_is_refused_by_the_settings_name(name: str, value: str) -> None:
@@ -285,6 +307,17 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
         ("storagehub_auth", "cookie", "must be 'auto', 'header', 'query' or 'bearer'"),
         ("run_deadline", "2", "give a number and a unit: 500ms, 30s, 10m, 24h or 7d"),
         ("docker_host", "x", "must be unix:///path, tcp://host:port or ssh://user@host"),
+        ("instance", "two words", "must be at most 63 letters, digits, '.', '_' and '-'"),
+        ("instance", "x" * 64, "must be at most 63 letters, digits, '.', '_' and '-'"),
+        ("max_running", "0", "must be 1 or more"),
+        ("max_running_per_owner", "-1", "must be 1 or more"),
+        ("max_waiting", "many", "must be a whole number"),
+        ("max_waiting_per_owner", "1.5", "must be a whole number"),
+        ("worker_lease", "15", "give a number and a unit: 500ms, 30s, 10m, 24h or 7d"),
+        ("worker_lease", "0s", "must be longer than nothing"),
+        ("result_retention", "1w", "give a number and a unit: 500ms, 30s, 10m, 24h or 7d"),
+        ("record_retention", "x", "give a number and a unit: 500ms, 30s, 10m, 24h or 7d"),
+        ("folder_retention", "-7d", "give a number and a unit: 500ms, 30s, 10m, 24h or 7d"),
     ],
 )
 def test_a_refusal_says_where_the_value_stands_and_what_it_should_be(
@@ -322,3 +355,13 @@ def test_any_value_is_taken_or_refused(name: str, value: str) -> None:
 def test_waiting_requests_must_leave_threads_for_others() -> None:
     with pytest.raises(SettingsError, match="'max_sync' = 32 must be less than 'threads' = 32"):
         Settings.load(environment={"DIE_THREADS": "32"})
+
+
+def test_a_record_must_not_be_forgotten_before_its_files_are_removed() -> None:
+    with pytest.raises(SettingsError) as refused:
+        load(DIE_RESULT_RETENTION="31d")
+    assert str(refused.value) == (
+        "The settings do not fit together: 'record_retention' must not be shorter than "
+        "'result_retention', or results would be left that nothing knows of."
+    )
+    assert load(DIE_RESULT_RETENTION="31d", DIE_RECORD_RETENTION="31d")

@@ -255,10 +255,10 @@ def test_an_unknown_operations_name_is_repeated_in_part_only() -> None:
     "query", ["&".join(["a=b"] * 100_000), f"{BASE}&DataInputs={';' * 1_000_000}", "%" * 1_000_000]
 )
 def test_a_flood_is_answered_in_less_than_a_second(query: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     with contextlib.suppress(RequestError):
         parse(query)
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 # -- response forms

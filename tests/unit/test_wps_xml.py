@@ -377,9 +377,9 @@ def test_no_document_type_is_read_in_any_encoding(listener: socket.socket, tmp_p
     for document in doctypes:
         for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"):
             for prolog in ("", f'<?xml version="1.0" encoding="{encoding[:6]}"?>'):
-                started = time.monotonic()
+                started = time.process_time()
                 assert refusal((prolog + document).encode(encoding)) == MALFORMED
-                assert time.monotonic() - started < 1
+                assert time.process_time() - started < 1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024
     with pytest.raises(BlockingIOError):
         listener.accept()  # nobody has knocked
@@ -429,10 +429,10 @@ def test_what_is_utf_8_and_calls_itself_something_else_is_refused() -> None:
     ids=lambda document: f"{len(document)} bytes",
 )
 def test_a_flood_is_answered_in_less_than_a_second(document: bytes) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     with contextlib.suppress(RequestError):
         parse_xml(document)
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 # -- anything

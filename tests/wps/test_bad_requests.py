@@ -8,12 +8,11 @@ from urllib.parse import quote
 import pytest
 import requests
 from lxml import etree
-from service_fixture import Service, elements, text_of
+from service_fixture import Service, elements, text_of, unfinished_jobs
 from storagehub_fixture import ALICE, BOB, HubClient
 from swarm_fixture import SORTAPP
 
 from die_algorithm.description import IDENTIFIER
-from die_algorithm.job_store import JobStore
 from die_algorithm.local_storagehub.server import LocalStorageHub
 from die_algorithm.local_swarm import LocalSwarm
 
@@ -26,11 +25,7 @@ def untouched(service: Service, alice: HubClient, swarm: LocalSwarm) -> object:
     """What exists before and must be the same after."""
 
     def inventory() -> object:
-        jobs = len(
-            JobStore(
-                service.settings.database_url, service.settings.data_dir / "token.key"
-            ).unfinished()
-        )
+        jobs = len(unfinished_jobs(service.settings))
         services = subprocess.run(
             ["docker", "-H", swarm.docker_host, "service", "ls", "-q"],
             check=True,

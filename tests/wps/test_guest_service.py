@@ -15,6 +15,7 @@ import pytest
 import requests
 from ogc import assert_valid
 from owslib.wps import ASYNC, SYNC, WebProcessingService, monitorExecution
+from quick_fixture import Quick, soon
 from service_fixture import free_port, status_location
 from storagehub_fixture import ALICE
 from swarm_fixture import PROBE, SORTAPP
@@ -41,27 +42,28 @@ make_server("127.0.0.1", int(sys.argv[3]), application, threaded=True).serve_for
 class Guest:
     """The developer's service as a process, which may be killed and started again."""
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
+    def __init__(self, folder: Path, settings: Settings, more: str = "") -> None:
+        self.application = APPLICATION
         self._folder = folder
         self._port = free_port()
         self._configuration = folder / "pywps.cfg"
-        self._outputs = folder / "outputs"
-        self._outputs.mkdir()
+        self.outputs = folder / "outputs"
+        self.outputs.mkdir(parents=True)
         base = f"http://127.0.0.1:{self._port}"
         self.wps = f"{base}/wps"
         self._configuration.write_text(
-            f"[server]\nurl={self.wps}\noutputurl={base}/outputs\noutputpath={self._outputs}\n"
+            f"[server]\nurl={self.wps}\noutputurl={base}/outputs\noutputpath={self.outputs}\n"
             f"workdir={folder}\n[logging]\ndatabase=sqlite:///{folder}/log.db\n"
             f"[die]\ndata_dir={folder}/die\nstoragehub_url={settings.storagehub_url}\n"
-            f"docker_host={settings.docker_host}\n"
+            f"docker_host={settings.docker_host}\n{more}"
         )
 
     def start(self) -> None:
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-c", APPLICATION),
-                    *(self._configuration, self._outputs, str(self._port)),
+                    *(sys.executable, "-c", self.application),
+                    *(self._configuration, self.outputs, str(self._port)),
                 ],
                 env={**os.environ, "PYWPS_CFG": str(self._configuration)},
                 stdout=log,
@@ -167,3 +169,24 @@ def test_a_foreign_service_refuses_bad_input_before_anything_is_created(guest: s
     answer = requests.get(guest, params=query, headers={"gcube-token": ALICE.token}, timeout=60)
     assert answer.status_code == 400
     assert 'locator="Image"' in answer.text
+
+
+def test_the_published_files_of_a_foreign_service_expire(quick: Quick, tmp_path: Path) -> None:
+    short = "result_retention=500ms\nrecord_retention=3s\n"
+    server = Guest(tmp_path / "guest", quick.settings(), short)
+    server.application = (
+        f"from die_algorithm import janitor\njanitor._EXPIRE_EVERY = 0.2\n{APPLICATION}"
+    )
+    server.start()
+    try:
+        location = submit(server.wps, PROBE, "probe noop", quick.item)
+        links = follow(location, b"ProcessSucceeded")
+        assert len(list(server.outputs.glob("*/*"))) == 3
+        # The status is there all the time, and never an old one again.
+        expired = follow(location, b"has expired")
+        assert b"ProcessOutputs" in links
+        assert b"ProcessOutputs" not in expired
+        assert [path.name for path in server.outputs.iterdir()] == [location.rpartition("/")[2]]
+        soon(lambda: not list(server.outputs.iterdir()))
+    finally:
+        server.kill()

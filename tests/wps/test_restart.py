@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import requests
 from lxml import etree
-from service_fixture import Service, elements, free_port, job_id_of
+from service_fixture import Service, at_a_free_port, elements, job_id_of, service_process
 from storagehub_fixture import ALICE, HubClient
 from swarm_fixture import PROBE
 
@@ -22,50 +17,10 @@ from die_algorithm.settings import Settings
 from die_algorithm.web import STATUS_PATH
 
 
-@contextmanager
-def service_process(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """``die serve`` as an operator starts it, ready to answer."""
-    environment = {
-        **os.environ,
-        "DIE_URL": settings.url,
-        "DIE_LISTEN": ",".join(settings.listen),
-        "DIE_DATA_DIR": str(settings.data_dir),
-        "DIE_STORAGEHUB_URL": settings.storagehub_url,
-        "DIE_DOCKER_HOST": settings.docker_host,
-    }
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [Path(sys.executable).with_name("die"), "serve"],
-            env=environment,
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        deadline = time.monotonic() + 30
-        while not answers(f"{settings.url}/health"):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def answers(url: str) -> bool:
-    try:
-        return requests.get(url, timeout=5).status_code == 200
-    except requests.ConnectionError:
-        return False
-
-
 @pytest.fixture
 def own(settings: Settings, tmp_path: Path) -> Settings:
     """The settings of a service of its own, beside the shared one."""
-    address = f"127.0.0.1:{free_port()}"
-    return settings.model_copy(
-        update={"data_dir": tmp_path / "own", "url": f"http://{address}", "listen": (address,)}
-    )
+    return at_a_free_port(settings, tmp_path / "own")
 
 
 def submit(settings: Settings, service: Service, command: str, item: str) -> str:

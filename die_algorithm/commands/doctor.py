@@ -1,0 +1,27 @@
+"""``die doctor``: what is missing, and how to mend it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from die_algorithm import checks
+from die_algorithm.commands.program import config_option, load_settings
+
+
+@click.command("doctor")
+@config_option
+def command(config: Path | None) -> None:
+    """Say what is missing for the service to work, and how to mend it."""
+    settings = load_settings(config)
+    found = checks.doctor(settings)
+    for check in found:
+        sign = "ok  " if check.passed and not check.remedy else "warn" if check.passed else "FAIL"
+        click.echo(f"{sign}  {check.name}: {check.text}")
+        if check.remedy:
+            click.echo(f"      {check.remedy}")
+    if not all(check.passed for check in found):
+        sys.exit(1)
+    click.echo("The service can run jobs.")

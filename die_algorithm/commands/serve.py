@@ -1,0 +1,68 @@
+"""``die serve``: the WPS, and its worker as a process beside it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from die_algorithm.commands.program import (
+    allow_many_files,
+    config_option,
+    end_in_time,
+    end_of_program,
+    load_settings,
+    log_to_stderr,
+)
+from die_algorithm.errors import DieError
+from die_algorithm.runtime import Runtime
+from die_algorithm.server import service_server, stop_service
+from die_algorithm.web import WebApplication
+from die_algorithm.worker_process import WorkerProcess
+
+LOGGER = logging.getLogger(__name__)
+
+
+@click.command("serve")
+@config_option
+@click.option(
+    "--worker/--no-worker",
+    "with_worker",
+    default=True,
+    show_default=True,
+    help="Start a worker beside the WPS and keep it running. Without it, start 'die worker' yourself.",
+)
+def command(config: Path | None, *, with_worker: bool) -> None:
+    """Start the service: the WPS and its worker, a process each."""
+    log_to_stderr("web")
+    allow_many_files()
+    settings = load_settings(config)
+    runtime = Runtime(lambda: settings, works_here=False)
+    try:
+        engine = runtime.engine
+        server = service_server(settings, WebApplication(settings, runtime))
+    except DieError as error:
+        runtime.stop()
+        raise click.ClickException(f"The service cannot start: {error}") from None
+    worker = WorkerProcess(_worker_command(config), engine.notify) if with_worker else None
+    if worker:
+        worker.start()
+        engine.on_submit = worker.wake
+    LOGGER.info("Listening on %s; clients use %s.", ", ".join(settings.listen), settings.url)
+    server.start()
+    end_of_program().wait()
+    LOGGER.info("Stopping; jobs under way go on at the next start.")
+    end_in_time()
+    if worker:
+        worker.end()
+    stop_service(server, runtime)
+    if worker:
+        worker.stop()
+    LOGGER.info("Stopped.")
+
+
+def _worker_command(config: Path | None) -> list[str]:
+    command = [sys.executable, "-m", "die_algorithm", "worker", "--supervised"]
+    return [*command, "--config", str(config)] if config else command

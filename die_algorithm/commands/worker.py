@@ -1,0 +1,52 @@
+"""``die worker``: what carries the jobs on, alone."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+
+from die_algorithm.commands.program import (
+    config_option,
+    end_in_time,
+    end_of_program,
+    load_settings,
+    log_to_stderr,
+)
+from die_algorithm.errors import DieError
+from die_algorithm.runtime import Runtime
+from die_algorithm.worker_process import Supervisor
+
+LOGGER = logging.getLogger(__name__)
+
+#: Seconds that steps get to end in good order. One that hangs, because StorageHub does, must not keep
+#: the place from the next worker, when there is no web process any more that would kill this one.
+_STEPS_END_BY = 5.0
+
+
+@click.command("worker")
+@config_option
+@click.option("--supervised", is_flag=True, hidden=True, help="Talk to 'die serve' over the pipes.")
+def command(config: Path | None, *, supervised: bool) -> None:
+    """Start a worker alone: it carries jobs on, and is the only one that talks to the Swarm.
+
+    Several may share one PostgreSQL database, each on a machine or in a data_dir of its own.
+    """
+    log_to_stderr("worker")
+    settings = load_settings(config)
+    runtime = Runtime(lambda: settings)
+    try:
+        engine = runtime.engine
+    except DieError as error:
+        runtime.stop()
+        raise click.ClickException(f"The worker cannot start: {error}") from None
+    end = end_of_program()
+    if supervised:
+        supervisor = Supervisor(engine.on_submit, end.set)
+        engine.on_end = supervisor.tell
+        supervisor.listen()
+    end.wait()
+    LOGGER.info("Stopping; jobs under way go on at the next start.")
+    end_in_time(_STEPS_END_BY)
+    runtime.stop()

@@ -1,0 +1,342 @@
+"""The HTTP server's end: what is under way is answered, everything else closed, and it always ends."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from die_algorithm.http_server import HttpServer
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+Application = Callable[["WSGIEnvironment", "StartResponse"], Iterable[bytes]]
+
+#: More than the buffers of both ends of a connection hold.
+LARGE = 64 * 2**20
+#: A stop that waits for nobody: far less than the default grace.
+SOON = 5.0
+KEEP_ALIVE = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@contextlib.contextmanager
+def running(application: Application, **options: Any) -> Iterator[HttpServer]:
+    server = HttpServer(application, ["127.0.0.1:0"], threads=4, **options)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop(0)
+
+
+@contextlib.contextmanager
+def stopping(server: HttpServer, grace: float = 30.0) -> Iterator[threading.Thread]:
+    """Stop the server in the background; it does not listen any more when the block begins."""
+    stop = threading.Thread(target=server.stop, args=(grace,))
+    stop.start()
+    deadline = time.monotonic() + 10
+    while listens(server):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    yield stop
+    stop.join(60)
+    assert not stop.is_alive()
+
+
+def listens(server: HttpServer) -> bool:
+    with contextlib.suppress(OSError), connect(server):
+        return True
+    return False
+
+
+def connect(server: HttpServer) -> socket.socket:
+    return socket.create_connection(server.addresses[0], timeout=20)
+
+
+def rest_of(connection: socket.socket) -> bytes:
+    """All that comes until the server closes."""
+    parts = []
+    while part := connection.recv(2**20):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def one_answer(connection: socket.socket) -> bytes:
+    """An answer of :func:`hello`, on a connection that stays open."""
+    answer = b""
+    while not answer.endswith(b"hello"):
+        part = connection.recv(65536)
+        assert part
+        answer += part
+    return answer
+
+
+def hello(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    environ["wsgi.input"].read()
+    start_response("200 OK", [("Content-Length", "5")])
+    return [b"hello"]
+
+
+def says_close(answer: bytes) -> bool:
+    headers = answer.partition(b"\r\n\r\n")[0].lower().split(b"\r\n")
+    return [line for line in headers if line.startswith(b"connection:")] == [b"connection: close"]
+
+
+class Slow:
+    """Answers when it may."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.may = threading.Event()
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        self.asked.set()
+        self.may.wait(60)
+        return hello(environ, start_response)
+
+
+@pytest.fixture
+def slow() -> Iterator[Slow]:
+    application = Slow()
+    yield application
+    application.may.set()
+
+
+def test_the_address_is_free_for_others_while_an_answer_is_under_way(slow: Slow) -> None:
+    with running(slow) as server, connect(server) as client:
+        client.sendall(KEEP_ALIVE)
+        assert slow.asked.wait(20)
+        host, port = server.addresses[0]
+        with stopping(server) as stop:
+            other = HttpServer(hello, [f"{host}:{port}"], threads=1)
+            other.start()
+            with connect(other) as new:
+                new.sendall(KEEP_ALIVE)
+                assert one_answer(new).startswith(b"HTTP/1.1 200")
+            other.stop(0)
+            assert stop.is_alive()
+            slow.may.set()
+            assert rest_of(client).endswith(b"hello")
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [KEEP_ALIVE, b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", b"GET / HTTP/1.0\r\n\r\n"],
+)
+def test_an_answer_under_way_is_given_and_said_to_be_the_last(
+    slow: Slow, request_line: bytes
+) -> None:
+    with running(slow) as server, connect(server) as client:
+        client.sendall(request_line)
+        assert slow.asked.wait(20)
+        with stopping(server) as stop:
+            stop.join(1)
+            assert stop.is_alive()
+            slow.may.set()
+            answer = rest_of(client)
+    assert answer.startswith(b"HTTP/1.")
+    assert answer.endswith(b"hello")
+    assert says_close(answer), answer
+
+
+@pytest.mark.parametrize("expects", [b"", b"Expect: 100-continue\r\n"])
+def test_a_request_whose_headers_are_in_is_read_to_its_end_and_answered(expects: bytes) -> None:
+    with running(hello) as server, connect(server) as client:
+        head = b"POST / HTTP/1.1\r\nHost: x\r\n" + expects + b"Content-Length: 8\r\n\r\n"
+        client.sendall(head if expects else head + b"half")
+        if expects:
+            assert client.recv(100).startswith(b"HTTP/1.1 100 ")
+        else:
+            wait_until(lambda: any(channel.is_busy for channel in server._clients()))
+        with stopping(server) as stop:
+            stop.join(1)
+            assert stop.is_alive()
+            client.sendall(b"the body" if expects else b"rest")
+            answer = rest_of(client)
+    assert answer.endswith(b"hello")
+    assert says_close(answer)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("sent", [b"", KEEP_ALIVE, b"GET / HTTP/1.1\r\nHost:"])
+def test_a_connection_without_a_request_is_closed_and_keeps_nobody_waiting(sent: bytes) -> None:
+    with running(hello) as server, connect(server) as client:
+        client.sendall(sent)
+        if sent == KEEP_ALIVE:
+            one_answer(client)
+        else:
+            wait_until(lambda: len(server._clients()) == 1)
+        began = time.monotonic()
+        server.stop()
+        assert time.monotonic() - began < SOON
+        assert rest_of(client) == b""
+
+
+def test_a_request_that_was_sent_before_its_client_could_know_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Long enough for a machine under load.
+    monkeypatch.setattr("die_algorithm.http_server._MOMENT", 20.0)
+    with running(hello) as server, connect(server) as client:
+        client.sendall(KEEP_ALIVE)
+        assert not says_close(one_answer(client))
+        with stopping(server) as stop:
+            stop.join(0.2)
+            client.sendall(KEEP_ALIVE)
+            assert says_close(rest_of(client))
+
+
+@contextlib.contextmanager
+def at_work(server: HttpServer, then: Callable[[], None]) -> Iterator[None]:
+    """Keep the server's loop from looking at its sockets during the block, as by much work."""
+    began, over = threading.Event(), threading.Event()
+
+    def work() -> None:
+        began.set()
+        over.wait(20)
+        then()
+
+    working = threading.Thread(target=server._in_loop, args=(work,))
+    working.start()
+    assert began.wait(20)
+    yield
+    over.set()
+    working.join()
+
+
+def test_a_client_that_waits_to_be_accepted_is_answered() -> None:
+    with running(hello) as server, contextlib.ExitStack() as stack:
+        with at_work(server, then=server._close_listeners):
+            client = stack.enter_context(connect(server))
+            client.sendall(KEEP_ALIVE)
+        answer = rest_of(client)
+    assert answer.endswith(b"hello")
+    assert says_close(answer)
+
+
+def test_all_who_wait_are_accepted_in_one_turn() -> None:
+    accepted: list[int] = []
+    with running(hello) as server, contextlib.ExitStack() as stack:
+
+        def accept() -> None:
+            server._listeners[0].handle_accept()
+            accepted.append(len(server._clients()))
+
+        with at_work(server, then=accept):
+            for _ in range(50):
+                stack.enter_context(connect(server))
+    assert accepted == [50]
+
+
+def test_a_request_that_waits_to_be_read_is_answered() -> None:
+    with running(hello) as server, connect(server) as client:
+        client.sendall(KEEP_ALIVE)
+        one_answer(client)
+        with at_work(server, then=server._close_idle):
+            client.sendall(KEEP_ALIVE)
+        assert one_answer(client)
+
+
+def download(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Piece by piece, by a thread that is held up when the client is slow."""
+    environ["wsgi.input"].read()
+    start_response("200 OK", [("Content-Length", str(LARGE))])
+    return (bytes(2**20) for _ in range(LARGE // 2**20))
+
+
+def file_download(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """By the server alone, when no thread has to do with it any more."""
+    start_response("200 OK", [("Content-Length", str(LARGE))])
+    wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](io.BytesIO(bytes(LARGE)))
+    return wrapped
+
+
+@pytest.mark.parametrize("application", [download, file_download])
+def test_a_large_answer_is_sent_to_its_end(application: Application) -> None:
+    with running(application) as server, connect(server) as client:
+        client.sendall(KEEP_ALIVE)
+        begin = client.recv(1000)
+        with stopping(server) as stop:
+            stop.join(1.5)
+            assert stop.is_alive()
+            answer = begin + rest_of(client)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    assert len(body) == LARGE
+
+
+@pytest.mark.parametrize("application", [download, file_download])
+def test_what_is_not_taken_within_the_grace_is_cut(application: Application) -> None:
+    with running(application) as server, connect(server) as client:
+        client.sendall(KEEP_ALIVE)
+        begin = client.recv(1000)
+        began = time.monotonic()
+        server.stop(1)
+        assert 1 <= time.monotonic() - began < 1 + SOON
+        assert len(begin + rest_of(client)) < LARGE
+
+
+def test_a_body_that_never_ends_is_cut_after_the_grace() -> None:
+    with running(hello) as server, connect(server) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+        ended = threading.Event()
+        trickle = threading.Thread(target=trickle_into, args=(client, ended))
+        trickle.start()
+        wait_until(lambda: any(channel.is_busy for channel in server._clients()))
+        began = time.monotonic()
+        server.stop(1)
+        assert 1 <= time.monotonic() - began < 1 + SOON
+        ended.set()
+        trickle.join()
+
+
+def trickle_into(client: socket.socket, ended: threading.Event) -> None:
+    with contextlib.suppress(OSError):
+        while not ended.wait(0.02):
+            client.sendall(b"x")
+
+
+def test_a_header_that_never_ends_keeps_nobody_waiting() -> None:
+    with running(hello) as server, connect(server) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nX-Long: ")
+        ended = threading.Event()
+        trickle = threading.Thread(target=trickle_into, args=(client, ended))
+        trickle.start()
+        wait_until(lambda: len(server._clients()) == 1)
+        began = time.monotonic()
+        server.stop()
+        assert time.monotonic() - began < SOON
+        ended.set()
+        trickle.join()
+
+
+def test_a_thread_that_hangs_is_left_behind(slow: Slow) -> None:
+    with running(slow) as server, connect(server) as client:
+        client.sendall(KEEP_ALIVE)
+        assert slow.asked.wait(20)
+        began = time.monotonic()
+        server.stop(0.2)
+        assert time.monotonic() - began < 0.2 + 2 * SOON
+        assert rest_of(client) == b""
+
+
+def test_a_server_can_be_stopped_twice_and_unstarted() -> None:
+    server = HttpServer(hello, ["127.0.0.1:0", "127.0.0.1:0"], threads=1)
+    server.start()
+    server.stop()
+    server.stop()
+    server.listen_no_more()
+    HttpServer(hello, ["127.0.0.1:0"], threads=1).stop()

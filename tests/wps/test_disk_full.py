@@ -1,0 +1,208 @@
+"""A disk that is full, or a database that cannot be written: said in words, and overcome alone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import requests
+from quick_fixture import PROBE, Quick, soon, status, submit
+from service_fixture import Service
+from storagehub_fixture import ALICE
+
+from die_algorithm import worker
+from die_algorithm.job_store import database
+from die_algorithm.models import Job, JobState
+
+Disk = Callable[[str, str], Path]
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_OUTAGE_PAUSE", 0.3)
+    monkeypatch.setattr(database, "_LOCK_PATIENCE", 1)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    """Mounts small disks: by their names, and tmpfs's options."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    with contextlib.ExitStack() as undo:
+
+        def mount(name: str, options: str) -> Path:
+            path = tmp_path / name
+            path.mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", path], check=True)
+            undo.callback(lambda: subprocess.run(["umount", path], check=True))
+            return path
+
+        yield mount
+
+
+def fill(path: Path) -> Path:
+    """Leave no room on a disk; gives the file that takes it."""
+    filler = path / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        for size in (2**16, 2**12, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(size))
+    return filler
+
+
+def fill_inodes(path: Path) -> list[Path]:
+    """Leave no inode on a disk; gives the empty files that take them."""
+    fillers: list[Path] = []
+    with contextlib.suppress(OSError):
+        while True:
+            filler = path / f"filler{len(fillers)}"
+            filler.touch()
+            fillers.append(filler)
+    return fillers
+
+
+def execute(service: Service, quick: Quick) -> requests.Response:
+    inputs = {"Image": PROBE, "CommandName": "probe noop", "FileParam": quick.item}
+    return service.get(service.execute_url(ALICE.token, asynchronous=True, **inputs))
+
+
+def end(service: Service, job_id: str) -> Job:
+    job = service.runtime.engine.wait(job_id, 30)
+    assert job.state.is_final
+    return job
+
+
+def wait_for_running(service: Service, job_id: str) -> None:
+    soon(lambda: service.runtime.engine.job(job_id).state is JobState.RUNNING)
+
+
+def assert_refused_in_words(answer: requests.Response) -> None:
+    assert answer.status_code == 503, answer.text
+    assert "database cannot be used at the moment" in answer.text
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+def assert_no_room_is_told(service: Service, job: Job) -> None:
+    assert job.state is JobState.FAILED
+    text = status(service, job.id)
+    assert "no room left for the result" in text
+    assert "Fault class: SYSTEM." in text
+    assert f"kept in the folder die-{job.id} of your workspace" in text
+
+
+def assert_works_again(service: Service, quick: Quick) -> None:
+    assert end(service, submit(service, "probe write a.txt b", quick.item)).state is (
+        JobState.SUCCEEDED
+    )
+
+
+# -- results
+
+
+@pytest.mark.parametrize("what", ["bytes", "inodes"])
+def test_a_job_whose_result_finds_no_room_fails_and_keeps_its_folder(
+    quick: Quick, disk: Disk, what: str
+) -> None:
+    results = disk("results", "size=512k,nr_inodes=40")
+    with quick.service(results_dir=str(results)) as service:
+        fillers = [fill(results)] if what == "bytes" else fill_inodes(results)
+        job = end(service, submit(service, "probe write a.txt b", quick.item))
+        assert_no_room_is_told(service, job)
+        assert quick.folders() == [f"die-{job.id}"]
+        assert quick.engine.services() == []
+        assert "results" in service.get("/ready").json()["checks"]
+        assert service.get("/ready").status_code == 503
+        for filler in fillers:
+            filler.unlink()
+        assert_works_again(service, quick)
+        left = [path.name for path in results.glob("*/*") if job.id in path.name]
+        assert [name for name in left if not name.endswith(".log")] == []
+
+
+def test_a_job_without_output_survives_a_full_disk_of_results(quick: Quick, disk: Disk) -> None:
+    """The log cannot be published, but the record holds it; the user learns the exit code."""
+    results = disk("results", "size=512k")
+    with quick.service(results_dir=str(results)) as service:
+        fill(results)
+        job = end(service, submit(service, "probe nonsense", quick.item))
+        assert job.exit_code == 64
+        assert "no behaviour" in status(service, job.id)
+
+
+# -- the database
+
+
+def test_a_full_disk_of_the_database_refuses_new_jobs_and_loses_none(
+    quick: Quick, disk: Disk
+) -> None:
+    data = disk("data", "size=1m")
+    with quick.service(data_dir=str(data), results_dir=str(quick.folder / "results")) as service:
+        before = end(service, submit(service, "probe noop", quick.item))
+        running = submit(service, "probe write-slowly a.txt 1", quick.item)
+        wait_for_running(service, running)
+        filler = fill(data)
+        assert_refused_in_words(execute(service, quick))
+        soon(lambda: quick.engine.alive() == [])
+        for job_id in (before.id, running):
+            answer = service.get(f"/wps/RetrieveResultServlet?id={job_id}")
+            assert answer.status_code == 200
+        started = len(quick.engine.starts)
+        filler.unlink()
+        assert end(service, running).state is JobState.SUCCEEDED
+        assert_works_again(service, quick)
+        assert len({start.job_id for start in quick.engine.starts}) == len(quick.engine.starts)
+        assert len(quick.engine.starts) > started
+    quick.assert_nothing_left()
+
+
+def test_a_disk_without_inodes_stops_nothing_that_is_open(quick: Quick, disk: Disk) -> None:
+    data = disk("data", "size=8m,nr_inodes=60")
+    with quick.service(data_dir=str(data)) as service:
+        end(service, submit(service, "probe noop", quick.item))
+        fillers = fill_inodes(data)
+        job = end(service, submit(service, "probe write a.txt b", quick.item))
+        assert_no_room_is_told(service, job)
+        for filler in fillers:
+            filler.unlink()
+        assert_works_again(service, quick)
+
+
+def test_a_database_that_somebody_has_locked_is_waited_for(quick: Quick) -> None:
+    """Longer than anybody waits for a lock, and than the worker's lease lasts."""
+    with quick.service(worker_lease="1s") as service:
+        running = submit(service, "probe write-slowly a.txt 1", quick.item)
+        wait_for_running(service, running)
+        path = service.settings.data_dir / "jobs.sqlite"
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            for _ in range(2):
+                assert_refused_in_words(execute(service, quick))
+                assert "ProcessStarted" in status(service, running)
+            other.execute("ROLLBACK")
+        assert end(service, running).state is JobState.SUCCEEDED
+        assert_works_again(service, quick)
+    assert quick.engine.starts[0].job_id == running
+    quick.assert_nothing_left()
+
+
+def test_a_database_that_cannot_be_written_at_the_start_is_told_in_a_sentence(
+    quick: Quick, disk: Disk
+) -> None:
+    data = disk("data", "size=8m")
+    with quick.service(data_dir=str(data)) as service:
+        end(service, submit(service, "probe noop", quick.item))
+    subprocess.run(["mount", "-o", "remount,ro", data], check=True)
+    with quick.processes(data_dir=str(data)) as processes:
+        for command in ("serve", "worker"):
+            assert processes.start(command).wait(30) == 1
+        log = processes.log.read_text()
+    assert "Error: The service cannot start: The jobs' database cannot be used" in log
+    assert "Error: The worker cannot start: The jobs' database cannot be used" in log
+    assert "Traceback" not in log
