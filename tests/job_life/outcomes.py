@@ -48,9 +48,9 @@ def allowed(ticket: Ticket, facts: Facts) -> set[Outcome]:
         outcomes.add(_failed(FaultClass.SYSTEM))
     elif end.cause == "itself":
         outcomes.add(_own_end(end.exit_code))
-        if ticket.node_was_lost and end.exit_code == _NOT_FOUND:
-            # The log that tells whose code it is may be out of reach.
-            outcomes.add((JobState.FAILED, FaultClass.USER, end.exit_code))
+    if ticket.node_was_lost and end.cause != "stopped" and end.exit_code:
+        # The log and the container, which tell whose code it is, may be out of reach.
+        outcomes.add((JobState.FAILED, FaultClass.USER, end.exit_code))
     return outcomes
 
 

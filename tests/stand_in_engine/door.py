@@ -97,9 +97,9 @@ class Door:
             except OSError:
                 return
             thread = threading.Thread(target=self._serve, args=(connection,))
-            with self._lock:
+            with self._lock:  # whoever sees the thread may wait for its end
                 self._connections[connection] = thread
-            thread.start()
+                thread.start()
 
     def _serve(self, connection: socket.socket) -> None:
         # The socket outlives the reader, so that nobody shuts down another's descriptor.
