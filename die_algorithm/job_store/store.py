@@ -141,7 +141,9 @@ class JobStore:
             job = known.get(job_id)
             if job is None or [job.version, job.fence, job.cancel_requested] != now:
                 job = self._readable(job_id)
-            if job is not None:
+            _version, fence, _cancel_requested = now
+            # Between the two looks it may have gone to another worker, whose fence is not to be used.
+            if job is not None and job.fence == fence:
                 jobs.append(job)
         return jobs
 

@@ -62,6 +62,24 @@ def test_a_former_holder_cannot_write_even_on_the_version_that_it_read(store: Jo
     assert (same.version, same.digest) == (job.version, None)
 
 
+def test_a_job_that_changes_hands_while_it_is_listed_is_not_held_by_the_former_holder(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add_found(make_job(state=JobState.STAGED_IN))
+    hand_over(store, "one")
+    get = store.get
+
+    def get_late(job_id: str) -> Job | None:
+        monkeypatch.undo()
+        store.leases.end("one")
+        hand_over(store, "two")
+        return get(job_id)
+
+    monkeypatch.setattr(store, "get", get_late)
+    assert store.held("one") == []
+    assert len(store.held("two")) == 1
+
+
 def test_a_transaction_of_a_frozen_worker_keeps_its_jobs_from_nobody(
     postgresql_database: str, tmp_path: Path
 ) -> None:
