@@ -119,6 +119,9 @@ class Worker:
         self._lock = threading.Lock()
         self._in_flight: set[str] = set()
         self._not_before: dict[str, float] = {}
+        #: Counts the results that were given away, and of each owner who has one, the number of the last.
+        self._fetches = itertools.count()
+        self._last_fetched: dict[str, float] = {}
         self._started: dict[str, float] = {}
         self._watching: Future[None] | None = None
         self._trouble = ""
@@ -229,12 +232,17 @@ class Worker:
         """
         results = {job.id: job for job in jobs if _room(job) is _Room.STAGE_OUT}
         others = [job for job in jobs if job.id not in results]
+        owners = {job.owner for job in results.values()}
         with self._lock:
             under_way = [results.pop(job_id) for job_id in self._in_flight & results.keys()]
         waiting = ((job.id, job.owner) for job in results.values() if self._may_go_on(job))
-        turns = in_turn(waiting, Counter(job.owner for job in under_way), {})
+        turns = in_turn(waiting, Counter(job.owner for job in under_way), self._last_fetched)
         free = max(self._transfers - len(under_way), 0)
-        return others + [results[job_id] for job_id in itertools.islice(turns, free)]
+        chosen = [results[job_id] for job_id in itertools.islice(turns, free)]
+        # Where one is fetched at a time, none is under way now, and only this tells whose turn it is.
+        self._last_fetched |= {job.owner: next(self._fetches) for job in chosen}
+        self._last_fetched = {o: last for o, last in self._last_fetched.items() if o in owners}
+        return others + chosen
 
     def _may_go_on(self, job: Job) -> bool:
         return time.monotonic() >= self._not_before.get(job.id, 0.0)

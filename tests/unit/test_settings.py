@@ -220,6 +220,18 @@ def test_an_installation_without_a_name_is_called_after_its_address() -> None:
     assert load(DIE_URL="http://a", DIE_INSTANCE="die.prod-1_a").instance_name == "die.prod-1_a"
 
 
+def test_an_installation_without_a_name_is_told_from_others_by_its_database() -> None:
+    def name(database: str, url: str = "http://a") -> str:
+        return load(DIE_URL=url, DIE_DATABASE=database).instance_name
+
+    first = name("postgresql://die:secret@db/die")
+    assert first == name("postgresql://die:another@db/die?connect_timeout=5")
+    assert first != name("postgresql://die:secret@db/other")
+    assert first != name("postgresql://die:secret@db2/die")
+    here, again, there = (load(DIE_DATA_DIR=path).instance_name for path in ("/a", "/a", "/b"))
+    assert here == again != there
+
+
 def test_the_deadlines_of_a_job_are_those_of_the_settings() -> None:
     settings = load(DIE_START_DEADLINE="1m", DIE_RUN_DEADLINE="2h", DIE_TOTAL_DEADLINE="3d")
     assert settings.deadlines == Deadlines(
