@@ -25,6 +25,12 @@ class Relay:
         self.port = int(self._listener.getsockname()[1])
         self._sockets: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept)]
+        self._kept: set[socket.socket] = set()
+
+    @property
+    def kept(self) -> int:
+        """How many connections have something that is not passed on."""
+        return len(self._kept)
 
     def __enter__(self) -> Self:
         self._threads[0].start()
@@ -71,7 +77,9 @@ class Relay:
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
+                self._kept.add(source)
                 self._speaks.wait()
+                self._kept.discard(source)
                 sink.sendall(data)
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)

@@ -10,12 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import requests
+from jobs_fixture import make_job
 from lxml import etree
 from quick_fixture import PROBE, Quick, cancel, soon, status, submit
 from relay import Relay
@@ -23,13 +25,17 @@ from service_fixture import Service, elements, job_id_of, status_location, unfin
 from storagehub_fixture import ALICE, BOB, HubUser
 
 from die_algorithm import janitor, worker
+from die_algorithm.errors import SwarmUnavailable
+from die_algorithm.fail_points import FailPoints
 from die_algorithm.janitor import Findings, Janitor
-from die_algorithm.models import FaultClass, Job, JobState, TaskReport
+from die_algorithm.models import FaultClass, Job, JobState, TaskReport, Waiting
 from die_algorithm.results import Results
-from die_algorithm.runtime import Runtime
+from die_algorithm.runtime import Runtime, job_store
 from die_algorithm.settings import Settings
 from die_algorithm.steps import clean_up, monitor
+from die_algorithm.steps.ledger import Ledger
 from die_algorithm.steps.stage_out import StageOut
+from die_algorithm.stopwatches import Stopwatches
 from die_algorithm.swarm import Swarm
 
 #: Far longer than anything here takes that does not wait for StorageHub.
@@ -168,6 +174,16 @@ def test_a_failed_job_keeps_its_failure_though_the_engine_goes_away(
         soon(lambda: not quick.engine.services() and not quick.engine.alive())
 
 
+def test_the_patience_with_an_outage_fails_no_job_that_ends_anyway(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, outage_patience=timedelta(milliseconds=1))
+    waiting = Waiting(reason="", since=datetime.now(UTC) - timedelta(hours=1))
+    job = make_job(state=JobState.RUNNING, waiting=waiting, cancel_requested=True)
+    with closing(job_store(settings)) as store:
+        ledger = Ledger(settings, store, FailPoints(), Stopwatches())
+        soon(lambda: ledger.patience_is_over(job))
+        assert ledger.wait_out(job, SwarmUnavailable("away")) == job
+
+
 # -- a StorageHub that hangs
 
 
@@ -181,6 +197,8 @@ def test_a_cancel_stops_the_containers_though_storagehub_hangs_and_delays_no_oth
             for job_id in hers:
                 assert cancel(service, job_id).status_code == 200
             soon(lambda: {each.job_id for each in quick.engine.services()} == {his}, 10)
+            # All of hers wait for StorageHub by now.
+            soon(lambda: relay.kept >= len(hers), 10)
             assert cancel(service, his, BOB).status_code == 200
             soon(lambda: not quick.engine.alive(), 10)
         for job_id in (*hers, his):
