@@ -111,6 +111,14 @@ def test_a_thousand_idle_connections_keep_nobody_from_being_served(
     assert waits[-1] < 1, waits
 
 
+def wait_for_worker(settings: Settings, client: requests.Session) -> None:
+    """The worker is a process of its own, and begins a moment after the web."""
+    deadline = time.monotonic() + 30
+    while not client.get(f"{settings.url}/ready", timeout=30).ok:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_connections_leave_the_service_files_for_its_work(
     settings: Settings, tmp_path: Path
 ) -> None:
