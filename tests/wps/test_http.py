@@ -130,7 +130,7 @@ def test_connections_leave_the_service_files_for_its_work(
         contextlib.ExitStack() as stack,
         requests.Session() as client,
     ):
-        assert client.get(f"{own.url}/health", timeout=30).ok
+        wait_for_worker(own, client)
         for _ in range(300):
             stack.enter_context(connect(own))
         # Asks StorageHub, the engine and the database, and writes files.
