@@ -18,7 +18,7 @@ from chaos.lanes import Lanes, Trial
 from die_algorithm.fail_points import Point
 
 _LANES = 3
-_RACES = 48
+_RACES = 24
 _POINTS = [f"{point.value}:{side}" for point in Point for side in ("before", "after")]
 
 
