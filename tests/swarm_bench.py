@@ -150,6 +150,10 @@ class Bench:
         assert self.end(job).phase is TaskPhase.COMPLETE
         return self.log(job)
 
+    def tasks_left(self, service_id: str) -> bool:
+        """Whether tasks of a service are still listed, and so its container may still run."""
+        return any(task.service_id == service_id for task in self.swarm.task_reports())
+
     def failure(self, job: Job) -> Failure:
         """Wait for the end of a job that fails, and sort it."""
         report = self.end(job)

@@ -193,12 +193,6 @@ class _TaskSpec(_Fields):
     container: _Labelled = Field(alias="ContainerSpec")
 
 
-class TaskOwner(_Fields):
-    """One of ``GET /tasks``, where only its service matters."""
-
-    service_id: str = Field(alias="ServiceID")
-
-
 class Task(_Fields):
     """One of ``GET /tasks``. A task does not tell its service's labels, only its container's."""
 
@@ -358,7 +352,6 @@ CREATED = TypeAdapter(_Created)
 SERVICE = TypeAdapter(Service)
 SERVICES = TypeAdapter(list[ListedService])
 STARTABLE = TypeAdapter(Startable)
-TASK_OWNERS = TypeAdapter(list[TaskOwner])
 TASKS = TypeAdapter(list[Task])
 #: A task that cannot be read is None: it must not hide all the others. Takes four times as long.
 TASKS_ONE_BY_ONE = TypeAdapter(list[Annotated[Task | None, WrapValidator(_or_none)]])

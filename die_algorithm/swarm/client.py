@@ -240,19 +240,6 @@ class Swarm:
                     LOGGER.error("Job %s: %s", task.job_id, error)  # noqa: TRY400
         return reports
 
-    def tasks_left(self, service_id: str) -> bool:
-        """Whether tasks of a service still exist, and so its container may still run.
-
-        The tasks of a removed service stay listed until their container has been stopped; but they
-        cannot be asked for by the service, which is not found any more. A service that is removed
-        in the very moment of its start may show no task yet and then get one for a moment.
-
-        Args:
-            service_id: of a job's service, whether it still exists or not.
-        """
-        tasks = self._calls.call("GET", "/tasks", params=_OURS).read(answers.TASK_OWNERS)
-        return any(task.service_id == service_id for task in tasks)
-
     def oom_killed(self, container_id: str) -> bool | None:
         """Whether a process of a container was killed because the container's memory was used up.
 

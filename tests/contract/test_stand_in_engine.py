@@ -139,7 +139,7 @@ def test_a_lost_node_goes_on_unheard_and_stops_when_it_returns(
         report = bench.look(job)
         assert report
         assert (report.phase, report.state) == (TaskPhase.LOST, "running")
-    assert bench.swarm.tasks_left(reports[2].service_id)
+    assert bench.tasks_left(reports[2].service_id)
     assert bench.swarm.oom_killed(reports[0].container_id or "") is None
     assert not bench.swarm.nodes()[0].is_ready
     waiting = bench.start("probe", "noop")
@@ -148,7 +148,7 @@ def test_a_lost_node_goes_on_unheard_and_stops_when_it_returns(
     assert bench.report(jobs[0], lambda report: report.state == "shutdown")
     assert bench.report(jobs[1], lambda report: report.state == "complete")
     assert bench.end(waiting).phase is TaskPhase.COMPLETE
-    bench.wait_until(lambda: not bench.swarm.tasks_left(reports[2].service_id))
+    bench.wait_until(lambda: not bench.tasks_left(reports[2].service_id))
     assert engine.alive() == []
 
 

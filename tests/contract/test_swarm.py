@@ -213,7 +213,7 @@ def test_a_service_that_was_created_has_no_task_and_no_container(bench: Bench) -
     bench.end(bench.start("probe", "noop"))  # a later one has come and gone meanwhile
     assert bench.tasks(service_id) == []
     assert bench.look(job) is None
-    assert not bench.swarm.tasks_left(service_id)
+    assert not bench.tasks_left(service_id)
 
 
 def test_starting_twice_starts_once(bench: Bench) -> None:
@@ -299,22 +299,22 @@ def test_tasks_are_left_until_the_container_has_ended(bench: Bench) -> None:
     job = bench.start("probe", "ignore-term")
     report = bench.running(job)
     assert report.container_id
-    assert bench.swarm.tasks_left(report.service_id)
+    assert bench.tasks_left(report.service_id)
     bench.swarm.remove_service(report.service_id)
     assert bench.service(job) is None
     assert bench.is_running(report.container_id)
-    assert bench.swarm.tasks_left(report.service_id)
+    assert bench.tasks_left(report.service_id)
     with pytest.raises(SwarmUnavailable, match="404"):
         bench.tasks(report.service_id)  # why they are not asked for in this way
-    bench.wait_until(lambda: not bench.swarm.tasks_left(report.service_id))
+    bench.wait_until(lambda: not bench.tasks_left(report.service_id))
     assert not bench.is_running(report.container_id)
 
 
 def test_no_tasks_are_left_of_what_was_never_started_or_never_was(bench: Bench) -> None:
     _, service_id = bench.create("probe", "noop")
     bench.swarm.remove_service(service_id)
-    assert not bench.swarm.tasks_left(service_id)
-    assert not bench.swarm.tasks_left("0" * 25)
+    assert not bench.tasks_left(service_id)
+    assert not bench.tasks_left("0" * 25)
 
 
 def test_a_service_that_is_removed_while_it_starts_leaves_nothing(bench: Bench) -> None:
@@ -322,7 +322,7 @@ def test_a_service_that_is_removed_while_it_starts_leaves_nothing(bench: Bench) 
     bench.swarm.start_service(service_id)
     bench.swarm.remove_service(service_id)
     bench.end(bench.start("probe", "noop"))
-    bench.wait_until(lambda: not bench.swarm.tasks_left(service_id))
+    bench.wait_until(lambda: not bench.tasks_left(service_id))
     assert bench.look(job) is None
 
 

@@ -164,7 +164,6 @@ CALLS: dict[str, Callable[[Swarm], object]] = {
     "resolve_digest": lambda swarm: swarm.resolve_digest(IMAGE),
     "create_service": lambda swarm: swarm.create_service(SPEC),
     "start_service": lambda swarm: swarm.start_service("s1"),
-    "tasks_left": lambda swarm: swarm.tasks_left("s1"),
     "task_reports": Swarm.task_reports,
     "job_services": Swarm.job_services,
     "oom_killed": lambda swarm: swarm.oom_killed("c"),
@@ -521,16 +520,6 @@ def test_a_jobs_service_is_listed_with_what_matters(engine: ScriptedEngine, swar
 
 
 # -- tasks
-
-
-def test_tasks_are_left_as_long_as_one_of_the_service_is_listed(
-    engine: ScriptedEngine, swarm: Swarm
-) -> None:
-    odd = {"ServiceID": "s-1", "Status": "unreadable"}
-    engine.answers["GET /v1.48/tasks"] = answer(200, [odd, task("2", "running")])
-    assert swarm.tasks_left("s-1")
-    assert swarm.tasks_left("s-2")
-    assert not swarm.tasks_left("s-3")
 
 
 def task(
