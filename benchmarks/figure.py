@@ -11,7 +11,8 @@ class Figure:
 
     what: str
     value: float
-    aim: float
+    #: None: the figure is told, and nothing was aimed at.
+    aim: float | None
     #: Whether the aim is a ceiling (else a floor).
     at_most: bool
     unit: str = ""
@@ -21,12 +22,16 @@ class Figure:
     @property
     def met(self) -> bool:
         """Whether the aim is met."""
+        if self.aim is None:
+            return True
         return self.value <= self.aim if self.at_most else self.value >= self.aim
 
     def __str__(self) -> str:
+        return f"{self.what}: {self.value:.2f}{self.unit}{self._verdict}\n    {self.detail}"
+
+    @property
+    def _verdict(self) -> str:
+        if self.aim is None:
+            return ""
         sign = "≤" if self.at_most else "≥"
-        verdict = "met" if self.met else "MISSED"
-        return (
-            f"{self.what}: {self.value:.2f}{self.unit} (aim {sign} {self.aim:g}{self.unit}: {verdict})"
-            f"\n    {self.detail}"
-        )
+        return f" (aim {sign} {self.aim:g}{self.unit}: {'met' if self.met else 'MISSED'})"

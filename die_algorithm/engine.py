@@ -38,12 +38,13 @@ from die_algorithm.models import Item, Job, JobRequest, JobState, ResponseForm, 
 from die_algorithm.results import new_result_key
 from die_algorithm.settings import Settings
 from die_algorithm.storagehub import StorageHub
+from die_algorithm.waiters import Waiters
 
 LOGGER = logging.getLogger(__name__)
 
 _JOB_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
-#: How often a waiter looks at the database when the job is carried by another process.
-_LOOK_AGAIN = 0.2
+#: Seconds until a waiter looks again at a database that could not be read.
+_STORE_PAUSE = 0.2
 #: How often a waiter looks whether its client is still there.
 _LOOK_FOR_CLIENT = 2.0
 #: Threads that never wait for StorageHub, so that a StorageHub that hangs silences nothing else; and
@@ -84,8 +85,7 @@ class Engine:
         #: Called with the id of a job that the worker of this process has ended.
         self.on_end: Callable[[str], None] = lambda _job_id: None
         self._closing = threading.Event()
-        self._waiters: dict[str, list[threading.Event]] = {}
-        self._waiters_lock = threading.Lock()
+        self._waiters = Waiters(store.ended)
         self._places: Mapping[str, int] = {}
         self._places_until = 0.0
         self._places_lock = threading.Lock()
@@ -102,10 +102,7 @@ class Engine:
     def close(self) -> None:
         """Accept no more jobs and let all waiters return at once. The jobs are not touched."""
         self._closing.set()
-        with self._waiters_lock:
-            for events in self._waiters.values():
-                for event in events:
-                    event.set()
+        self._waiters.close()
 
     def submit(
         self,
@@ -356,7 +353,7 @@ class Engine:
                         f"The job {job.id} was accepted and goes on, but its record cannot be read at "
                         "the moment. Ask for its status later; do not submit it again."
                     ) from error
-                time.sleep(_LOOK_AGAIN)
+                time.sleep(_STORE_PAUSE)
 
     def wait(self, job_id: str, timeout: float) -> Job:
         """Wait until a job has ended.
@@ -368,42 +365,17 @@ class Engine:
         Returns:
             The job as it is then; after a time-out, or when the engine closes, it may be unfinished.
         """
-        deadline = time.monotonic() + timeout
-        with self._waiting(job_id) as ended:
-            while not (self.is_closing or self._has_ended(job_id)):
-                left = deadline - time.monotonic()
-                # A job that another machine's worker carries ends without a word.
-                if left <= 0 or ended.wait(min(left, _LOOK_AGAIN)):
-                    break
+        try:
+            self._waiters.wait(job_id, timeout)
+        except StoreError as error:
+            LOGGER.error("A job could not be looked up: %s", error.reason)  # noqa: TRY400
+            raise _store_away() from error
         return self.job(job_id)
 
     def notify(self, job_id: str) -> None:
         """Tell the waiters that a job has ended. A hint: the database has the truth."""
-        with self._waiters_lock:
-            for event in self._waiters.get(job_id, ()):
-                event.set()
+        self._waiters.notify(job_id)
         self.on_end(job_id)
-
-    @contextmanager
-    def _waiting(self, job_id: str) -> Iterator[threading.Event]:
-        event = threading.Event()
-        with self._waiters_lock:
-            self._waiters.setdefault(job_id, []).append(event)
-        try:
-            yield event
-        finally:
-            with self._waiters_lock:
-                self._waiters[job_id].remove(event)
-                if not self._waiters[job_id]:
-                    del self._waiters[job_id]
-
-    def _has_ended(self, job_id: str) -> bool:
-        try:
-            state = self._store.state(job_id)
-        except StoreError as error:
-            LOGGER.error("A job could not be looked up: %s", error.reason)  # noqa: TRY400
-            raise _store_away() from error
-        return state is None or state.is_final
 
 
 def _same_request(former: Job, request: JobRequest) -> Job:

@@ -35,6 +35,8 @@ LOGGER = logging.getLogger(__name__)
 #: Seconds between two looks at the Swarm: the least, for each job that runs, and the most (swarm.md,
 #: "Seeing the end").
 _LOOK, _LOOK_PER_JOB, _LONGEST_LOOK = 0.1, 0.0006, 0.5
+#: Seconds between two turns at least: what happens within them is looked at together.
+_BREATH = 0.05
 #: Seconds between two looks at the database when nothing runs.
 _IDLE = 0.5
 #: Seconds until a job that waits out an outage is tried again, and until a failed turn is.
@@ -124,10 +126,11 @@ class Worker:
         self._last_fetched: dict[str, float] = {}
         self._started: dict[str, float] = {}
         self._watching: Future[None] | None = None
+        self._watched_at = 0.0
         self._trouble = ""
         self._renew_at = 0.0
         self._openings = 0
-        self._claim_at = 0.0
+        self._admit_at = self._claim_at = 0.0
         self._idle_look_at = 0.0
         self._last_turn: float | None = None
 
@@ -138,8 +141,8 @@ class Worker:
         return last is not None and time.monotonic() - last > 60
 
     def wake(self) -> None:
-        """Take the next turn now, and look for jobs that were cancelled while they waited."""
-        self._claim_at = 0.0
+        """Take the next turn now, and look for new jobs, and those cancelled while they waited."""
+        self._claim_at = self._admit_at = 0.0
         self._wake.set()
 
     def stop(self) -> None:
@@ -153,9 +156,10 @@ class Worker:
         if self._place.take(self._stopping):
             LOGGER.info("The worker works.")
             while not self._stopping.is_set():
-                pause = self._turn()
-                self._last_turn = time.monotonic()
-                self._wake.wait(pause)
+                pause, began = self._turn(), time.monotonic()
+                self._last_turn = began
+                if self._wake.wait(pause):
+                    self._stopping.wait(began + _BREATH - time.monotonic())
                 self._wake.clear()
         for pool in self._pools.values():
             pool.shutdown(cancel_futures=True)
@@ -200,15 +204,18 @@ class Worker:
             LOGGER.info("The worker begins a lease.")
             leases.take(self._place.name, self._lease)
             self._known = {}
-            self._claim_at = now
+            self._admit_at = self._claim_at = now
             self._janitor.hurry()
         self._openings = openings
         self._renew_at = now + self._lease.total_seconds() / 3
 
     def _take_jobs(self) -> None:
-        self._store.queue.admit(self._place.name)
-        if time.monotonic() >= self._claim_at:
-            self._claim_at = time.monotonic() + _CLAIM_EVERY
+        now = time.monotonic()
+        if now >= self._admit_at:
+            self._admit_at = now + _IDLE
+            self._store.queue.admit(self._place.name)
+        if now >= self._claim_at:
+            self._claim_at = now + _CLAIM_EVERY
             if taken := self._store.leases.claim(self._place.name):
                 LOGGER.info("The worker has taken over %d jobs.", taken)
 
@@ -218,12 +225,25 @@ class Worker:
         watched = [job for job in jobs if _is_watched(job)]
         for job in self._in_turn([job for job in jobs if not _is_watched(job)]):
             self._start(job, self._carry_on)
-        if self._watching is None or self._watching.done():
-            self._watching = self._pools[_Room.WATCH].submit(self._watch, watched)
+        pause = min(_LOOK + _LOOK_PER_JOB * len(watched), _LONGEST_LOOK) if watched else _IDLE
         self._publish_changed()
-        if not watched:
-            return _IDLE
-        return min(_LOOK + _LOOK_PER_JOB * len(watched), _LONGEST_LOOK)
+        return self._look_at_swarm(watched, pause)
+
+    def _look_at_swarm(self, watched: list[Job], pause: float) -> float:
+        """Look at the Swarm, however often the turns come, at this distance.
+
+        Returns:
+            Seconds until the next look is due.
+        """
+        if self._watching is not None and not self._watching.done():
+            return pause
+        now = time.monotonic()
+        left = self._watched_at + pause - now
+        if left > 0:
+            return left
+        self._watching = self._pools[_Room.WATCH].submit(self._watch, watched)
+        self._watched_at = now
+        return pause
 
     def _in_turn(self, jobs: list[Job]) -> list[Job]:
         """Leave out results that have to wait, so that one owner's keep nobody else's from the rooms.
@@ -367,10 +387,13 @@ class Worker:
 
     def _changed(self, before: Job, after: Job) -> Job:
         if after.version != before.version:
+            self._known[after.id] = after  # the next turn need not read it
             if after.state.is_final:
                 self._started.pop(after.id, None)
                 self._on_end(after.id)
-            self._wake.set()
+                self._admit_at = 0.0  # there is a free place
+            if after.state.is_final or _needs_turn(after):
+                self._wake.set()
         return after
 
     def _start(self, job: Job, action: Callable[[Job], Job]) -> None:
@@ -382,14 +405,16 @@ class Worker:
         self._pools[_room(job)].submit(self._work, job, action)
 
     def _work(self, job: Job, action: Callable[[Job], Job]) -> None:
-        pause, room = 0.0, _room(job)
+        after, pause, room = job, 0.0, _room(job)
         try:
             fresh = self._store.get(job.id)
             # The list this turn began with may be older than the last step of this job.
             if fresh and (fresh.version, fresh.fence) == (job.version, job.fence):
-                pause = _OUTAGE_PAUSE if action(fresh).waiting else 0.0
+                after = action(fresh)
+                pause = _OUTAGE_PAUSE if after.waiting else 0.0
         except StaleJob:
             LOGGER.info("Job %s was written meanwhile; it is looked at again.", job.id)
+            self._wake.set()
         except StepInterrupted as reason:
             LOGGER.info("Job %s: a transfer was broken off: %s.", job.id, reason)
             self._wake.set()
@@ -407,6 +432,8 @@ class Worker:
                     self._not_before[job.id] = time.monotonic() + pause
             if room is _Room.STAGE_OUT:
                 self._wake.set()  # somebody else's result may have its turn
+        if after.version != job.version and not (after.state.is_final or _needs_turn(after)):
+            self._start(after, self._carry_on)
 
     def _give_up(self, job: Job) -> None:
         """Let a job fail; if it is at its clean-up already, that is tried again."""
@@ -445,6 +472,11 @@ def _is_watched(job: Job) -> bool:
         return not job.state.is_final
     watched = job.state in (JobState.DISPATCHED, JobState.RUNNING)
     return watched and not (job.failure or job.cancel_requested)
+
+
+def _needs_turn(job: Job) -> bool:
+    """Whether more than the job itself decides when it gets its next step."""
+    return _is_watched(job) or _room(job) is _Room.STAGE_OUT
 
 
 def _room(job: Job) -> _Room:

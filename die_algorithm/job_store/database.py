@@ -18,8 +18,12 @@ from die_algorithm.job_store.migration import migrate
 
 LOGGER = logging.getLogger(__name__)
 
+_UNUSABLE = "The jobs' database cannot be used at the moment."
+
 #: Seconds to wait for another process that writes, and for a connection.
 _LOCK_PATIENCE = 10
+#: Kept open; more are opened, and closed again, if so many are in use.
+_CONNECTIONS = 16
 _ARGUMENTS: dict[str, dict[str, Any]] = {
     "sqlite": {"timeout": _LOCK_PATIENCE},
     # A server that hangs, or has gone without a word, must not hang us (libpq's parameters); nor must
@@ -54,6 +58,7 @@ class Database:
         self._file = _file(self._engine.url)
         self._before_opening = before_opening
         self._lock = threading.Lock()
+        self._writer = threading.Lock()
         #: How often it was opened.
         self.openings = 0
         try:
@@ -104,10 +109,27 @@ class Database:
             yield connection
 
     @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Let the writers of this process wait in line.
+
+        SQLite has one writer at a time, and lets the others sleep before they try again, in the end
+        for a tenth of a second.
+        """
+        if self.is_shared:
+            yield
+            return
+        if not self._writer.acquire(timeout=_LOCK_PATIENCE):
+            raise StoreUnavailable(_UNUSABLE, "others of this process have written for too long")
+        try:
+            yield
+        finally:
+            self._writer.release()
+
+    @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """A transaction, committed at the end of the block unless that raises."""
         self._look_after_file()
-        with _mapped(), self._engine.begin() as connection:
+        with self._turn(), _mapped(), self._engine.begin() as connection:
             yield connection
         if self._file and not self._file.is_the_opened_one:
             raise StoreUnavailable("The jobs' database was removed while it was written.")
@@ -120,9 +142,7 @@ def _mapped() -> Iterator[None]:
     except sa.exc.SQLAlchemyError as error:
         # The driver's words may name files; they go to the log, not to clients.
         reason = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
-        raise StoreUnavailable(
-            "The jobs' database cannot be used at the moment.", reason
-        ) from error
+        raise StoreUnavailable(_UNUSABLE, reason) from error
 
 
 def _engine(url: str) -> sa.Engine:
@@ -131,6 +151,7 @@ def _engine(url: str) -> sa.Engine:
         is_sqlite = parsed.get_backend_name() == "sqlite"
         engine = sa.create_engine(
             parsed,
+            pool_size=_CONNECTIONS,
             pool_pre_ping=not is_sqlite,
             hide_parameters=True,
             connect_args=_arguments(parsed),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from die_algorithm.job_store.leases import Leases
 from die_algorithm.job_store.queue import Queue, QueueLimits, take_turn
 from die_algorithm.job_store.tables import JOBS, UNFINISHED
 from die_algorithm.job_store.token_key import TokenKey
-from die_algorithm.models import Job, JobState
+from die_algorithm.models import Job
 
 LOGGER = logging.getLogger(__name__)
 
@@ -27,6 +27,14 @@ LOGGER = logging.getLogger(__name__)
 _APART = {"token", "version", "fence", "cancel_requested", "is_admitted"}
 _ADAPTER = TypeAdapter(Job)
 _AT_ONCE = 100
+
+# Asked many times a second; what SQLAlchemy makes of a statement is kept with it.
+_BY_ID = JOBS.select().where(JOBS.c.id == sa.bindparam("job_id"))
+_HELD = (
+    sa.select(JOBS.c.id, JOBS.c.version, JOBS.c.fence, JOBS.c.cancel_requested)
+    .where(JOBS.c.holder == sa.bindparam("worker"), JOBS.c.state.in_(UNFINISHED))
+    .order_by(JOBS.c.accepted_at, JOBS.c.id)
+)
 
 
 class JobStore:
@@ -110,15 +118,14 @@ class JobStore:
         if "\0" in job_id or not job_id.isascii():
             return None  # what a database might not take as text
         with self._database.reading() as connection:
-            row = connection.execute(JOBS.select().where(JOBS.c.id == job_id)).one_or_none()
+            row = connection.execute(_BY_ID, {"job_id": job_id}).one_or_none()
         return None if row is None else self._job(row)
 
-    def state(self, job_id: str) -> JobState | None:
-        """A job's state alone, which costs less than the whole record; None if there is no such job."""
+    def ended(self, job_ids: Collection[str]) -> set[str]:
+        """Which of some jobs have ended; those that do not exist count as well."""
+        query = sa.select(JOBS.c.id).where(JOBS.c.id.in_(job_ids), JOBS.c.state.in_(UNFINISHED))
         with self._database.reading() as connection:
-            query = sa.select(JOBS.c.state).where(JOBS.c.id == job_id)
-            state = connection.execute(query).scalar_one_or_none()
-        return None if state is None else JobState(state)
+            return set(job_ids) - set(connection.execute(query).scalars())
 
     def held(self, worker: str, known: Mapping[str, Job] | None = None) -> list[Job]:
         """All unfinished jobs that a worker holds, the oldest first.
@@ -129,13 +136,8 @@ class JobStore:
                 that a look at hundreds of running jobs costs a few columns of each.
         """
         known = known or {}
-        query = (
-            sa.select(JOBS.c.id, JOBS.c.version, JOBS.c.fence, JOBS.c.cancel_requested)
-            .where(JOBS.c.holder == worker, JOBS.c.state.in_(UNFINISHED))
-            .order_by(JOBS.c.accepted_at, JOBS.c.id)
-        )
         with self._database.reading() as connection:
-            rows = connection.execute(query).all()
+            rows = connection.execute(_HELD, {"worker": worker}).all()
         jobs = []
         for job_id, *now in rows:
             job = known.get(job_id)

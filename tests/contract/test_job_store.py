@@ -8,6 +8,7 @@ import os
 import signal
 import sqlite3
 import stat
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -100,6 +101,18 @@ def test_any_token_comes_back_as_it_was_given(
 def test_an_unknown_job_is_none(store: JobStore) -> None:
     for job_id in ("", "x", "' OR 1=1 --", "%", "a" * 10_000, "\N{SNAKE}", "a\0b", "\ud83d"):
         assert store.get(job_id) is None
+
+
+def test_of_some_jobs_those_have_ended_that_are_final_or_unknown(store: JobStore) -> None:
+    jobs = {state: make_job(state=state) for state in JobState}
+    for job in jobs.values():
+        store.add(job)
+    unknown = str(uuid.uuid4())
+    asked = [job.id for job in jobs.values()]
+    final = {job.id for state, job in jobs.items() if state.is_final}
+    assert store.ended([*asked, unknown]) == {*final, unknown}
+    assert store.ended(asked[:1]) == set()
+    assert store.ended([]) == set()
 
 
 def test_the_same_job_is_not_added_twice(store: JobStore) -> None:
