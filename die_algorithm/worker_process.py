@@ -1,9 +1,10 @@
 """The worker as a process of its own, started and supervised by the web process.
 
 The two are joined by pipes, which carry hints and no more: a line to the worker says that a job was
-accepted or is to be cancelled, a line from it that a job, whose id it holds, has ended. What is true
-stands in the database. When the web process ends, however it does, the worker's standard input ends,
-and it stops.
+accepted or is to be cancelled, a line from it that a job, whose id it holds, has ended, or, if it is
+empty, that the worker lives. What is true stands in the database. When the web process ends, however
+it does, the worker's standard input ends, and it stops. A worker that is silent, because something has
+frozen it, is killed and replaced.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 LOGGER = logging.getLogger(__name__)
 
@@ -27,6 +30,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
 _GOOD_LIFE = 60.0
 #: Seconds that a worker gets to end in good order.
 _STOP_TIME = 5.0
+#: Seconds between two signs of life.
+_SIGN_OF_LIFE = 1.0
 
 
 class WorkerProcess:
@@ -35,11 +40,15 @@ class WorkerProcess:
     Args:
         command: starts it.
         on_end: called with the id of each job that it says has ended.
+        silence: how long it may be silent before it is killed.
     """
 
-    def __init__(self, command: Sequence[str], on_end: Callable[[str], None]) -> None:
+    def __init__(
+        self, command: Sequence[str], on_end: Callable[[str], None], silence: timedelta
+    ) -> None:
         self._command = list(command)
         self._on_end = on_end
+        self._silence = silence.total_seconds()
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -110,11 +119,30 @@ class WorkerProcess:
                 self._process = process
             if self._stopping.is_set():
                 process.terminate()
-            for line in process.stdout:
-                self._on_end(line.decode("ascii", "replace").strip())
+            is_silent = self._listen(process.stdout.fileno())
             with self._lock:
+                if is_silent:
+                    process.kill()
                 self._process = None
-        return _end_of(process.returncode)
+        return "was silent, and was killed" if is_silent else _end_of(process.returncode)
+
+    def _listen(self, pipe: int) -> bool:
+        """Take the worker's lines until it ends.
+
+        Returns:
+            Whether it has not ended, but is silent.
+        """
+        rest, silence = b"", None  # how long it takes to start, nobody can say
+        while select.select([pipe], [], [], silence)[0]:
+            silence = self._silence
+            received = os.read(pipe, 4096)
+            if not received:
+                return False
+            *lines, rest = (rest + received).split(_HINT)
+            for line in lines:
+                if line:
+                    self._on_end(line.decode("ascii", "replace"))
+        return True
 
 
 def _end_of(code: int) -> str:
@@ -138,17 +166,26 @@ class Supervisor:
         self._wake = wake
         self._stop = stop
         os.set_blocking(sys.stdout.fileno(), False)
-        self._thread = threading.Thread(target=self._listen, name="hints", daemon=True)
+        self._threads = [
+            threading.Thread(target=target, name=name, daemon=True)
+            for name, target in (("hints", self._listen), ("signs of life", self._show_life))
+        ]
 
     def listen(self) -> None:
-        """Take hints from now on."""
-        self._thread.start()
+        """Take hints, and give signs of life, from now on."""
+        for thread in self._threads:
+            thread.start()
 
     @staticmethod
     def tell(job_id: str) -> None:
         """Say that a job has ended. Never waits: a supervisor that does not listen looks by itself."""
         with contextlib.suppress(OSError):
             os.write(sys.stdout.fileno(), job_id.encode() + _HINT)
+
+    def _show_life(self) -> None:
+        while True:
+            self.tell("")
+            time.sleep(_SIGN_OF_LIFE)
 
     def _listen(self) -> None:
         while os.read(sys.stdin.fileno(), 4096):

@@ -46,7 +46,11 @@ def command(config: Path | None, *, with_worker: bool) -> None:
     except DieError as error:
         runtime.stop()
         raise click.ClickException(f"The service cannot start: {error}") from None
-    worker = WorkerProcess(_worker_command(config), engine.notify) if with_worker else None
+    worker = None
+    if with_worker:
+        # By then its lease has run out, and another one could have its jobs.
+        silence = 2 * settings.worker_lease
+        worker = WorkerProcess(_worker_command(config), engine.notify, silence)
     if worker:
         worker.start()
         engine.on_submit = worker.wake

@@ -79,6 +79,21 @@ def test_a_killed_worker_is_started_again_while_the_wps_answers(
     quick.assert_nothing_left()
 
 
+def test_a_frozen_worker_is_killed_and_its_jobs_go_on(processes: Processes, quick: Quick) -> None:
+    server = processes.serve()
+    job_id = processes.submit("probe sleep 4", quick.item)
+    processes.wait_for(job_id, _RUNS)
+    frozen = worker_of(processes, server)
+    os.kill(frozen, signal.SIGSTOP)
+    soon(lambda: not is_alive(frozen))
+    processes.wait_for(job_id, "ProcessSucceeded")
+    assert [start.job_id for start in quick.engine.starts] == [job_id]
+    assert (
+        "The worker was silent, and was killed; it is started again." in processes.log.read_text()
+    )
+    quick.assert_nothing_left()
+
+
 class Polling:
     """Ask for a status all the time, and see that there is always an answer."""
 
@@ -124,10 +139,13 @@ def test_a_worker_whose_step_hangs_ends_all_the_same(processes: Processes, quick
     processes.wait_for(job_id, _RUNS)
     host, port = quick.hub.addresses[0]
     quick.hub.stop()
-    with socket.create_server((host, port), backlog=100):  # takes connections, and says nothing
+    with socket.create_server((host, port), backlog=100) as silent:
         processes.wait_for(job_id, "its result is being collected")
+        silent.settimeout(20)
+        connection, _ = silent.accept()  # the step has begun
         os.kill(server.pid, signal.SIGKILL)
         soon(lambda: not is_alive(worker), 15)
+        connection.close()
     quick.hub.start()
     processes.serve()
     processes.wait_for(job_id, "ProcessSucceeded")
