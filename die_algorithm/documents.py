@@ -287,11 +287,18 @@ def _collection_root() -> Element:
 
 
 def _collection(job: Job, links: Links) -> Element:
-    """All results in one featureMember, the log first and the zip last; clients count on both."""
+    """All results in one featureMember, the log first and the zip last; clients count on both.
+
+    Some take the second for the zip, so what stands between is there only if the operator wants it.
+    """
     collection = _collection_root()
     member = child(collection, _GML, "featureMember")
     results = (
         (links.log(job), "Log of the computation", "text/plain"),
+        *(
+            (links.single_file(job, file), file.path, file.media_type)
+            for file in (job.result.single_files if job.result else ())
+        ),
         (links.zip(job), "Result of the computation", description.ZIP),
     )
     for number, (href, text, mime_type) in enumerate(results):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from werkzeug.utils import send_file
 from werkzeug.wrappers import Response
+from werkzeug.wsgi import ClosingIterator
+
+from die_algorithm.archive import open_single_file
 
 
 def file_response(path: Path, environ: dict[str, Any]) -> Response:
@@ -25,6 +29,34 @@ def file_response(path: Path, environ: dict[str, Any]) -> Response:
         download_name=path.name,
         conditional=True,
     )
+    return _private(response)
+
+
+def single_file_response(zip_path: Path, path: str, max_size: int) -> Response:
+    """Answer with one file of a zip.
+
+    Args:
+        zip_path: the zip.
+        path: of the file, below the job's folder.
+        max_size: bytes of the largest that is given alone.
+
+    Raises:
+        KeyError: there is no such file, or none that is given alone.
+        OSError: the zip cannot be read.
+    """
+    opened = ExitStack()
+    file, content = opened.enter_context(open_single_file(zip_path, path, max_size))
+    response = Response(
+        ClosingIterator(content, opened.close),
+        content_type=file.media_type,
+        direct_passthrough=True,
+    )
+    response.content_length = file.size
+    response.headers.set("Content-Disposition", "attachment", filename=path.rpartition("/")[2])
+    return _private(response)
+
+
+def _private(response: Response) -> Response:
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Cache-Control"] = "private, no-transform"
     return response

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from urllib.parse import quote
 
-from die_algorithm.models import Job
+from die_algorithm.models import Job, SingleFile
 from die_algorithm.results import collection_name, log_name, zip_name
 
 
@@ -31,6 +32,11 @@ class Links:
     def zip(self, job: Job) -> str:
         """Where the job's result is."""
         return f"{self.results}/{job.result_key}/{zip_name(job)}"
+
+    def single_file(self, job: Job, file: SingleFile) -> str:
+        """Where a file of the result is, alone."""
+        folder = zip_name(job).removesuffix(".zip")
+        return f"{self.results}/{job.result_key}/{folder}/{quote(file.path)}"
 
     def log(self, job: Job) -> str:
         """Where the job's log is."""

@@ -260,6 +260,16 @@ class Failure:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SingleFile:
+    """A picture or table in the zip that has an address of its own."""
+
+    #: Its names below the temp folder, joined by slashes.
+    path: str
+    size: int
+    media_type: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ResultFile:
     """The published zip."""
 
@@ -272,6 +282,8 @@ class ResultFile:
     files: int
     #: What differs from the folder and why, one sentence each; empty if nothing.
     notes: tuple[str, ...] = ()
+    #: What of it is listed beside it, if the operator wants that.
+    single_files: tuple[SingleFile, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

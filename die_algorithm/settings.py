@@ -171,6 +171,11 @@ class Settings(BaseModel):
         description="Largest zip that is put inline into a document; a larger one is given by "
         "reference (clients built on libxml2 stop at 10 MB of text).",
     )
+    single_file_limit: Size = Field(
+        _as_written("0"),
+        description="Largest picture (png, jpg, gif, bmp) or table (csv) of a result that is listed "
+        "between log and zip with an address of its own; 0: none. Not where `results_url` is set.",
+    )
     max_request_size: Size = Field(_as_written("3MiB"), description="Largest request body.")
     threads: int = Field(48, ge=4, description="Threads that answer HTTP requests.")
     max_sync: int = Field(

@@ -6,6 +6,7 @@ to parse them: it would read them a second time, and not as well (reference: pyw
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import time
@@ -22,7 +23,7 @@ from werkzeug.wrappers import Request, Response
 from die_algorithm import checks, description
 from die_algorithm.capabilities import capabilities, check_identifier, process_descriptions
 from die_algorithm.credentials import user_token
-from die_algorithm.downloads import file_response
+from die_algorithm.downloads import file_response, single_file_response
 from die_algorithm.errors import (
     DieError,
     FileSizeExceeded,
@@ -65,6 +66,7 @@ _ROUTES = Map(
         Rule(STATUS_PATH, endpoint="status", methods=["GET"]),
         Rule(CANCEL_PATH, endpoint="cancel", methods=["GET", "POST"]),
         Rule(f"{RESULTS_PATH}/<key>/<name>", endpoint="result", methods=["GET"]),
+        Rule(f"{RESULTS_PATH}/<key>/<name>/<path:path>", endpoint="single_file", methods=["GET"]),
         Rule("/health", endpoint="health", methods=["GET"]),
         Rule("/ready", endpoint="ready", methods=["GET"]),
         Rule("/", endpoint="welcome", methods=["GET"]),
@@ -103,6 +105,7 @@ class WebApplication:
             "status": self._status,
             "cancel": self._cancel,
             "result": self._result,
+            "single_file": self._single_file,
             "health": self._health,
             "ready": self._ready,
             "welcome": self._welcome,
@@ -209,6 +212,13 @@ class WebApplication:
             if right and job.state is JobState.SUCCEEDED:
                 return _xml(self._documents.non_deterministic_output(job))
         raise NotFound("There is no such result, or it has expired.")
+
+    def _single_file(self, _request: Request, key: str, name: str, path: str) -> Response:
+        zip_path = self._results.find(key, f"{name}.zip")
+        if zip_path is not None:
+            with contextlib.suppress(KeyError, FileNotFoundError):
+                return single_file_response(zip_path, path, self._settings.single_file_limit)
+        raise NotFound("There is no such file, or it has expired.")
 
     # -- the operator
 

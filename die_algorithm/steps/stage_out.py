@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from die_algorithm.archive import build_archive
+from die_algorithm.archive import build_archive, single_files
 from die_algorithm.errors import NoRoom, StepInterrupted
 from die_algorithm.fail_points import FailPoints, Point
 from die_algorithm.models import Job, ListedItem, UserToken
@@ -40,6 +41,11 @@ class StageOut:
         self._results = results
         self._interrupted = threading.Event()
 
+    @property
+    def _single_file_limit(self) -> int:
+        """Zero where somebody else serves the results, who knows only whole files."""
+        return 0 if self._settings.results_url else self._settings.single_file_limit
+
     def interrupt(self) -> None:
         """Break off all transfers, because the service stops."""
         self._interrupted.set()
@@ -63,6 +69,8 @@ class StageOut:
             max_files=self._settings.max_result_files,
         )
         points.after(Point.ZIP_PUBLISHED)
+        if limit := self._single_file_limit:
+            result = dataclasses.replace(result, single_files=single_files(destination, limit))
         return self._ledger.write(job, result=result, waiting=None)
 
     def _listing(self, token: UserToken, folder_id: str) -> list[ListedItem]:
