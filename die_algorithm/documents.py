@@ -194,6 +194,8 @@ def _success_text(job: Job) -> str:
         f"The job succeeded: {files}, zip of {job.result.size} bytes, SHA-256 {job.result.sha256}.",
         *job.result.notes,
     ]
+    if job.saved_as:
+        texts.append(f"It is saved in your workspace as {job.saved_as}.")
     if job.expiry:
         texts.append(f"It is kept until {_time(job.expiry.files_at)}.")
     if job.folder_kept and job.folder:

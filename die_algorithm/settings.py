@@ -194,6 +194,11 @@ class Settings(BaseModel):
     record_retention: Duration = Field(
         _as_written("30d"), description="How long a job's status is kept after its end."
     )
+    save_results: bool = Field(
+        default=False,
+        description="Whether each zip is also saved in its owner's workspace, under "
+        "`DataMiner/Output Data Sets`, with a record of what was run under `DataMiner/Computations`.",
+    )
     folder_retention: Duration = Field(
         _as_written("7d"),
         description="How long a failed job's temp folder is left alone; after that it is removed when "

@@ -1,0 +1,103 @@
+"""A copy of the result in the owner's workspace, where DataMiner's users look for it.
+
+DataMiner keeps what a computation gave in the workspace's folder ``DataMiner``: the files in "Output
+Data Sets", a record of each computation in "Computations" (reference: dataminer-wps, 2.2).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import threading
+from typing import BinaryIO
+
+from die_algorithm import description, faults
+from die_algorithm.errors import StorageHubError
+from die_algorithm.models import Job, JobState, UserToken
+from die_algorithm.results import Results, zip_name
+from die_algorithm.steps.ledger import Ledger
+from die_algorithm.storagehub import StorageHub
+
+LOGGER = logging.getLogger(__name__)
+
+_TOP, _OUTPUTS, _RECORDS = "DataMiner", "Output Data Sets", "Computations"
+
+
+class WorkspaceCopy:
+    """Saves the zips of jobs, and what was run, in the workspaces of their owners.
+
+    Args:
+        ledger: the jobs' records.
+        storagehub: the users' workspaces.
+        results: where the zips are.
+    """
+
+    def __init__(self, ledger: Ledger, storagehub: StorageHub, results: Results) -> None:
+        self._ledger = ledger
+        self._storagehub = storagehub
+        self._results = results
+        # StorageHub lets two folders be made of one name, the second as ``name(1)``.
+        self._making = threading.Lock()
+
+    def run(self, job: Job) -> Job:
+        """Save the result of a job that has one; repeated, it makes a new version of the same.
+
+        Returns:
+            The job; as it was if its result is saved already, or cannot be, which hinders nothing.
+
+        Raises:
+            StorageHubUnavailable: StorageHub is away, and the job's patience is not over.
+        """
+        if job.result is None or job.token is None or job.saved_as:
+            return job
+        try:
+            saved_as = self._save(job, job.token)
+        except (StorageHubError, OSError) as error:
+            if isinstance(error, faults.PASSING) and not self._ledger.patience_is_over(job):
+                raise
+            LOGGER.warning("Job %s: its result could not be saved: %s", job.id, error)
+        else:
+            return self._ledger.write(job, saved_as=saved_as, waiting=None)
+        return job
+
+    def _save(self, job: Job, token: UserToken) -> str:
+        root = self._storagehub.workspace_root(token)
+        with self._making:
+            top = self._folder(token, root.id, _TOP)
+            outputs = self._folder(token, top, _OUTPUTS)
+            records = self._folder(token, top, _RECORDS)
+        name = f"{job.service_name}.zip"
+        with self._results.zip_path(job).open("rb") as content:
+            self._upload(job, token, outputs, name, content)
+        record = io.BytesIO(json.dumps(_record(job), indent=1).encode())
+        self._upload(job, token, records, f"{job.service_name}.json", record)
+        return f"{_TOP}/{_OUTPUTS}/{name}"
+
+    def _folder(self, token: UserToken, parent_id: str, name: str) -> str:
+        found = self._storagehub.find_child(token, parent_id, name)
+        return found.id if found else self._storagehub.create_folder(token, parent_id, name, name)
+
+    def _upload(
+        self, job: Job, token: UserToken, folder_id: str, name: str, content: BinaryIO
+    ) -> None:
+        text = f"Job {job.id} of {description.TITLE}, image {job.request.image}"
+        self._storagehub.upload(token, folder_id, name, content, text)
+
+
+def _record(job: Job) -> dict[str, object]:
+    """What was run, for whoever wants to run it again; the token is not in it."""
+    ended = job.reached.get(JobState.STAGING_OUT, job.updated_at)
+    return {
+        "job": job.id,
+        "process": description.IDENTIFIER,
+        "image": job.request.image,
+        "digest": job.digest,
+        "command": list(job.request.command),
+        "item": job.request.item_id,
+        "accepted": job.accepted_at.isoformat(),
+        "ended": ended.isoformat(),
+        "exit_code": job.exit_code,
+        "result": zip_name(job),
+        "sha256": job.result.sha256 if job.result else None,
+    }
