@@ -14,6 +14,7 @@ from die_algorithm.image_reference import ImageReference
 from die_algorithm.models import EngineFacts, Job, JobState
 from die_algorithm.service_spec import service_spec
 from die_algorithm.settings import Settings
+from die_algorithm.steps.digests import Digests
 from die_algorithm.steps.ledger import Ledger
 from die_algorithm.swarm import Swarm
 
@@ -31,6 +32,7 @@ class Dispatch:
         self._settings = settings
         self._ledger = ledger
         self._swarm = swarm
+        self._digests = Digests(swarm.resolve_digest)
         self._facts: EngineFacts | None = None
 
     def forget_engine(self) -> None:
@@ -39,14 +41,14 @@ class Dispatch:
 
     def run(self, job: Job) -> Job:
         """Take the next half of the step."""
-        image = ImageReference.parse(job.request.image)
         if job.digest is None:
             # Recorded before the service exists, so that a repeated step runs the same image.
             with self._ledger.fail_points.around(Point.DIGEST_RESOLVED):
-                digest = self._swarm.resolve_digest(image)
+                digest = self._digests.of(job)
             return self._ledger.write(job, digest=digest, waiting=None)
         # Another thread may forget them at any time, because the engine was away.
         facts = self._facts = self._facts or self._swarm.facts()
+        image = ImageReference.parse(job.request.image)
         spec = service_spec(job, self._settings, image=image.pinned(job.digest), engine=facts)
         with self._ledger.fail_points.around(Point.SERVICE_CREATED):
             service_id = self._swarm.create_service(spec)
