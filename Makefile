@@ -29,7 +29,7 @@ doctor: tools ## Say what is missing for the service to work
 	@$(PYTHON) scripts/local_stack.py doctor
 
 test: testbed check ## Run all tests on a private Swarm
-	$(PYTHON) -m pytest -m "not nodes"
+	$(PYTHON) -m pytest -n 2 --dist loadgroup -m "not nodes"
 
 nodes: testbed ## Lose machines and managers of a Swarm of several, for minutes
 	$(PYTHON) -m pytest -m nodes tests/wps/test_nodes.py

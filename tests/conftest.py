@@ -30,6 +30,18 @@ ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "examples" / "sortapp" / "sortableelements.txt"
 
 
+#: Fixtures that are dear to make: all their tests run in one process, one after the other.
+_DEAR = ("swarm", "postgresql")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tell which tests belong together where several processes share them (``make test``)."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        group = next((name for name in _DEAR if name in fixtures), str(item.path))
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _clean_environment() -> None:
     """No setting, proxy or password file of the developer's own leaks into a test."""
