@@ -112,7 +112,8 @@ def _write_input(process: Element, described: InputDescription) -> None:
         return
     literal = child(element, WPS_2, "LiteralData")
     _write_formats(literal, LITERAL_FORMATS)
-    domain = child(literal, WPS_2, "LiteralDataDomain")
+    # The schema declares this one element without its namespace.
+    domain = child(literal, None, "LiteralDataDomain")
     domain.set("default", "true")
     child(domain, OWS_2, "AnyValue")
     child(domain, OWS_2, "DataType", "string").set(f"{{{OWS_2}}}reference", _STRING)
