@@ -7,6 +7,8 @@ beside a stand-in engine. Every document is held to the schemas by the fixtures.
 from __future__ import annotations
 
 import base64
+import contextlib
+import dataclasses
 import io
 import zipfile
 from collections.abc import Iterator
@@ -37,6 +39,7 @@ from wps2_fixture import (
 
 from die_algorithm.description import IDENTIFIER
 from die_algorithm.models import JobState
+from die_algorithm.runtime import job_store
 
 DESCRIBE = f"service=WPS&version=2.0.0&request=DescribeProcess&identifier={IDENTIFIER}"
 UNKNOWN_JOB = "00000000-0000-4000-8000-000000000000"
@@ -331,15 +334,20 @@ def test_a_failed_job_tells_its_reason_instead_of_a_result(near: Service, world:
     assert "Fault class: USER. Exit code: 3." in later.text
 
 
-def test_an_expired_result_is_gone_and_the_status_says_since_when(world: Quick) -> None:
-    with world.service(result_retention="1s", data_dir=str(world.folder / "short")) as service:
-        job_id = finished(service, world)
-        soon(lambda: (expiry := service.runtime.engine.job(job_id).expiry) and expiry.files_removed)
-        info = answered(post(service, about_job("GetStatus", job_id)), "StatusInfo")
-        assert one(info, "wps:Status") == "Succeeded"
-        assert one(info, "wps:ExpirationDate")
-        gone = post(service, about_job("GetResult", job_id))
-        assert refused(gone) == (410, "NoApplicableCode", None)
+def test_an_expired_result_is_gone_and_the_status_says_since_when(
+    near: Service, world: Quick
+) -> None:
+    job_id = finished(near, world)
+    job = near.runtime.engine.job(job_id)
+    assert job.expiry is not None
+    with contextlib.closing(job_store(near.settings)) as store:
+        expiry = dataclasses.replace(job.expiry, files_removed=True)
+        store.save(dataclasses.replace(job, expiry=expiry))
+    info = answered(post(near, about_job("GetStatus", job_id)), "StatusInfo")
+    assert one(info, "wps:Status") == "Succeeded"
+    assert one(info, "wps:ExpirationDate") == f"{job.expiry.files_at:%Y-%m-%dT%H:%M:%SZ}"
+    gone = post(near, about_job("GetResult", job_id))
+    assert refused(gone) == (410, "NoApplicableCode", None)
 
 
 # -- both versions speak of the same jobs
