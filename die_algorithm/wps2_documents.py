@@ -36,9 +36,10 @@ from die_algorithm.xml_writer import (
     serialise,
 )
 
-#: Until a client should look again at a job that is under way, and at one that waits for a free place.
+#: Until a client should look again: a little longer for each job that gets a free place before its own.
 _NEXT_POLL = timedelta(seconds=5)
-_NEXT_POLL_IN_QUEUE = timedelta(seconds=15)
+_LONGER_IN_QUEUE = timedelta(seconds=1)
+_LATEST_POLL = timedelta(seconds=60)
 
 _FINAL = {
     JobState.SUCCEEDED: "Succeeded",
@@ -87,8 +88,8 @@ class Wps2Documents:
         child(info, WPS_2, "Status", _status(job))
         _write_expiration(info, job)
         if not job.state.is_final:
-            pause = _NEXT_POLL if place is None else _NEXT_POLL_IN_QUEUE
-            child(info, WPS_2, "NextPoll", time_text(now + pause))
+            pause = _NEXT_POLL + (place or 0) * _LONGER_IN_QUEUE
+            child(info, WPS_2, "NextPoll", time_text(now + min(pause, _LATEST_POLL)))
         percent = _percent(job)
         if percent is not None:
             child(info, WPS_2, "PercentCompleted", str(percent))

@@ -105,7 +105,7 @@ def check_described(identifiers: tuple[str, ...]) -> None:
         NoSuchProcess: locator is its name.
     """
     for identifier in identifiers:
-        if identifier != _ALL:
+        if identifier.upper() != _ALL:
             check_identifier(identifier)
 
 

@@ -93,9 +93,7 @@ def check_version(version: str) -> None:
     """
     if version != VERSION:
         raise InvalidParameterValue(
-            f"This service speaks WPS {' and '.join(SPOKEN)}; ask with version={VERSION}, or as WPS "
-            f"{SPOKEN[1]} wants it with version={SPOKEN[1]}.",
-            "version",
+            f"This version of WPS is not spoken here; ask with version={VERSION}.", "version"
         )
 
 

@@ -57,7 +57,10 @@ def read_wps(root: Element) -> Operation:
     """
     name = etree.QName(root)
     if name.namespace == WPS_2:
-        check_version("2.0.0")
+        raise InvalidParameterValue(
+            f"Only WPS {VERSION} is spoken here; ask in its namespace, with version={VERSION}.",
+            "version",
+        )
     if name.namespace != WPS:
         raise MalformedRequest(f"The root element is not in the namespace of WPS {VERSION}.")
     reader = _READERS.get(name.localname)
