@@ -172,6 +172,7 @@ class WebApplication:
         if isinstance(operation, GetCapabilities):
             write = capabilities if operation.version == VERSION else wps2_capabilities
             return _xml(write(self._links.service))
+        # What is none of the operations that both versions have is of WPS 2.0.
         if _speaks_wps2(request) or not isinstance(operation, DescribeProcess | Execute):
             return self._wps2.answer(operation, request)
         if isinstance(operation, DescribeProcess):

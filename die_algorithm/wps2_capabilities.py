@@ -1,4 +1,4 @@
-"""The documents of WPS 2.0 about the service: Capabilities and ProcessOfferings (14-065, 9.3 and 9.4)."""
+"""The documents of WPS 2.0 about the service: Capabilities and ProcessOfferings (14-065, clause 9)."""
 
 from __future__ import annotations
 

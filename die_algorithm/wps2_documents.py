@@ -1,4 +1,4 @@
-"""The documents of WPS 2.0 about a job and about a refused request (14-065, clauses 9.5 to 9.10).
+"""The documents of WPS 2.0 about a job and about a refused request (14-065, clause 9).
 
 StatusInfo, Result and ExceptionReport, rendered from the job's record whenever somebody asks, and valid
 against the schemas of WPS 2.0 in every state.
@@ -49,7 +49,7 @@ _FINAL = {
 
 
 def wps2_exception_report(error: RequestError) -> bytes:
-    """The ows:ExceptionReport about a refused request (OWS Common 2.0, clause 12)."""
+    """The ows:ExceptionReport about a refused request (OWS Common 2.0, clause 8)."""
     return _report(error.code, error.locator, [error.text])
 
 

@@ -1,4 +1,4 @@
-"""WPS 2.0 operations in key-value pairs: the query of a GET request (14-065, clause 10.1).
+"""WPS 2.0 operations in key-value pairs: the query of a GET request (14-065, KVP binding).
 
 All but Execute, which the standard has in XML only.
 """

@@ -38,7 +38,7 @@ VERSION = "2.0.0"
 OPERATIONS = ("GetCapabilities", "DescribeProcess", "Execute", "GetStatus", "GetResult", "Dismiss")
 #: How an output's bytes stand in a document.
 BASE64 = "base64"
-#: The formats of a literal: its bare text, and a wps:LiteralValue (14-065, clause 7.1).
+#: The formats of a literal: its bare text, and a wps:LiteralValue.
 LITERAL_FORMATS = ("text/plain", "text/xml")
 
 _ALL = "ALL"

@@ -1,4 +1,4 @@
-"""WPS 2.0 operations in XML: the body of a POST request, read strictly (14-065, clause 10.2)."""
+"""WPS 2.0 operations in XML: the body of a POST request, read strictly (14-065, XML binding)."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class DescribeProcess:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Execute:
-    """The Execute operation (05-007r7, clause 10)."""
+    """The Execute operation (05-007r7, clause 10; 14-065, clause 9)."""
 
     identifier: str
     inputs: Mapping[str, tuple[InputValue, ...]]

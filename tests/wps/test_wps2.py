@@ -38,7 +38,7 @@ from wps2_fixture import (
 )
 
 from die_algorithm.description import IDENTIFIER
-from die_algorithm.models import JobState
+from die_algorithm.models import Failure, FaultClass, JobState
 from die_algorithm.runtime import job_store
 
 DESCRIBE = f"service=WPS&version=2.0.0&request=DescribeProcess&identifier={IDENTIFIER}"
@@ -79,6 +79,13 @@ def finished(service: Service, world: Quick, **options: str) -> str:
     job_id = start(service, world, **options)
     assert service.runtime.engine.wait(job_id, 20).state is JobState.SUCCEEDED
     return job_id
+
+
+def rewrite(service: Service, job_id: str, **changes: object) -> None:
+    """Put an ended job's record into another state, as time or a fault would."""
+    job = service.runtime.engine.job(job_id)
+    with contextlib.closing(job_store(service.settings)) as store:
+        store.save(dataclasses.replace(job, **changes))  # type: ignore[arg-type]
 
 
 def assert_sorted_zip(content: bytes) -> None:
@@ -334,15 +341,24 @@ def test_a_failed_job_tells_its_reason_instead_of_a_result(near: Service, world:
     assert "Fault class: USER. Exit code: 3." in later.text
 
 
+def test_a_job_that_failed_by_the_servers_fault_is_an_error_of_the_server(
+    near: Service, world: Quick
+) -> None:
+    job_id = finished(near, world)
+    failure = Failure(fault_class=FaultClass.SYSTEM, text="The machine was restarted.")
+    rewrite(near, job_id, state=JobState.FAILED, failure=failure, result=None)
+    answer = post(near, about_job("GetResult", job_id))
+    assert refused(answer) == (500, "InternalServerError", None)
+    assert "The machine was restarted. Fault class: SYSTEM." in answer.text
+
+
 def test_an_expired_result_is_gone_and_the_status_says_since_when(
     near: Service, world: Quick
 ) -> None:
     job_id = finished(near, world)
     job = near.runtime.engine.job(job_id)
     assert job.expiry is not None
-    with contextlib.closing(job_store(near.settings)) as store:
-        expiry = dataclasses.replace(job.expiry, files_removed=True)
-        store.save(dataclasses.replace(job, expiry=expiry))
+    rewrite(near, job_id, expiry=dataclasses.replace(job.expiry, files_removed=True))
     info = answered(post(near, about_job("GetStatus", job_id)), "StatusInfo")
     assert one(info, "wps:Status") == "Succeeded"
     assert one(info, "wps:ExpirationDate") == f"{job.expiry.files_at:%Y-%m-%dT%H:%M:%SZ}"
