@@ -34,7 +34,7 @@ _GML = "http://www.opengis.net/gml"
 _D4SCIENCE = "http://www.d4science.org"
 
 #: Percent done and the status's text. The portal shows the number; the text must not be one.
-_PROGRESS: dict[JobState, tuple[int, str]] = {
+PROGRESS: dict[JobState, tuple[int, str]] = {
     JobState.ACCEPTED: (0, "The job is accepted and will be prepared."),
     JobState.STAGED_IN: (10, "The temporary folder is ready."),
     JobState.DISPATCHED: (20, "The Docker Swarm is starting the container."),
@@ -88,25 +88,37 @@ class JobDocuments:
         _write_status(response, job, self._links.log(job), place)
         if job.response_form.lineage:
             _write_lineage(response, job)
-        if job.state is JobState.SUCCEEDED and not _files_removed(job):
+        if job.state is JobState.SUCCEEDED and not files_removed(job):
             self._write_outputs(response, job)
         return serialise(response)
 
     def failure_report(self, job: Job) -> bytes:
         """The ows:ExceptionReport about a job that did not succeed and whose bare output was wanted."""
         report = root(OWS, "ExceptionReport", ows=OWS)
-        texts = _failure_texts(job, self._links.log(job))
+        texts = failure_texts(job, self._links.log(job))
         _fill_report(report, "NoApplicableCode", None, texts)
         return serialise(report)
 
     def non_deterministic_output(self, job: Job) -> bytes:
         """The original's output as a document of its own."""
-        return serialise(_collection(job, self._links))
+        return serialise(result_collection(job, self._links))
+
+    def inline_zip(self, job: Job) -> bytes | None:
+        """The zip for a document that holds it.
+
+        None if it is too large for that, or gone: its address then tells so to whoever follows it.
+        """
+        if job.result and job.result.size > self._inline_limit:
+            return None
+        try:
+            return self._zip_path(job).read_bytes()
+        except FileNotFoundError:
+            return None
 
     def _write_outputs(self, response: Element, job: Job) -> None:
         titles = {output.identifier: output.title for output in description.OUTPUTS}
         outputs = child(response, WPS, "ProcessOutputs")
-        for wanted in _wanted(job):
+        for wanted in wanted_outputs(job):
             element = child(outputs, WPS, "Output")
             child(element, OWS, "Identifier", wanted.identifier)
             child(element, OWS, "Title", titles[wanted.identifier])
@@ -115,7 +127,7 @@ class JobDocuments:
             elif wanted.as_reference:
                 _write_reference(element, self._links.collection(job), description.XML)
             else:
-                _complex_data(element, description.XML).append(_collection(job, self._links))
+                _complex_data(element, description.XML).append(result_collection(job, self._links))
 
     def _write_result(self, element: Element, wanted: OutputRequest, job: Job) -> None:
         if wanted.mime_type == description.XML and not wanted.as_reference:
@@ -123,10 +135,7 @@ class JobDocuments:
             # The other output names the zip already, so this one is an empty collection.
             _complex_data(element, description.XML).append(_collection_root())
             return
-        size = job.result.size if job.result else 0
-        content = None
-        if not wanted.as_reference and size <= self._inline_limit:
-            content = self._content(job)
+        content = None if wanted.as_reference else self.inline_zip(job)
         if content is None:
             _write_reference(element, self._links.zip(job), description.ZIP)
             return
@@ -134,35 +143,28 @@ class JobDocuments:
         data.set("encoding", "base64")
         data.text = base64.b64encode(content).decode()
 
-    def _content(self, job: Job) -> bytes | None:
-        """The zip, or None if it is gone: its address then tells so to whoever follows it."""
-        try:
-            return self._zip_path(job).read_bytes()
-        except FileNotFoundError:
-            return None
-
 
 # -- status
 
 
 def _write_status(response: Element, job: Job, log_url: str, place: int | None) -> None:
     status = child(response, WPS, "Status")
-    status.set("creationTime", _time(job.updated_at))
+    status.set("creationTime", time_text(job.updated_at))
     if job.state is JobState.SUCCEEDED:
         child(status, WPS, "ProcessSucceeded", _success_text(job))
     elif job.state.is_final:
         failed = child(status, WPS, "ProcessFailed")
         report = child(failed, OWS, "ExceptionReport")
-        texts = _failure_texts(job, log_url)
+        texts = failure_texts(job, log_url)
         _fill_report(report, "NoApplicableCode", None, texts)
     else:
-        percent, text = _PROGRESS[job.state]
+        percent, text = PROGRESS[job.state]
         if job.stopped_at:
             text = "The program is asked to end."
         elif place is not None:
             text = _waiting_text(place)
         if job.waiting:
-            text = f"{text} It is {job.waiting.reason}, since {_time(job.waiting.since)}."
+            text = f"{text} It is {job.waiting.reason}, since {time_text(job.waiting.since)}."
         if job.state is JobState.ACCEPTED:
             child(status, WPS, "ProcessAccepted", text)
         else:
@@ -177,7 +179,8 @@ def _waiting_text(place: int) -> str:
     return f"The job is accepted and waits for a free place. {before}."
 
 
-def _files_removed(job: Job) -> bool:
+def files_removed(job: Job) -> bool:
+    """Whether the job's zip and log have expired."""
     return job.expiry is not None and job.expiry.files_removed
 
 
@@ -187,7 +190,7 @@ def _success_text(job: Job) -> str:
     if job.expiry and job.expiry.files_removed:
         return (
             f"The job succeeded, but its result has expired: it was kept until "
-            f"{_time(job.expiry.files_at)}. Submit the job again to have it again."
+            f"{time_text(job.expiry.files_at)}. Submit the job again to have it again."
         )
     files = "1 file" if job.result.files == 1 else f"{job.result.files} files"
     texts = [
@@ -197,13 +200,19 @@ def _success_text(job: Job) -> str:
     if job.saved_as:
         texts.append(f"It is saved in your workspace as {job.saved_as}.")
     if job.expiry:
-        texts.append(f"It is kept until {_time(job.expiry.files_at)}.")
+        texts.append(f"It is kept until {time_text(job.expiry.files_at)}.")
     if job.folder_kept and job.folder:
         texts.append(f"The folder {job.folder.name} could not be removed from the workspace.")
     return " ".join(texts)
 
 
-def _failure_texts(job: Job, log_url: str) -> list[str]:
+def failure_texts(job: Job, log_url: str) -> list[str]:
+    """Why a job that has ended did not succeed, and the end of its log: one text each.
+
+    Args:
+        job: the job.
+        log_url: where its log is.
+    """
     kept = f"the folder {job.folder.name}" if job.folder_kept and job.folder else ""
     if job.failure is None:
         left = f" But {kept} could not be removed from your workspace." if kept else ""
@@ -214,10 +223,10 @@ def _failure_texts(job: Job, log_url: str) -> list[str]:
     text += f" Job: {job.id}."
     if kept:
         text += f" What the program had written is kept in {kept} of your workspace"
-        text += f" until {_time(job.expiry.folder_at)} at least." if job.expiry else "."
+        text += f" until {time_text(job.expiry.folder_at)} at least." if job.expiry else "."
     if not job.log_tail.strip():
         return [text]
-    if _files_removed(job):
+    if files_removed(job):
         return [text, f"The end of the program's log:\n{job.log_tail}"]
     return [text, f"The end of the program's log ({log_url}):\n{job.log_tail}"]
 
@@ -233,7 +242,8 @@ def _fill_report(report: Element, code: str, locator: str | None, texts: Sequenc
         child(exception, OWS, "ExceptionText", text)
 
 
-def _time(moment: datetime) -> str:
+def time_text(moment: datetime) -> str:
+    """A time as xs:dateTime in UTC, to the second."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -255,7 +265,7 @@ def _write_lineage(response: Element, job: Job) -> None:
             data = child(element, WPS, "Data")
             child(data, WPS, "LiteralData", given[described.identifier])
     definitions = child(response, WPS, "OutputDefinitions")
-    for wanted in _wanted(job):
+    for wanted in wanted_outputs(job):
         element = child(definitions, WPS, "Output")
         element.set("asReference", str(wanted.as_reference).lower())
         child(element, OWS, "Identifier", wanted.identifier)
@@ -264,7 +274,7 @@ def _write_lineage(response: Element, job: Job) -> None:
 # -- outputs
 
 
-def _wanted(job: Job) -> tuple[OutputRequest, ...]:
+def wanted_outputs(job: Job) -> tuple[OutputRequest, ...]:
     """The outputs asked for; all if none is named, and then the zip by reference."""
     return job.response_form.outputs or (
         OutputRequest(identifier=description.NON_DETERMINISTIC),
@@ -288,7 +298,7 @@ def _collection_root() -> Element:
     return root(_OGR, "FeatureCollection", ogr=_OGR, gml=_GML, d4science=_D4SCIENCE)
 
 
-def _collection(job: Job, links: Links) -> Element:
+def result_collection(job: Job, links: Links) -> Element:
     """All results in one featureMember, the log first and the zip last; clients count on both.
 
     Some take the second for the zip, so what stands between is there only if the operator wants it.

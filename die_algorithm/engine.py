@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 
 from die_algorithm.errors import (
     InvalidParameterValue,
+    ItemNotAccessible,
     ItemUnusable,
     KeyReused,
     NotAuthorized,
@@ -226,7 +227,7 @@ class Engine:
             self._storagehub_slots.release()
 
     def _check_item(self, request: JobRequest, token: UserToken) -> Item:
-        refused = InvalidParameterValue(
+        refused = ItemNotAccessible(
             "There is no such item in the workspace, or this user token may not read it. Copy the "
             "item's id from the workspace.",
             request.item_parameter,
@@ -241,7 +242,7 @@ class Engine:
         except StorageHubError:
             raise _storagehub_away() from None
         if item.trashed:
-            raise InvalidParameterValue(
+            raise ItemNotAccessible(
                 f"The item {item.name!r} is in the trash; restore it first.", request.item_parameter
             )
         return item
@@ -328,8 +329,8 @@ class Engine:
         """
         if not self._sync_slots.acquire(blocking=False):
             raise ServerBusy(
-                "Too many synchronous requests are under way. Try again later, or ask with "
-                "storeExecuteResponse=true and status=true and poll the status location."
+                "Too many synchronous requests are under way. Try again later, or ask for an asynchronous "
+                "job (storeExecuteResponse=true and status=true, or in WPS 2.0 mode='async')."
             )
         try:
             job = submit()

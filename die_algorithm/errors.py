@@ -7,6 +7,7 @@
     ├── RequestError                 a client's request is refused (ows:ExceptionReport)
     │   ├── MissingParameterValue    400
     │   ├── InvalidParameterValue    400
+    │   │   └── ItemNotAccessible    the workspace item is missing, forbidden or trashed
     │   ├── VersionNegotiationFailed 400
     │   ├── MalformedRequest         400  (NoApplicableCode)
     │   ├── NotAuthorized            401  (NoApplicableCode)
@@ -18,7 +19,8 @@
     │   ├── KeyReused                422  (InvalidParameterValue)
     │   ├── OperationNotSupported    501
     │   ├── ServerBusy               503
-    │   └── ServiceUnavailable       503  (NoApplicableCode)
+    │   ├── ServiceUnavailable       503  (NoApplicableCode)
+    │   └── …                        what WPS 2.0 has codes for: wps2_errors
     ├── JobFault                     ends a job; carries its fault class
     ├── StepInterrupted              a step was broken off, to be repeated or made needless
     ├── StorageHubError
@@ -94,6 +96,10 @@ class InvalidParameterValue(RequestError):
     """A parameter or input has a value that is not allowed."""
 
     code = "InvalidParameterValue"
+
+
+class ItemNotAccessible(InvalidParameterValue):
+    """The workspace item that an input names cannot be read with this user token."""
 
 
 class VersionNegotiationFailed(RequestError):

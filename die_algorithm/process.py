@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -35,7 +36,7 @@ from die_algorithm.errors import (
 )
 from die_algorithm.job_options import parse_job_options
 from die_algorithm.links import Links
-from die_algorithm.models import FaultClass, Job, JobState, ResponseForm
+from die_algorithm.models import FaultClass, Job, JobState, OutputRequest, ResponseForm
 from die_algorithm.results import Results
 from die_algorithm.runtime import Runtime
 from die_algorithm.settings import Settings
@@ -112,6 +113,22 @@ class DockerImageExecutor(pywps.Process):
             http_request: how it came; the user token is taken from it.
 
         Raises:
+            RequestError: as for :meth:`run`.
+        """
+        job = self.run(operation, http_request)
+        return self._response(job, operation.response_form, http_request)
+
+    def run(self, operation: Execute, http_request: Request) -> Job:
+        """Accept the job of an Execute and, if it is synchronous, wait for its end.
+
+        Args:
+            operation: what is asked for.
+            http_request: how it came; the user token is taken from it.
+
+        Returns:
+            The job. A synchronous one has not ended if its client has left.
+
+        Raises:
             RequestError: the request is refused; nothing was created.
             ServiceUnavailable: the same, or the service stops and the job, which goes on, is not waited
                 for: the text says so.
@@ -135,7 +152,7 @@ class DockerImageExecutor(pywps.Process):
             job = engine.run_to_end(submit, is_gone)
             if engine.is_closing and not job.state.is_final:
                 raise self._not_waited_for(job)
-        return self._response(job, form, http_request)
+        return job
 
     def _not_waited_for(self, job: Job) -> ServiceUnavailable:
         links = self._links or _guest_links(self._runtime.settings)
@@ -164,8 +181,23 @@ class DockerImageExecutor(pywps.Process):
             place = self._runtime.engine.place_in_queue(job)
             return Response(documents.execute_response(job, place), mimetype=description.XML)
         if job.state is not JobState.SUCCEEDED:
-            return _failed_raw(job, documents.failure_report(job))
-        if form.raw.identifier == description.NON_DETERMINISTIC:
+            return failed_response(job, documents.failure_report(job))
+        return self.bare_output(job, form.raw, http_request)
+
+    def bare_output(self, job: Job, raw: OutputRequest, http_request: Request) -> Response:
+        """One output of a job that succeeded, without a document around it.
+
+        Args:
+            job: the job.
+            raw: which one.
+            http_request: may ask for a range of it.
+
+        Raises:
+            Gone: it has expired.
+        """
+        settings = self._runtime.settings
+        if raw.identifier == description.NON_DETERMINISTIC:
+            documents = job_documents(settings, self._links or _guest_links(settings))
             return Response(documents.non_deterministic_output(job), mimetype=description.XML)
         try:
             return file_response(Results(settings.results_path).zip_path(job), http_request.environ)
@@ -190,9 +222,11 @@ def job_documents(settings: Settings, links: Links) -> JobDocuments:
     return JobDocuments(links, Results(settings.results_path).zip_path, settings.inline_limit)
 
 
-def error_response(error: RequestError) -> Response:
-    """The HTTP answer to a refused request."""
-    response = Response(exception_report(error), error.http_status, mimetype=description.XML)
+def error_response(
+    error: RequestError, report: Callable[[RequestError], bytes] = exception_report
+) -> Response:
+    """The HTTP answer to a refused request; the report is that of the client's version of WPS."""
+    response = Response(report(error), error.http_status, mimetype=description.XML)
     if isinstance(error, NotAuthorized):
         # Bearer, never Basic: a browser must not ask for a password and then send it by itself.
         response.headers["WWW-Authenticate"] = 'Bearer realm="Docker Image Executor"'
@@ -201,22 +235,35 @@ def error_response(error: RequestError) -> Response:
     return response
 
 
-def unforeseen_response(error: Exception) -> Response:
+def unforeseen_response(
+    error: Exception, report: Callable[[RequestError], bytes] = exception_report
+) -> Response:
     """The HTTP answer to a request that failed in a way nobody foresaw; the log has the rest."""
     number = uuid4()
     LOGGER.error("A request failed in an unforeseen way (%s).", number, exc_info=error)
     response = error_response(
         RequestError(
             f"Something went wrong in this service. Tell its operator the number {number}."
-        )
+        ),
+        report,
     )
     response.status_code = 500
     return response
 
 
-def _failed_raw(job: Job, report: bytes) -> Response:
-    is_ours = job.failure is not None and job.failure.fault_class in _OURS
-    return Response(report, 500 if is_ours else 400, mimetype=description.XML)
+def failed_response(job: Job, report: bytes) -> Response:
+    """The HTTP answer in place of the output of a job that did not succeed.
+
+    Args:
+        job: the job.
+        report: the document that says why.
+    """
+    return Response(report, 500 if is_our_fault(job) else 400, mimetype=description.XML)
+
+
+def is_our_fault(job: Job) -> bool:
+    """Whether it was the server's side that made a job fail."""
+    return job.failure is not None and job.failure.fault_class in _OURS
 
 
 def _operation(http_request: Request) -> Execute:

@@ -23,6 +23,7 @@ from werkzeug.wrappers import Request, Response
 from die_algorithm import checks, description
 from die_algorithm.capabilities import capabilities, check_identifier, process_descriptions
 from die_algorithm.credentials import user_token
+from die_algorithm.documents import exception_report
 from die_algorithm.downloads import file_response, single_file_response
 from die_algorithm.errors import (
     DieError,
@@ -46,9 +47,23 @@ from die_algorithm.process import (
 from die_algorithm.results import Results, collection_name, job_id_in
 from die_algorithm.runtime import Runtime
 from die_algorithm.settings import Settings
+from die_algorithm.wps2_capabilities import wps2_capabilities
+from die_algorithm.wps2_documents import Wps2Documents, wps2_exception_report
+from die_algorithm.wps2_jobs import Wps2Jobs
+from die_algorithm.wps2_kvp import is_wps2_query, parse_wps2_kvp
+from die_algorithm.wps2_operations import Operation as Wps2Operation
+from die_algorithm.wps2_operations import in_terms_of_wps2
+from die_algorithm.wps2_xml import is_wps2_body, read_wps2
 from die_algorithm.wps_kvp import parse_kvp, parse_query
-from die_algorithm.wps_operations import DescribeProcess, Execute, GetCapabilities, Operation
-from die_algorithm.wps_xml import parse_xml
+from die_algorithm.wps_operations import (
+    VERSION,
+    DescribeProcess,
+    Execute,
+    GetCapabilities,
+    Operation,
+)
+from die_algorithm.wps_xml import read_wps
+from die_algorithm.xml_reader import read_root
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -76,6 +91,8 @@ _ROUTES = Map(
     merge_slashes=False,
 )
 _XML_TYPES = ("text/xml", "application/xml", "")
+#: Where a request's environment says that it speaks WPS 2.0.
+_WPS2 = "die.speaks_wps2"
 # Other odd values are sent by old clients with bodies that are plain XML (W5).
 _COMPRESSED = ("gzip", "x-gzip", "deflate", "br", "zstd", "compress")
 
@@ -100,6 +117,7 @@ class WebApplication:
         )
         self._documents = job_documents(settings, self._links)
         self._process = DockerImageExecutor(runtime, self._links)
+        self._wps2 = Wps2Jobs(runtime, self._process, Wps2Documents(self._links, self._documents))
         self._endpoints: dict[str, Callable[..., Response]] = {
             "wps": self._wps,
             "status": self._status,
@@ -136,33 +154,46 @@ class WebApplication:
             endpoint, arguments = adapter.match()
             return self._endpoints[endpoint](request, **arguments)
         except RequestError as error:
-            return _refusal(error)
+            return _refusal(error, request)
         except HTTPException as error:
-            return _http_refusal(error)
+            return _http_refusal(error, request)
         except DieError:
             LOGGER.exception("A request could not be answered.")
             return _refusal(
                 ServiceUnavailable(
                     "The service cannot answer at the moment; try again in a minute."
-                )
+                ),
+                request,
             )
         except Exception as error:  # noqa: BLE001 - the door must not fall off
-            return unforeseen_response(error)
+            return unforeseen_response(error, _report(request))
 
     # -- WPS
 
     def _wps(self, request: Request) -> Response:
         operation = self._operation(request)
         if isinstance(operation, GetCapabilities):
-            return _xml(capabilities(self._links.service))
+            write = capabilities if operation.version == VERSION else wps2_capabilities
+            return _xml(write(self._links.service))
+        # What is none of the operations that both versions have is of WPS 2.0.
+        if _speaks_wps2(request) or not isinstance(operation, DescribeProcess | Execute):
+            return self._wps2.answer(operation, request)
         if isinstance(operation, DescribeProcess):
             return _xml(process_descriptions(operation.identifiers))
         check_identifier(operation.identifier)
         return self._execute(operation, request)
 
-    def _operation(self, request: Request) -> Operation:
+    def _operation(self, request: Request) -> Operation | Wps2Operation:
+        """Read what is asked for, and note in which version, so that refusals are in it too."""
         if request.method != "POST":
-            return parse_kvp(parse_query(request.query_string.decode("latin-1")))
+            query = parse_query(request.query_string.decode("latin-1"))
+            request.environ[_WPS2] = is_wps2_query(query)
+            return parse_wps2_kvp(query) if _speaks_wps2(request) else parse_kvp(query)
+        root = read_root(self._body(request))
+        request.environ[_WPS2] = is_wps2_body(root)
+        return read_wps2(root) if _speaks_wps2(request) else read_wps(root)
+
+    def _body(self, request: Request) -> bytes:
         if request.mimetype not in _XML_TYPES:
             raise UnsupportedMediaType(
                 f"A body of type {request.mimetype[:60]!r} is not read here; send XML with the header "
@@ -173,7 +204,7 @@ class WebApplication:
         limit = self._settings.max_request_size
         if (request.content_length or 0) > limit:
             raise FileSizeExceeded(f"The request is larger than {limit} bytes.")
-        return parse_xml(request.get_data())
+        return request.get_data()
 
     def _execute(self, operation: Execute, request: Request) -> Response:
         if request.method == "HEAD":
@@ -239,6 +270,7 @@ class WebApplication:
         text = (
             f"{description.TITLE}\n\n"
             f"WPS 1.0.0: {self._links.service}?service=WPS&request=GetCapabilities\n"
+            f"WPS 2.0.0: {self._links.service}?service=WPS&version=2.0.0&request=GetCapabilities\n"
         )
         return Response(text, mimetype="text/plain")
 
@@ -250,15 +282,16 @@ def _loggable(path: str) -> str:
     return path[:120]
 
 
-def _http_refusal(error: HTTPException) -> Response:
+def _http_refusal(error: HTTPException, request: Request) -> Response:
     """What werkzeug refuses, in our own words."""
     if isinstance(error, RoutingNotFound):
-        return _refusal(NotFound(f"There is nothing here; the WPS is at {WPS_PATH}."))
+        return _refusal(NotFound(f"There is nothing here; the WPS is at {WPS_PATH}."), request)
     if isinstance(error, RoutingMethodNotAllowed):
         allowed = tuple(error.valid_methods or ())
-        return _refusal(MethodNotAllowed(f"Use {' or '.join(sorted(allowed))} here.", allowed))
+        text = f"Use {' or '.join(sorted(allowed))} here."
+        return _refusal(MethodNotAllowed(text, allowed), request)
     # Such as a range beyond the end of a file, with the header that says where that is.
-    response = _refusal(RequestError(f"{error.name}: this cannot be answered."))
+    response = _refusal(RequestError(f"{error.name}: this cannot be answered."), request)
     response.status_code = error.code or 400
     for name, value in error.get_headers():
         if name.lower() not in ("content-type", "content-length"):
@@ -273,8 +306,18 @@ def _job_id(request: Request) -> str:
     return values[0]
 
 
-def _refusal(error: RequestError) -> Response:
-    response = error_response(error)
+def _speaks_wps2(request: Request) -> bool:
+    return bool(request.environ.get(_WPS2))
+
+
+def _report(request: Request) -> Callable[[RequestError], bytes]:
+    return wps2_exception_report if _speaks_wps2(request) else exception_report
+
+
+def _refusal(error: RequestError, request: Request) -> Response:
+    if _speaks_wps2(request):
+        error = in_terms_of_wps2(error)
+    response = error_response(error, _report(request))
     if isinstance(error, MethodNotAllowed):
         response.headers["Allow"] = ", ".join(sorted(error.allowed))
     return response

@@ -19,6 +19,7 @@ from die_algorithm.errors import (
 )
 from die_algorithm.models import OutputRequest, ResponseForm
 from die_algorithm.wps_operations import (
+    SPOKEN,
     DescribeProcess,
     Execute,
     GetCapabilities,
@@ -67,28 +68,37 @@ def parse_kvp(query: Query) -> Operation:
     Raises:
         RequestError: it asks for none, or not as the standard wants it; the locator names where.
     """
-    check_service(_required(query, "service"))
-    request = _required(query, "request")
-    language = _optional(query, "language")
+    check_service(required(query, "service"))
+    request = required(query, "request")
+    language = optional(query, "language")
     if language:
         check_language(language)
     match request.lower():
         case "getcapabilities":
-            negotiate_version(_list(_optional(query, "AcceptVersions")))
-            return GetCapabilities()
+            return _get_capabilities(query)
         case "describeprocess":
-            check_version(_optional(query, "version") or "1.0.0")
+            check_version(optional(query, "version") or "1.0.0")
             return _describe_process(query)
         case "execute":
-            check_version(_optional(query, "version") or "1.0.0")
+            check_version(optional(query, "version") or "1.0.0")
             return _execute(query)
     raise OperationNotSupported(
-        "This service offers GetCapabilities, DescribeProcess and Execute.", request[:80]
+        "WPS 1.0.0 has GetCapabilities, DescribeProcess and Execute; ask for what WPS 2.0.0 has "
+        "beside them with version=2.0.0.",
+        request[:80],
     )
 
 
+def _get_capabilities(query: Query) -> GetCapabilities:
+    accepted = listed(optional(query, "AcceptVersions"))
+    version = optional(query, "version")
+    if version and not accepted and version not in SPOKEN:
+        check_version(version)
+    return GetCapabilities(version=negotiate_version(accepted))
+
+
 def _describe_process(query: Query) -> DescribeProcess:
-    identifiers = _list(_optional(query, "Identifier"))
+    identifiers = listed(optional(query, "Identifier"))
     if not identifiers:
         raise MissingParameterValue("The parameter Identifier is missing.", "Identifier")
     return DescribeProcess(identifiers=identifiers)
@@ -96,8 +106,8 @@ def _describe_process(query: Query) -> DescribeProcess:
 
 def _execute(query: Query) -> Execute:
     return Execute(
-        identifier=_required(query, "Identifier"),
-        inputs=_inputs(_optional(query, "DataInputs")),
+        identifier=required(query, "Identifier"),
+        inputs=_inputs(optional(query, "DataInputs")),
         response_form=_response_form(query),
     )
 
@@ -130,8 +140,8 @@ def _input_value(name: str, text: str) -> InputValue:
 
 
 def _response_form(query: Query) -> ResponseForm:
-    raw = [_output(part) for part in _parts(_optional(query, "RawDataOutput"), "RawDataOutput")]
-    documents = _optional(query, "ResponseDocument")
+    raw = [_output(part) for part in _parts(optional(query, "RawDataOutput"), "RawDataOutput")]
+    documents = optional(query, "ResponseDocument")
     if len(raw) > 1 or (raw and documents):
         raise InvalidParameterValue(
             "RawDataOutput takes one output, and excludes ResponseDocument.", "RawDataOutput"
@@ -163,7 +173,7 @@ def _attributes(parts: Sequence[str]) -> dict[str, str]:
 
 
 def _flag(query: Query, name: str) -> bool:
-    return truth(_optional(query, name) or "false", name)
+    return truth(optional(query, name) or "false", name)
 
 
 def _parts(text: str, locator: str) -> list[str]:
@@ -173,18 +183,30 @@ def _parts(text: str, locator: str) -> list[str]:
     return parts
 
 
-def _list(text: str) -> tuple[str, ...]:
+def listed(text: str) -> tuple[str, ...]:
+    """The parts of a list, which commas separate."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _required(query: Query, name: str) -> str:
-    value = _optional(query, name)
+def required(query: Query, name: str) -> str:
+    """The value of a parameter.
+
+    Raises:
+        MissingParameterValue: there is none; its name is the locator.
+        InvalidParameterValue: there are several.
+    """
+    value = optional(query, name)
     if not value:
         raise MissingParameterValue(f"The parameter {name} is missing.", name)
     return value
 
 
-def _optional(query: Query, name: str) -> str:
+def optional(query: Query, name: str) -> str:
+    """The value of a parameter; empty if there is none.
+
+    Raises:
+        InvalidParameterValue: there are several.
+    """
     values = set(query.get(name.lower(), ()))
     if len(values) > 1 or (name == "DataInputs" and len(query.get("datainputs", ())) > 1):
         raise InvalidParameterValue(f"{name} is given more than once.", name)

@@ -1,4 +1,7 @@
-"""The three operations of WPS 1.0.0 as frozen values, and the rules that both encodings share."""
+"""The three operations of WPS 1.0.0 as frozen values, and the rules that all encodings share.
+
+They are the same in WPS 2.0, whose further operations are in ``wps2_operations``.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from die_algorithm.errors import InvalidParameterValue, VersionNegotiationFailed
 from die_algorithm.models import ResponseForm
 
 VERSION = "1.0.0"
+#: The versions that are offered; what says nothing is the first one's.
+SPOKEN = (VERSION, "2.0.0")
 LANGUAGES = ("en-US", "en")
 
 # What clients write for "a string": the DescribeProcess's own text, and its usual short forms.
@@ -37,6 +42,9 @@ class InputValue:
 class GetCapabilities:
     """The GetCapabilities operation (05-007r7, clause 8)."""
 
+    #: The version whose document is wanted.
+    version: str = VERSION
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DescribeProcess:
@@ -47,7 +55,7 @@ class DescribeProcess:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Execute:
-    """The Execute operation (05-007r7, clause 10)."""
+    """The Execute operation (05-007r7, clause 10; 14-065, clause 9)."""
 
     identifier: str
     inputs: Mapping[str, tuple[InputValue, ...]]
@@ -85,20 +93,28 @@ def check_version(version: str) -> None:
     """
     if version != VERSION:
         raise InvalidParameterValue(
-            f"This service speaks WPS {VERSION}; ask with version={VERSION}.", "version"
+            f"This version of WPS is not spoken here; ask with version={VERSION}.", "version"
         )
 
 
-def negotiate_version(accepted: tuple[str, ...]) -> None:
-    """Refuse a client none of whose versions is offered (OWS Common 1.1, 7.3.2).
+def negotiate_version(accepted: tuple[str, ...], unasked: str = VERSION) -> str:
+    """The first version of those that a client accepts that is offered (OWS Common 1.1, 7.3.2).
+
+    Args:
+        accepted: what it accepts, the best first; empty if it does not say.
+        unasked: the version then.
 
     Raises:
         VersionNegotiationFailed: none fits; the standard knows no locator here.
     """
-    if accepted and VERSION not in accepted:
-        raise VersionNegotiationFailed(
-            f"This service speaks WPS {VERSION}, which is not among the versions you accept."
-        )
+    if not accepted:
+        return unasked
+    for version in accepted:
+        if version in SPOKEN:
+            return version
+    raise VersionNegotiationFailed(
+        f"This service speaks WPS {' and '.join(SPOKEN)}; neither is among the versions you accept."
+    )
 
 
 def check_service(service: str) -> None:

@@ -1,4 +1,4 @@
-"""WPS operations in XML: the body of a POST request, read strictly and written canonically.
+"""WPS operations in XML: the body of a POST request, read strictly.
 
 What an honest client never sends is refused before anything looks at it: document types, entities,
 other encodings than UTF-8, elements inside literals (reference: safety 4.1).
@@ -6,7 +6,6 @@ other encodings than UTF-8, elements inside literals (reference: safety 4.1).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 
 from lxml import etree
@@ -33,13 +32,12 @@ from die_algorithm.wps_operations import (
     negotiate_version,
     truth,
 )
-from die_algorithm.xml_writer import OWS, WPS, XLINK, Element
+from die_algorithm.xml_reader import find, plain_text, read_root, texts
+from die_algorithm.xml_writer import OWS, WPS, WPS_2, XLINK, Element
 
-_WPS_2 = "http://www.opengis.net/wps/2.0"
 _NAMESPACES = {"wps": WPS, "ows": OWS}
 _MAX_IDENTIFIERS = 100
 _MAX_INPUTS = 50
-_ENCODING = re.compile(rb"^<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"']")
 
 
 def parse_xml(body: bytes) -> Operation:
@@ -48,16 +46,29 @@ def parse_xml(body: bytes) -> Operation:
     Raises:
         RequestError: it asks for none, or not as the standard wants it; the locator names where.
     """
-    root = _root(body)
+    return read_wps(read_root(body))
+
+
+def read_wps(root: Element) -> Operation:
+    """The same of a body that was read already.
+
+    Raises:
+        RequestError: as for :func:`parse_xml`.
+    """
     name = etree.QName(root)
-    if name.namespace == _WPS_2:
-        check_version("2.0.0")
+    if name.namespace == WPS_2:
+        raise InvalidParameterValue(
+            f"Only WPS {VERSION} is spoken here; ask in its namespace, with version={VERSION}.",
+            "version",
+        )
     if name.namespace != WPS:
         raise MalformedRequest(f"The root element is not in the namespace of WPS {VERSION}.")
     reader = _READERS.get(name.localname)
     if reader is None:
         raise OperationNotSupported(
-            "This service offers GetCapabilities, DescribeProcess and Execute.", name.localname[:80]
+            "WPS 1.0.0 has GetCapabilities, DescribeProcess and Execute; what WPS 2.0.0 has beside them "
+            f"is asked for in the namespace {WPS_2}.",
+            name.localname[:80],
         )
     service = root.get("service")
     if service is None:
@@ -68,38 +79,9 @@ def parse_xml(body: bytes) -> Operation:
     return reader(root)
 
 
-def _root(body: bytes) -> Element:
-    text = body.removeprefix(b"\xef\xbb\xbf")
-    if not text.strip():
-        raise MalformedRequest("The request has no body.")
-    encoding = _ENCODING.match(text)
-    if encoding and encoding[1].upper() not in (b"UTF-8", b"UTF8", b"US-ASCII", b"ASCII"):
-        raise MalformedRequest("The request must be encoded in UTF-8.")
-    try:
-        text.decode("utf-8")
-    except UnicodeDecodeError:
-        raise MalformedRequest("The request is not UTF-8.") from None
-    # In UTF-8 a document type can be written in one way only, so a search finds every one of them.
-    if b"<!DOCTYPE" in text or b"\x00" in text:
-        raise MalformedRequest("The request holds a document type or a NUL, which is not accepted.")
-    parser = etree.XMLParser(
-        encoding="utf-8",
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        huge_tree=False,
-        remove_comments=False,
-    )
-    try:
-        return etree.fromstring(text, parser)
-    except etree.XMLSyntaxError as error:
-        line = error.position[0] if error.position else 1
-        raise MalformedRequest(f"The request is not well-formed XML (line {line}).") from None
-
-
 def _get_capabilities(root: Element) -> GetCapabilities:
-    negotiate_version(tuple(_texts(root, "wps:AcceptVersions/ows:Version")))
-    return GetCapabilities()
+    accepted = tuple(_texts(root, "wps:AcceptVersions/ows:Version"))
+    return GetCapabilities(version=negotiate_version(accepted))
 
 
 def _describe_process(root: Element) -> DescribeProcess:
@@ -151,10 +133,10 @@ def _input_value(name: str, element: Element) -> InputValue:
         raise MissingParameterValue(f"The input {name[:80]} has no value.", name)
     if data[0].tag == f"{{{WPS}}}LiteralData":
         check_literal(name, data[0].get("dataType"), data[0].get("uom"))
-        return InputValue(text=_plain_text(name, data[0]))
+        return InputValue(text=plain_text(name, data[0]))
     if data[0].tag == f"{{{WPS}}}ComplexData":
         # Editors and serialisers indent complex data; an id has no blanks of its own.
-        text = _plain_text(name, data[0]).strip()
+        text = plain_text(name, data[0]).strip()
         return InputValue(text=text, is_file=True)
     raise InvalidParameterValue(
         f"{name[:80]} is given as something else than a value or a file.", name
@@ -168,17 +150,6 @@ def _reference(name: str, element: Element) -> InputValue:
             f"{name[:80]} is a reference without address, or one with headers or a body.", name
         )
     return InputValue(href=href, is_file=True)
-
-
-def _plain_text(name: str, element: Element) -> str:
-    # A child, a comment and a processing instruction all count as children of the element.
-    if len(element):
-        raise InvalidParameterValue(
-            f"{name[:80]} must be plain text, without elements or comments.", name
-        )
-    if not element.text:
-        raise InvalidParameterValue(f"{name[:80]} is empty.", name)
-    return element.text
 
 
 def _response_form(root: Element) -> ResponseForm:
@@ -214,18 +185,11 @@ def _flag(element: Element, name: str) -> bool:
 
 
 def _find(element: Element, path: str) -> Sequence[Element]:
-    found = element.xpath(path, namespaces=_NAMESPACES)
-    return [item for item in found if isinstance(item, Element)] if isinstance(found, list) else []
+    return find(element, path, _NAMESPACES)
 
 
 def _texts(element: Element, path: str) -> list[str]:
-    found = _find(element, path)
-    if any(len(item) for item in found):
-        # Otherwise the text before a comment would pass for the whole.
-        raise MalformedRequest(
-            "A name or version must be plain text, without elements or comments."
-        )
-    return [(item.text or "").strip() for item in found]
+    return texts(element, path, _NAMESPACES)
 
 
 _READERS: Mapping[str, Callable[[Element], Operation]] = {

@@ -8,6 +8,9 @@ from die_algorithm.terminal_text import clean_text
 
 WPS = "http://www.opengis.net/wps/1.0.0"
 OWS = "http://www.opengis.net/ows/1.1"
+#: The same of WPS 2.0 (14-065).
+WPS_2 = "http://www.opengis.net/wps/2.0"
+OWS_2 = "http://www.opengis.net/ows/2.0"
 XLINK = "http://www.w3.org/1999/xlink"
 XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 LANGUAGE = "en-US"

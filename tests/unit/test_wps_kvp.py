@@ -100,8 +100,16 @@ def test_describe_process_takes_several_identifiers() -> None:
 
 def test_capabilities_are_negotiated() -> None:
     query = "service=WPS&request=GetCapabilities&AcceptVersions="
-    assert parse(query + "2.0.0,1.0.0") == GetCapabilities()
-    assert refusal(query + "2.0.0,0.4.0") == (400, "VersionNegotiationFailed", None)
+    assert parse(query + "1.0.0,2.0.0") == GetCapabilities()
+    assert parse(query + "3.0.0,1.0.0") == GetCapabilities()
+    assert parse(query + "2.0.0,1.0.0") == GetCapabilities(version="2.0.0")
+    assert refusal(query + "3.0.0,0.4.0") == (400, "VersionNegotiationFailed", None)
+
+
+def test_capabilities_of_a_version_that_is_not_spoken_are_refused() -> None:
+    query = "service=WPS&request=GetCapabilities&version="
+    assert parse(query + "1.0.0") == GetCapabilities()
+    assert refusal(query + "3.0.0") == (400, "InvalidParameterValue", "version")
 
 
 # -- values (reference: safety 4.2)

@@ -177,7 +177,8 @@ def test_the_other_operations_are_read() -> None:
     versions = "<wps:AcceptVersions><ows:Version>{}</ows:Version></wps:AcceptVersions>"
     document = f'<wps:GetCapabilities service="WPS" {NAMESPACES}>{versions}</wps:GetCapabilities>'
     assert parse_xml(document.format("1.0.0").encode()) == GetCapabilities()
-    assert refusal(document.format("2.0.0").encode()) == (400, "VersionNegotiationFailed", None)
+    assert parse_xml(document.format("2.0.0").encode()) == GetCapabilities(version="2.0.0")
+    assert refusal(document.format("3.0.0").encode()) == (400, "VersionNegotiationFailed", None)
     describe = (
         f'<wps:DescribeProcess service="WPS" version="1.0.0" language="en-US" {NAMESPACES}>'
         "<ows:Identifier>a</ows:Identifier><ows:Identifier> b </ows:Identifier>"

@@ -187,7 +187,6 @@ def test_another_users_item_answers_like_one_that_does_not_exist(
         (b'<!DOCTYPE a><a/>', 400, "NoApplicableCode"),
         ("<a/>".encode("utf-16"), 400, "NoApplicableCode"),
         (b'<w:Foo xmlns:w="http://www.opengis.net/wps/1.0.0" service="WPS"/>', 501, "OperationNotSupported"),
-        (b'<w:Foo xmlns:w="http://www.opengis.net/wps/2.0" service="WPS"/>', 400, "InvalidParameterValue"),
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("untouched")

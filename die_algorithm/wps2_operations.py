@@ -1,0 +1,259 @@
+"""The operations of WPS 2.0 (14-065, clause 9) as frozen values, and the rules for what they ask.
+
+Execute, DescribeProcess and GetCapabilities are those of ``wps_operations``: how the answer of an
+Execute is wanted is a :class:`ResponseForm` in both versions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from die_algorithm import description
+from die_algorithm.description import InputDescription, OutputDescription
+from die_algorithm.errors import (
+    FileSizeExceeded,
+    InvalidParameterValue,
+    ItemNotAccessible,
+    MissingParameterValue,
+    RequestError,
+)
+from die_algorithm.job_request import FILE_PARAM, ITEM_PARAM
+from die_algorithm.models import OutputRequest, ResponseForm
+from die_algorithm.wps2_errors import (
+    DataNotAccessible,
+    NoSuchFormat,
+    NoSuchInput,
+    NoSuchMode,
+    NoSuchOutput,
+    NoSuchProcess,
+    SizeExceeded,
+    TooManyInputs,
+    TooManyOutputs,
+    WrongInputData,
+)
+from die_algorithm.wps_operations import DescribeProcess, Execute, GetCapabilities, InputValue
+
+VERSION = "2.0.0"
+#: In the order in which the capabilities list them.
+OPERATIONS = ("GetCapabilities", "DescribeProcess", "Execute", "GetStatus", "GetResult", "Dismiss")
+#: How an output's bytes stand in a document.
+BASE64 = "base64"
+#: The formats of a literal: its bare text, and a wps:LiteralValue.
+LITERAL_FORMATS = ("text/plain", "text/xml")
+
+_ALL = "ALL"
+_PLAIN = ("", "raw", "utf-8")
+_MODES = ("sync", "async", "auto")
+_RESPONSES = ("raw", "document")
+_TRANSMISSIONS = {"": False, "value": False, "reference": True}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GetStatus:
+    """The GetStatus operation."""
+
+    job_id: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GetResult:
+    """The GetResult operation."""
+
+    job_id: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Dismiss:
+    """The Dismiss operation of the extension of this name."""
+
+    job_id: str
+
+
+JobOperation = GetStatus | GetResult | Dismiss
+Operation = GetCapabilities | DescribeProcess | Execute | JobOperation
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Format:
+    """The attributes that say how data is written; empty where they are not given."""
+
+    mime_type: str = ""
+    encoding: str = ""
+    schema: str = ""
+
+
+# -- processes
+
+
+def check_identifier(identifier: str) -> None:
+    """Refuse a process that is not offered.
+
+    Raises:
+        NoSuchProcess: locator is its name.
+    """
+    if identifier != description.IDENTIFIER:
+        raise NoSuchProcess(
+            f"There is no such process here; the one offered is {description.IDENTIFIER}.",
+            identifier,
+        )
+
+
+def check_described(identifiers: tuple[str, ...]) -> None:
+    """Refuse to describe a process that is not offered; ``ALL`` stands for every one.
+
+    Raises:
+        NoSuchProcess: locator is its name.
+    """
+    for identifier in identifiers:
+        if identifier.upper() != _ALL:
+            check_identifier(identifier)
+
+
+# -- Execute
+
+
+def data_value(name: str, text: str, given: Format) -> InputValue:
+    """The value of an input that is sent as text.
+
+    An input that is described as a file is one if it comes with a media type; without, it is a literal
+    such as an item's id.
+
+    Raises:
+        NoSuchFormat: the input is not offered in this format; locator is its name.
+    """
+    described = _input(name)
+    formats = (described and described.formats) or LITERAL_FORMATS
+    if given.mime_type and given.mime_type not in formats:
+        raise NoSuchFormat(f"{name[:80]} is taken as {' or '.join(formats)}.", name)
+    if given.encoding.lower() not in _PLAIN:
+        raise NoSuchFormat(f"{name[:80]} is taken as plain text in UTF-8, not encoded.", name)
+    is_file = bool(given.mime_type and described and described.formats)
+    return InputValue(text=text, is_file=is_file)
+
+
+def output_request(name: str, given: Format, transmission: str) -> OutputRequest:
+    """What is asked for by one output of an Execute.
+
+    Raises:
+        NoSuchOutput: the process has none of this name; it is the locator, here and below.
+        NoSuchFormat: it is not offered in this format.
+        InvalidParameterValue: the transmission is neither ``value`` nor ``reference``.
+    """
+    output = _output(name)
+    formats = output_formats(output)
+    right = given.mime_type in ("", *formats) and not given.schema
+    if not right or given.encoding.lower() not in (*_PLAIN, *_encodings(output)):
+        raise NoSuchFormat(f"{name} is offered as {' or '.join(formats)}.", name)
+    if transmission not in _TRANSMISSIONS:
+        raise InvalidParameterValue(
+            "The transmission of an output is 'value' or 'reference'.", "transmission"
+        )
+    return OutputRequest(
+        identifier=name,
+        as_reference=_TRANSMISSIONS[transmission],
+        mime_type=given.mime_type or None,
+    )
+
+
+def output_formats(output: OutputDescription) -> tuple[str, ...]:
+    """The media types of an output: without what only DataMiner's portal asks for."""
+    return output.formats[:1]
+
+
+def response_form(mode: str, response: str, outputs: tuple[OutputRequest, ...]) -> ResponseForm:
+    """How the answer of an Execute is wanted.
+
+    A job lasts as long as its program, so ``auto`` is asynchronous.
+
+    Args:
+        mode: ``sync``, ``async`` or ``auto``.
+        response: ``raw`` or ``document``.
+        outputs: the outputs asked for; none means all.
+
+    Raises:
+        NoSuchMode: the mode is another.
+        MissingParameterValue: mode or response is missing, or no output is named for a raw response.
+        InvalidParameterValue: the response is of another kind.
+        TooManyOutputs: there are several outputs for a raw response, or one of them twice.
+    """
+    for name, value in (("mode", mode), ("response", response)):
+        if not value:
+            raise MissingParameterValue(f"The attribute {name} is missing.", name)
+    if mode not in _MODES:
+        raise NoSuchMode(f"The mode is one of {', '.join(_MODES)}.", mode)
+    if response not in _RESPONSES:
+        raise InvalidParameterValue("The response is 'raw' or 'document'.", "response")
+    is_raw = response == "raw"
+    _check_number(outputs, is_raw=is_raw)
+    is_asynchronous = mode != "sync"
+    return ResponseForm(
+        raw=outputs[0] if is_raw else None,
+        outputs=() if is_raw else outputs,
+        store=is_asynchronous,
+        status=is_asynchronous,
+    )
+
+
+def check_execute(operation: Execute) -> None:
+    """Refuse a process and inputs that there are none of, and inputs that are given too often.
+
+    Raises:
+        NoSuchProcess: the process is not offered.
+        NoSuchInput: the process has no such input; it is the locator.
+        TooManyInputs: an input is given more than once, or under both of its names.
+    """
+    check_identifier(operation.identifier)
+    for name, values in operation.inputs.items():
+        if _input(name) is None:
+            names = ", ".join(described.identifier for described in description.INPUTS)
+            raise NoSuchInput(f"There is no input of this name; the inputs are {names}.", name)
+        if len(values) > 1:
+            raise TooManyInputs(f"{name} is given {len(values)} times; give it once.", name)
+    if FILE_PARAM in operation.inputs and ITEM_PARAM in operation.inputs:
+        raise TooManyInputs(
+            f"{FILE_PARAM} and {ITEM_PARAM} are two names of the same input; give one of them.",
+            ITEM_PARAM,
+        )
+
+
+def in_terms_of_wps2(error: RequestError) -> RequestError:
+    """The same refusal under the code that WPS 2.0 has for it."""
+    if error.locator is None or _input(error.locator) is None:
+        return error
+    if isinstance(error, ItemNotAccessible):
+        return DataNotAccessible(error.text, error.locator)
+    if isinstance(error, InvalidParameterValue):
+        return WrongInputData(error.text, error.locator)
+    if isinstance(error, FileSizeExceeded):
+        return SizeExceeded(error.text, error.locator)
+    return error
+
+
+def _check_number(outputs: tuple[OutputRequest, ...], *, is_raw: bool) -> None:
+    if is_raw and not outputs:
+        raise MissingParameterValue("A raw response needs the Output that it shall be.", "Output")
+    if is_raw and len(outputs) > 1:
+        raise TooManyOutputs(
+            "A raw response is one output; ask for several with response='document'.",
+            outputs[1].identifier,
+        )
+    names = [output.identifier for output in outputs]
+    for name in names:
+        if names.count(name) > 1:
+            raise TooManyOutputs(f"{name} is asked for more than once.", name)
+
+
+def _input(name: str) -> InputDescription | None:
+    return next((known for known in description.INPUTS if known.identifier == name), None)
+
+
+def _output(name: str) -> OutputDescription:
+    for output in description.OUTPUTS:
+        if output.identifier == name:
+            return output
+    names = " and ".join(output.identifier for output in description.OUTPUTS)
+    raise NoSuchOutput(f"There is no output of this name; the outputs are {names}.", name)
+
+
+def _encodings(output: OutputDescription) -> tuple[str, ...]:
+    return (BASE64,) if output.identifier == description.RESULT else ()

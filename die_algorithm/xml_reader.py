@@ -1,0 +1,92 @@
+"""The few steps in which every XML request is read: strictly, and before anything looks at it.
+
+What an honest client never sends is refused: document types, entities, other encodings than UTF-8,
+elements inside plain text (reference: safety 4.1).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from lxml import etree
+
+from die_algorithm.errors import InvalidParameterValue, MalformedRequest
+from die_algorithm.xml_writer import Element
+
+_ENCODING = re.compile(rb"^<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"']")
+
+
+def read_root(body: bytes) -> Element:
+    """The root element of a request.
+
+    Raises:
+        MalformedRequest: it is no XML, or XML that no honest client sends.
+    """
+    text = body.removeprefix(b"\xef\xbb\xbf")
+    if not text.strip():
+        raise MalformedRequest("The request has no body.")
+    encoding = _ENCODING.match(text)
+    if encoding and encoding[1].upper() not in (b"UTF-8", b"UTF8", b"US-ASCII", b"ASCII"):
+        raise MalformedRequest("The request must be encoded in UTF-8.")
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError:
+        raise MalformedRequest("The request is not UTF-8.") from None
+    # In UTF-8 a document type can be written in one way only, so a search finds every one of them.
+    if b"<!DOCTYPE" in text or b"\x00" in text:
+        raise MalformedRequest("The request holds a document type or a NUL, which is not accepted.")
+    parser = etree.XMLParser(
+        encoding="utf-8",
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        huge_tree=False,
+        remove_comments=False,
+    )
+    try:
+        return etree.fromstring(text, parser)
+    except etree.XMLSyntaxError as error:
+        line = error.position[0] if error.position else 1
+        raise MalformedRequest(f"The request is not well-formed XML (line {line}).") from None
+
+
+def find(element: Element, path: str, namespaces: Mapping[str, str]) -> Sequence[Element]:
+    """The elements that an XPath finds."""
+    found = element.xpath(path, namespaces=dict(namespaces))
+    return [item for item in found if isinstance(item, Element)] if isinstance(found, list) else []
+
+
+def texts(element: Element, path: str, namespaces: Mapping[str, str]) -> list[str]:
+    """The texts of the elements that an XPath finds, without blanks around them.
+
+    Raises:
+        MalformedRequest: one holds something else than text.
+    """
+    found = find(element, path, namespaces)
+    if any(len(item) for item in found):
+        # Otherwise the text before a comment would pass for the whole.
+        raise MalformedRequest(
+            "A name or version must be plain text, without elements or comments."
+        )
+    return [(item.text or "").strip() for item in found]
+
+
+def plain_text(name: str, element: Element) -> str:
+    """The text of an input's element.
+
+    Args:
+        name: the input's.
+        element: the element.
+
+    Raises:
+        InvalidParameterValue: it holds something else, or nothing; locator is the input's name.
+    """
+    # A child, a comment and a processing instruction all count as children of the element.
+    if len(element):
+        raise InvalidParameterValue(
+            f"{name[:80]} must be plain text, without elements or comments.", name
+        )
+    if not element.text:
+        raise InvalidParameterValue(f"{name[:80]} is empty.", name)
+    return element.text
