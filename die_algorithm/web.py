@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from werkzeug.wrappers import Request, Response
 
 from die_algorithm import checks, description
 from die_algorithm.capabilities import capabilities, check_identifier, process_descriptions
-from die_algorithm.credentials import user_token
+from die_algorithm.credentials import find_user_token, user_token
 from die_algorithm.downloads import file_response
 from die_algorithm.errors import (
     DieError,
@@ -35,7 +35,7 @@ from die_algorithm.errors import (
     UnsupportedMediaType,
 )
 from die_algorithm.links import Links
-from die_algorithm.models import Job, JobState
+from die_algorithm.models import Job, JobState, UserToken
 from die_algorithm.process import (
     DockerImageExecutor,
     error_response,
@@ -159,7 +159,7 @@ class WebApplication:
 
     def _operation(self, request: Request) -> Operation:
         if request.method != "POST":
-            return parse_kvp(parse_query(request.query_string.decode("latin-1")))
+            return parse_kvp(_query(request))
         if request.mimetype not in _XML_TYPES:
             raise UnsupportedMediaType(
                 f"A body of type {request.mimetype[:60]!r} is not read here; send XML with the header "
@@ -180,25 +180,33 @@ class WebApplication:
     # -- jobs
 
     def _status(self, request: Request) -> Response:
-        return self._document(self._runtime.engine.job(_job_id(request)))
+        engine = self._runtime.engine
+        is_open = self._settings.open_status
+        token = _find_token(request) if is_open else _token(request)
+        job_id = _job_id(request)
+        # An open status is for those who cannot send a token, not for those who send a wrong one.
+        return self._document(
+            engine.job(job_id) if token is None else engine.seen_job(job_id, token)
+        )
 
     def _cancel(self, request: Request) -> Response:
         if request.method == "HEAD":
             raise MethodNotAllowed("Cancelling changes the job; use GET or POST.", ("GET", "POST"))
-        job_id = _job_id(request)
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        token = user_token(parse_query(request.query_string.decode("latin-1")), headers)
-        return self._document(self._runtime.engine.cancel(job_id, token))
+        token = _token(request)
+        return self._document(self._runtime.engine.cancel(_job_id(request), token))
 
     def _document(self, job: Job) -> Response:
         place = self._runtime.engine.place_in_queue(job)
         return _xml(self._documents.execute_response(job, place))
 
     def _result(self, request: Request, key: str, name: str) -> Response:
+        unknown = NotFound("There is no such result, or it has expired.")
+        job_id = job_id_in(name)
+        if job_id is not None and self._is_anothers(job_id, request):
+            raise unknown
         path = self._results.find(key, name)
         if path is not None:
             return file_response(path, request.environ)
-        job_id = job_id_in(name)
         if job_id is not None:
             job = self._runtime.engine.job(job_id)
             if job.result_key == key and job.expiry and job.expiry.files_at <= datetime.now(UTC):
@@ -208,7 +216,19 @@ class WebApplication:
             right = job.result_key == key and name == collection_name(job)
             if right and job.state is JobState.SUCCEEDED:
                 return _xml(self._documents.non_deterministic_output(job))
-        raise NotFound("There is no such result, or it has expired.")
+        raise unknown
+
+    def _is_anothers(self, job_id: str, request: Request) -> bool:
+        """Whether a result is asked for with another user's token.
+
+        Its address is enough to have it: none is asked for, and one that cannot be checked, or opens
+        nothing any more, is as good as none.
+        """
+        try:
+            token = _find_token(request)
+        except RequestError:
+            return False
+        return token is not None and self._runtime.engine.is_anothers(job_id, token)
 
     # -- the operator
 
@@ -256,8 +276,24 @@ def _http_refusal(error: HTTPException) -> Response:
     return response
 
 
+def _query(request: Request) -> Mapping[str, tuple[str, ...]]:
+    return parse_query(request.query_string.decode("latin-1"))
+
+
+def _headers(request: Request) -> Mapping[str, str]:
+    return {name.lower(): value for name, value in request.headers.items()}
+
+
+def _token(request: Request) -> UserToken:
+    return user_token(_query(request), _headers(request))
+
+
+def _find_token(request: Request) -> UserToken | None:
+    return find_user_token(_query(request), _headers(request))
+
+
 def _job_id(request: Request) -> str:
-    values = parse_query(request.query_string.decode("latin-1")).get("id", ())
+    values = _query(request).get("id", ())
     if not values:
         raise MissingParameterValue("The parameter id is missing.", "id")
     return values[0]

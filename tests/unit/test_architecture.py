@@ -51,7 +51,7 @@ LAYERS: dict[str, set[str]] = {
         "results",
         "http_server",
     },
-    "use case": {"waiters", "engine", "steps", "janitor", "worker"},
+    "use case": {"waiters", "owners", "engine", "steps", "janitor", "worker"},
     "assembly": {"runtime", "checks", "worker_process"},
     "doors": {
         "links",
