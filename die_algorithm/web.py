@@ -29,9 +29,11 @@ from die_algorithm.errors import (
     Gone,
     MethodNotAllowed,
     MissingParameterValue,
+    NotAuthorized,
     NotFound,
     RequestError,
     ServiceUnavailable,
+    TooManyRequests,
     UnsupportedMediaType,
 )
 from die_algorithm.links import Links
@@ -42,6 +44,7 @@ from die_algorithm.process import (
     job_documents,
     unforeseen_response,
 )
+from die_algorithm.refusals import Refusals
 from die_algorithm.results import Results, collection_name, job_id_in
 from die_algorithm.runtime import Runtime
 from die_algorithm.settings import Settings
@@ -98,6 +101,7 @@ class WebApplication:
         )
         self._documents = job_documents(settings, self._links)
         self._process = DockerImageExecutor(runtime, self._links)
+        self._refusals = Refusals()
         self._endpoints: dict[str, Callable[..., Response]] = {
             "wps": self._wps,
             "status": self._status,
@@ -180,14 +184,23 @@ class WebApplication:
     # -- jobs
 
     def _status(self, request: Request) -> Response:
-        engine = self._runtime.engine
-        is_open = self._settings.open_status
-        token = _find_token(request) if is_open else _token(request)
         job_id = _job_id(request)
-        # An open status is for those who cannot send a token, not for those who send a wrong one.
-        return self._document(
-            engine.job(job_id) if token is None else engine.seen_job(job_id, token)
-        )
+        try:
+            return self._document(self._seen_job(job_id, request))
+        except (NotAuthorized, NotFound) as error:
+            if self._refusals.are_too_many(job_id):
+                raise TooManyRequests(
+                    f"{error.text} This was asked for too often; wait a while before you ask again."
+                ) from None
+            raise
+
+    def _seen_job(self, job_id: str, request: Request) -> Job:
+        engine = self._runtime.engine
+        if not self._settings.open_status:
+            return engine.seen_job(job_id, _token(request))
+        # It is open to those who cannot send a token, not to those who send a wrong one.
+        token = _find_token(request)
+        return engine.job(job_id) if token is None else engine.seen_job(job_id, token)
 
     def _cancel(self, request: Request) -> Response:
         if request.method == "HEAD":

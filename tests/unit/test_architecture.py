@@ -58,6 +58,7 @@ LAYERS: dict[str, set[str]] = {
         "documents",
         "capabilities",
         "downloads",
+        "refusals",
         "process",
         "web",
         "server",
