@@ -213,23 +213,23 @@ class WebApplication:
         return _xml(self._documents.execute_response(job, place))
 
     def _result(self, request: Request, key: str, name: str) -> Response:
-        unknown = NotFound("There is no such result, or it has expired.")
         job_id = job_id_in(name)
-        if job_id is not None and self._is_anothers(job_id, request):
-            raise unknown
+        if job_id is None or self._is_anothers(job_id, request):
+            raise _no_such_result()
         path = self._results.find(key, name)
         if path is not None:
             return file_response(path, request.environ)
-        if job_id is not None:
+        try:
             job = self._runtime.engine.job(job_id)
-            if job.result_key == key and job.expiry and job.expiry.files_at <= datetime.now(UTC):
-                raise Gone(
-                    "The result of this job has expired. Submit the job again to have it again."
-                )
-            right = job.result_key == key and name == collection_name(job)
-            if right and job.state is JobState.SUCCEEDED:
-                return _xml(self._documents.non_deterministic_output(job))
-        raise unknown
+        except NotFound:
+            # In these words: whether there is such a job is its owner's affair.
+            raise _no_such_result() from None
+        if job.result_key == key and job.expiry and job.expiry.files_at <= datetime.now(UTC):
+            raise Gone("The result of this job has expired. Submit the job again to have it again.")
+        right = job.result_key == key and name == collection_name(job)
+        if right and job.state is JobState.SUCCEEDED:
+            return _xml(self._documents.non_deterministic_output(job))
+        raise _no_such_result()
 
     def _is_anothers(self, job_id: str, request: Request) -> bool:
         """Whether a result is asked for with another user's token.
@@ -303,6 +303,10 @@ def _token(request: Request) -> UserToken:
 
 def _find_token(request: Request) -> UserToken | None:
     return find_user_token(_query(request), _headers(request))
+
+
+def _no_such_result() -> NotFound:
+    return NotFound("There is no such result, or it has expired.")
 
 
 def _job_id(request: Request) -> str:

@@ -311,6 +311,9 @@ def test_a_result_with_anothers_token_is_one_that_does_not_exist(jobs: Jobs, pla
         unknown = jobs.service.get(address.replace(key, "0" * 32), **options)
         assert unknown.status_code == 404
         assert told(jobs.service.get(address, **options)) == told(unknown)
+        # Nor does it tell that there is such a job.
+        nobodys = jobs.service.get(address.replace(jobs.ended, UNKNOWN), **options)
+        assert told(nobodys) == told(unknown)
         # Nor a part of it, nor its size.
         part = {**options, "headers": {**options.get("headers", {}), "Range": "bytes=0-0"}}
         assert jobs.service.get(address, **part).status_code == 404
