@@ -44,12 +44,13 @@ class Client:
 
     def __init__(self, facts: dict[str, str], session: aiohttp.ClientSession) -> None:
         self._facts = facts
+        self._headers = {"gcube-token": facts["token"]}
         self._session = session
 
     async def fetch(self, url: str, tally: Tally) -> bytes:
         """One GET, tallied."""
         began = time.monotonic()
-        async with self._session.get(url, timeout=_PATIENCE) as answer:
+        async with self._session.get(url, headers=self._headers, timeout=_PATIENCE) as answer:
             body = await answer.read()
         tally.seconds.append(time.monotonic() - began)
         tally.statuses[answer.status] += 1

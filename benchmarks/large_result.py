@@ -33,10 +33,10 @@ def measure_large_result(facts: dict[str, str]) -> list[Figure]:
         _upload(facts, folder, f"part-{number}.bin")
     curl = [_curl(facts, folder) for _ in range(_ROUNDS)]
     service = family(int(facts["service_pid"]))
-    _wait(location, "ProcessStarted", beyond=30)
+    _wait(facts, location, "ProcessStarted", beyond=30)
     before = memory(service)
     began = time.monotonic()
-    _wait(location, "ProcessSucceeded")
+    _wait(facts, location, "ProcessSucceeded")
     ours = time.monotonic() - began
     growth = (memory(service, "VmHWM") - before) / 1e6
     size = _FILES * _FILE_SIZE
@@ -120,10 +120,10 @@ def _curl(facts: dict[str, str], folder: str) -> float:
     return seconds
 
 
-def _wait(location: str, element: str, beyond: int = -1) -> None:
+def _wait(facts: dict[str, str], location: str, element: str, beyond: int = -1) -> None:
     """Poll until the status shows an element, with more than a percentage if one is given."""
     while True:
-        document = ET.fromstring(fetch(location))
+        document = ET.fromstring(fetch(location, facts["token"]))
         found = document.find(f".//{WPS}{element}")
         if found is not None and int(found.get("percentCompleted", "100")) > beyond:
             return

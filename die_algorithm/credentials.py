@@ -26,7 +26,25 @@ _HOW = (
 
 
 def user_token(query: Mapping[str, Sequence[str]], headers: Mapping[str, str]) -> UserToken:
-    """Find the user token of a request.
+    """Find the user token of a request that must have one.
+
+    Args:
+        query: as for :func:`find_user_token`.
+        headers: the same.
+
+    Raises:
+        NotAuthorized: there is none, or it cannot be one.
+    """
+    token = find_user_token(query, headers)
+    if token is None:
+        raise NotAuthorized(f"The request carries no user token. {_HOW}")
+    return token
+
+
+def find_user_token(
+    query: Mapping[str, Sequence[str]], headers: Mapping[str, str]
+) -> UserToken | None:
+    """Find the user token of a request, if it carries one.
 
     The order is that of gCube's own services: query parameter, header, HTTP Basic, Bearer
     (reference: dataminer-wps, checklist 3; storagehub 1.2).
@@ -36,7 +54,7 @@ def user_token(query: Mapping[str, Sequence[str]], headers: Mapping[str, str]) -
         headers: the request's headers, names in lower case.
 
     Raises:
-        NotAuthorized: there is none, or it cannot be one.
+        NotAuthorized: what is in its place cannot be one.
     """
     candidates = [*query.get(PARAMETER, ()), headers.get(PARAMETER, "")]
     for candidate in candidates:
@@ -47,7 +65,7 @@ def user_token(query: Mapping[str, Sequence[str]], headers: Mapping[str, str]) -
         return _from_basic(credentials.strip())
     if scheme.lower() == "bearer":
         return _checked(credentials.strip(), None)
-    raise NotAuthorized(f"The request carries no user token. {_HOW}")
+    return None
 
 
 def _from_basic(credentials: str) -> UserToken:

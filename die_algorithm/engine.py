@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import queue
 import re
 import threading
 import time
@@ -36,6 +37,7 @@ from die_algorithm.job_options import IDEMPOTENCY_KEY, JobOptions
 from die_algorithm.job_request import parse_job_request
 from die_algorithm.job_store import JobStore
 from die_algorithm.models import Item, Job, JobRequest, JobState, ResponseForm, UserToken
+from die_algorithm.owners import Owners
 from die_algorithm.results import new_result_key
 from die_algorithm.settings import Settings
 from die_algorithm.storagehub import StorageHub
@@ -54,6 +56,8 @@ _FREE_THREADS = 4
 _LEAST_QUESTIONS = 2
 #: Seconds to wait for one of these places.
 _QUESTION_PATIENCE = 2.0
+#: Seconds that a download waits for the answer to the question whose token came with it.
+_DOWNLOAD_PATIENCE = 3.0
 #: Seconds for which the order of the queue is kept.
 _PLACES_KEPT = 1.0
 #: Seconds for which a waiter bears with a database that cannot be read.
@@ -81,6 +85,7 @@ class Engine:
         self._settings = settings
         self._store = store
         self._storagehub = storagehub
+        self._owners = Owners(self._ask_owner)
         #: Called after a job was accepted or its cancel noted, to wake a worker of this process.
         self.on_submit: Callable[[], None] = lambda: None
         #: Called with the id of a job that the worker of this process has ended.
@@ -198,18 +203,21 @@ class Engine:
             NotAuthorized: nobody's, or not that of the user whom HTTP Basic named.
             ServiceUnavailable: StorageHub cannot be asked now.
         """
+        return _accepted(self._owners.now(token), token)
+
+    def _ask_owner(self, token: UserToken) -> str | None:
         try:
             with self._asking_storagehub():
                 owner = self._storagehub.workspace_root(token).owner
         except (TokenRejected, ItemUnusable):
-            raise NotAuthorized(
-                "StorageHub does not accept the user token: it is wrong, expired, or of another "
-                "infrastructure. Get a new one from your VRE's home page."
-            ) from None
+            return None
         except StorageHubError:
             raise _storagehub_away() from None
-        if token.username and not hmac.compare_digest(token.username.encode(), owner.encode()):
-            raise NotAuthorized("The user token belongs to another user than the one named.")
+        if not _is_text(owner):
+            raise ServiceUnavailable(
+                "StorageHub names the owner of this user token in characters that are none, so the "
+                "request cannot be checked. Nothing was started or changed; tell StorageHub's operator."
+            )
         return owner
 
     @contextmanager
@@ -283,19 +291,63 @@ class Engine:
             return self._places.get(job.id)
 
     def owned_job(self, job_id: str, token: UserToken) -> Job:
-        """Look up a job of the token's owner; another's answers like one that does not exist.
+        """Look up a job of the token's owner to do something to it.
+
+        Another's answers like one that does not exist.
 
         Raises:
             NotFound: there is none of this id, or it is another user's.
             NotAuthorized: the token is not accepted.
+            ServiceUnavailable: StorageHub, or the database, cannot be asked now.
         """
+        return self._owned(job_id, token, self._owners.now)
+
+    def seen_job(self, job_id: str, token: UserToken) -> Job:
+        """Look up a job of the token's owner to show it: as :meth:`owned_job`.
+
+        Whose token it is may have been answered up to a minute ago.
+        """
+        return self._owned(job_id, token, self._owners.of_late)
+
+    def _owned(self, job_id: str, token: UserToken, ask: Callable[[UserToken], str | None]) -> Job:
         job = self._look_up(job_id)
         if job and _was_submitted_with(job, token):
             return job  # nobody needs to be asked, not even a StorageHub that is away
-        owner = self.owner(token)
-        if job is None or not hmac.compare_digest(job.owner.encode(), owner.encode()):
+        owner = _accepted(ask(token), token)
+        if job is None or not _is_same(job.owner, owner):
             raise _no_such_job()
         return job
+
+    def is_anothers(self, job_id: str, token: UserToken) -> bool:
+        """Whether a job is known to be of another user than the token.
+
+        What cannot be found out within seconds is no reason to refuse a result to who has its address,
+        which opens it without any token.
+        """
+        try:
+            job = self._look_up(job_id)
+        except ServiceUnavailable:
+            return False
+        if job is None or _was_submitted_with(job, token):
+            return False
+        owner = self._owner_in_time(token)
+        return owner is not None and not _is_same(job.owner, owner)
+
+    def _owner_in_time(self, token: UserToken) -> str | None:
+        """Ask in a thread of its own: a StorageHub that hangs must not hold up a download."""
+        answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+        def ask() -> None:
+            try:
+                answers.put(self._owners.of_late(token))
+            except ServiceUnavailable:
+                answers.put(None)
+
+        threading.Thread(target=ask, name="die-owner", daemon=True).start()
+        try:
+            return answers.get(timeout=_DOWNLOAD_PATIENCE)
+        except queue.Empty:
+            return None
 
     def cancel(self, job_id: str, token: UserToken) -> Job:
         """Note that a job is to be stopped. An ended job stays as it ended.
@@ -389,10 +441,35 @@ def _same_request(former: Job, request: JobRequest) -> Job:
     return former
 
 
+def _accepted(owner: str | None, token: UserToken) -> str:
+    """The owner of a token that is accepted.
+
+    Raises:
+        NotAuthorized: it is nobody's, or not that of the user whom HTTP Basic named.
+    """
+    if owner is None:
+        raise NotAuthorized(
+            "StorageHub does not accept the user token: it is wrong, expired, or of another "
+            "infrastructure. Get a new one from your VRE's home page."
+        )
+    if token.username and not _is_same(token.username, owner):
+        raise NotAuthorized("The user token belongs to another user than the one named.")
+    return owner
+
+
+def _is_text(text: str) -> bool:
+    """Whether it is made of whole characters: JSON can hold halves of one."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _is_same(one: str, other: str) -> bool:
+    return hmac.compare_digest(one.encode(), other.encode())
+
+
 def _was_submitted_with(job: Job, token: UserToken) -> bool:
     if job.token is None or token.username not in (None, job.owner):
         return False
-    return hmac.compare_digest(job.token.secret.encode(), token.secret.encode())
+    return _is_same(job.token.secret, token.secret)
 
 
 def _no_such_job() -> NotFound:
@@ -408,5 +485,5 @@ def _store_away() -> ServiceUnavailable:
 def _storagehub_away() -> ServiceUnavailable:
     return ServiceUnavailable(
         "StorageHub does not answer at the moment, so the request cannot be checked. Nothing was "
-        "started; try again in a minute."
+        "started or changed; try again in a minute."
     )

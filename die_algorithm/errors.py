@@ -17,6 +17,7 @@
     │   ├── FileSizeExceeded         413
     │   ├── UnsupportedMediaType     415  (NoApplicableCode)
     │   ├── KeyReused                422  (InvalidParameterValue)
+    │   ├── TooManyRequests          429  (NoApplicableCode)
     │   ├── OperationNotSupported    501
     │   ├── ServerBusy               503
     │   ├── ServiceUnavailable       503  (NoApplicableCode)
@@ -163,6 +164,21 @@ class KeyReused(RequestError):
 
     code = "InvalidParameterValue"
     http_status = 422
+
+
+class TooManyRequests(RequestError):
+    """What is refused is asked for again and again (RFC 6585, clause 4).
+
+    Args:
+        text: a sentence for the client.
+        retry_after: seconds after which another try is heard.
+    """
+
+    http_status = 429
+
+    def __init__(self, text: str, retry_after: int = 30) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
 
 
 class OperationNotSupported(RequestError):

@@ -32,6 +32,7 @@ from die_algorithm.errors import (
     RequestError,
     ServerBusy,
     ServiceUnavailable,
+    TooManyRequests,
     UnsupportedMediaType,
 )
 from die_algorithm.job_options import parse_job_options
@@ -230,7 +231,10 @@ def error_response(
     if isinstance(error, NotAuthorized):
         # Bearer, never Basic: a browser must not ask for a password and then send it by itself.
         response.headers["WWW-Authenticate"] = 'Bearer realm="Docker Image Executor"'
-    if isinstance(error, ServerBusy | ServiceUnavailable) and error.retry_after is not None:
+    if (
+        isinstance(error, ServerBusy | ServiceUnavailable | TooManyRequests)
+        and error.retry_after is not None
+    ):
         response.headers["Retry-After"] = str(error.retry_after)
     return response
 

@@ -176,6 +176,11 @@ class Settings(BaseModel):
         description="Largest picture (png, jpg, gif, bmp) or table (csv) of a result that is listed "
         "between log and zip with an address of its own; 0: none. Not where `results_url` is set.",
     )
+    open_status: bool = Field(
+        default=False,
+        description="Whether a job's status is shown without user token to whoever knows the job's random "
+        "id, for clients that cannot send a token when they poll.",
+    )
     max_request_size: Size = Field(_as_written("3MiB"), description="Largest request body.")
     threads: int = Field(48, ge=4, description="Threads that answer HTTP requests.")
     max_sync: int = Field(
@@ -315,6 +320,8 @@ def _written(default: object) -> str:
         return "~/.local/state/docker-image-executor"
     if isinstance(default, tuple):
         return ", ".join(default)
+    if isinstance(default, bool):
+        return str(default).lower()
     return "" if default is None else str(default)
 
 
@@ -382,7 +389,7 @@ def _reason(item: ErrorDetails) -> str:
             return f"must be more than {limits['gt']:g}"
         case "greater_than_equal":
             return f"must be {limits['ge']:g} or more"
-        case "literal_error":
-            return f"must be {limits['expected']}"
+        case "literal_error" | "bool_parsing":
+            return f"must be {limits.get('expected', 'true or false')}"
         case _:
             return item["msg"].removeprefix("Value error, ")

@@ -6,11 +6,10 @@ to parse them: it would read them a second time, and not as well (reference: pyw
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ from werkzeug.wrappers import Request, Response
 
 from die_algorithm import checks, description
 from die_algorithm.capabilities import capabilities, check_identifier, process_descriptions
-from die_algorithm.credentials import user_token
+from die_algorithm.credentials import find_user_token, user_token
 from die_algorithm.documents import exception_report
 from die_algorithm.downloads import file_response, single_file_response
 from die_algorithm.errors import (
@@ -31,19 +30,22 @@ from die_algorithm.errors import (
     Gone,
     MethodNotAllowed,
     MissingParameterValue,
+    NotAuthorized,
     NotFound,
     RequestError,
     ServiceUnavailable,
+    TooManyRequests,
     UnsupportedMediaType,
 )
 from die_algorithm.links import Links
-from die_algorithm.models import Job, JobState
+from die_algorithm.models import Job, JobState, UserToken
 from die_algorithm.process import (
     DockerImageExecutor,
     error_response,
     job_documents,
     unforeseen_response,
 )
+from die_algorithm.refusals import Refusals
 from die_algorithm.results import Results, collection_name, job_id_in
 from die_algorithm.runtime import Runtime
 from die_algorithm.settings import Settings
@@ -118,6 +120,7 @@ class WebApplication:
         self._documents = job_documents(settings, self._links)
         self._process = DockerImageExecutor(runtime, self._links)
         self._wps2 = Wps2Jobs(runtime, self._process, Wps2Documents(self._links, self._documents))
+        self._refusals = Refusals()
         self._endpoints: dict[str, Callable[..., Response]] = {
             "wps": self._wps,
             "status": self._status,
@@ -186,7 +189,7 @@ class WebApplication:
     def _operation(self, request: Request) -> Operation | Wps2Operation:
         """Read what is asked for, and note in which version, so that refusals are in it too."""
         if request.method != "POST":
-            query = parse_query(request.query_string.decode("latin-1"))
+            query = _query(request)
             request.environ[_WPS2] = is_wps2_query(query)
             return parse_wps2_kvp(query) if _speaks_wps2(request) else parse_kvp(query)
         root = read_root(self._body(request))
@@ -214,42 +217,75 @@ class WebApplication:
     # -- jobs
 
     def _status(self, request: Request) -> Response:
-        return self._document(self._runtime.engine.job(_job_id(request)))
+        job_id = _job_id(request)
+        try:
+            return self._document(self._seen_job(job_id, request))
+        except (NotAuthorized, NotFound) as error:
+            if self._refusals.are_too_many(job_id):
+                raise TooManyRequests(
+                    f"{error.text} This was asked for too often; wait a while before you ask again."
+                ) from None
+            raise
+
+    def _seen_job(self, job_id: str, request: Request) -> Job:
+        engine = self._runtime.engine
+        if not self._settings.open_status:
+            return engine.seen_job(job_id, _token(request))
+        # It is open to those who cannot send a token, not to those who send a wrong one.
+        token = _find_token(request)
+        return engine.job(job_id) if token is None else engine.seen_job(job_id, token)
 
     def _cancel(self, request: Request) -> Response:
         if request.method == "HEAD":
             raise MethodNotAllowed("Cancelling changes the job; use GET or POST.", ("GET", "POST"))
-        job_id = _job_id(request)
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        token = user_token(parse_query(request.query_string.decode("latin-1")), headers)
-        return self._document(self._runtime.engine.cancel(job_id, token))
+        token = _token(request)
+        return self._document(self._runtime.engine.cancel(_job_id(request), token))
 
     def _document(self, job: Job) -> Response:
         place = self._runtime.engine.place_in_queue(job)
         return _xml(self._documents.execute_response(job, place))
 
     def _result(self, request: Request, key: str, name: str) -> Response:
+        job_id = job_id_in(name)
+        if job_id is None or self._is_anothers(job_id, request):
+            raise _no_such_result()
         path = self._results.find(key, name)
         if path is not None:
             return file_response(path, request.environ)
-        job_id = job_id_in(name)
-        if job_id is not None:
+        try:
             job = self._runtime.engine.job(job_id)
-            if job.result_key == key and job.expiry and job.expiry.files_at <= datetime.now(UTC):
-                raise Gone(
-                    "The result of this job has expired. Submit the job again to have it again."
-                )
-            right = job.result_key == key and name == collection_name(job)
-            if right and job.state is JobState.SUCCEEDED:
-                return _xml(self._documents.non_deterministic_output(job))
-        raise NotFound("There is no such result, or it has expired.")
+        except NotFound:
+            # In these words: whether there is such a job is its owner's affair.
+            raise _no_such_result() from None
+        if job.result_key == key and job.expiry and job.expiry.files_at <= datetime.now(UTC):
+            raise Gone("The result of this job has expired. Submit the job again to have it again.")
+        right = job.result_key == key and name == collection_name(job)
+        if right and job.state is JobState.SUCCEEDED:
+            return _xml(self._documents.non_deterministic_output(job))
+        raise _no_such_result()
 
-    def _single_file(self, _request: Request, key: str, name: str, path: str) -> Response:
-        zip_path = self._results.find(key, f"{name}.zip")
-        if zip_path is not None:
-            with contextlib.suppress(KeyError, FileNotFoundError):
-                return single_file_response(zip_path, path, self._settings.single_file_limit)
-        raise NotFound("There is no such file, or it has expired.")
+    def _is_anothers(self, job_id: str, request: Request) -> bool:
+        """Whether a result is asked for with another user's token.
+
+        Its address is enough to have it: none is asked for, and one that cannot be checked, or opens
+        nothing any more, is as good as none.
+        """
+        try:
+            token = _find_token(request)
+        except RequestError:
+            return False
+        return token is not None and self._runtime.engine.is_anothers(job_id, token)
+
+    def _single_file(self, request: Request, key: str, name: str, path: str) -> Response:
+        zip_name = f"{name}.zip"
+        job_id = job_id_in(zip_name)
+        zip_path = self._results.find(key, zip_name)
+        if job_id is None or zip_path is None or self._is_anothers(job_id, request):
+            raise _no_such_result()
+        try:
+            return single_file_response(zip_path, path, self._settings.single_file_limit)
+        except (KeyError, FileNotFoundError):
+            raise _no_such_result() from None
 
     # -- the operator
 
@@ -299,8 +335,28 @@ def _http_refusal(error: HTTPException, request: Request) -> Response:
     return response
 
 
+def _query(request: Request) -> Mapping[str, tuple[str, ...]]:
+    return parse_query(request.query_string.decode("latin-1"))
+
+
+def _headers(request: Request) -> Mapping[str, str]:
+    return {name.lower(): value for name, value in request.headers.items()}
+
+
+def _token(request: Request) -> UserToken:
+    return user_token(_query(request), _headers(request))
+
+
+def _find_token(request: Request) -> UserToken | None:
+    return find_user_token(_query(request), _headers(request))
+
+
+def _no_such_result() -> NotFound:
+    return NotFound("There is no such result, or it has expired.")
+
+
 def _job_id(request: Request) -> str:
-    values = parse_query(request.query_string.decode("latin-1")).get("id", ())
+    values = _query(request).get("id", ())
     if not values:
         raise MissingParameterValue("The parameter id is missing.", "id")
     return values[0]

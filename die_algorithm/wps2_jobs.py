@@ -82,7 +82,7 @@ class Wps2Jobs:
         engine = self._runtime.engine
         if isinstance(operation, Dismiss):
             return self._dismiss(operation, token, request)
-        job = engine.owned_job(operation.job_id, token)
+        job = engine.seen_job(operation.job_id, token)
         if isinstance(operation, GetStatus):
             return self._status(job)
         return self._result(job, request)

@@ -161,7 +161,8 @@ def _output(text: str) -> OutputRequest:
     identifier, *attributes = _ATTRIBUTE.split(text)
     given = _attributes(attributes)
     return OutputRequest(
-        identifier=_decoded_again(identifier.strip()),
+        # Some clients write an output like an input that has attributes alone: ``name=@asReference=true``.
+        identifier=_decoded_again(identifier.strip().removesuffix("=")),
         as_reference=truth(given.get("asreference", "false"), "asReference"),
         mime_type=given.get("mimetype"),
     )

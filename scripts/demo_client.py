@@ -37,20 +37,23 @@ def execute_url(
     return f"{service}?{urllib.parse.urlencode(query, quote_via=urllib.parse.quote)}"
 
 
-def fetch(url: str) -> bytes:
+def fetch(url: str, token: str | None = None) -> bytes:
     """The body of an address; an HTTP error is raised with the reason that the service gives."""
+    headers = {"gcube-token": token} if token else {}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the service's own links
     try:
-        with urllib.request.urlopen(url) as answer:  # noqa: S310 - the service's own links
+        with urllib.request.urlopen(request) as answer:  # noqa: S310
             return bytes(answer.read())
     except urllib.error.HTTPError as error:
         raise RuntimeError("".join(ET.fromstring(error.read()).itertext()).strip()) from None  # noqa: S314
 
 
-def run(execute: str, show: Callable[[str], None]) -> tuple[str, bytes]:
+def run(execute: str, token: str, show: Callable[[str], None]) -> tuple[str, bytes]:
     """Send the Execute, follow it to its end and fetch the result.
 
     Args:
         execute: the address of the Execute.
+        token: whose job it is; the status is shown to nobody else.
         show: is told what happens.
 
     Returns:
@@ -72,7 +75,7 @@ def run(execute: str, show: Callable[[str], None]) -> tuple[str, bytes]:
             show(f"  {words}")
             shown = words
         time.sleep(0.2)
-        document = ET.fromstring(fetch(location))  # noqa: S314
+        document = ET.fromstring(fetch(location, token))  # noqa: S314
     reference = document.find(f".//{WPS}Output/{WPS}Reference")
     if reference is None:
         raise RuntimeError("The answer names no result.")

@@ -184,7 +184,7 @@ def demo(stack: LocalStack) -> None:
         execute = demo_client.execute_url(
             facts["service"], facts["token"], IMAGE, "sortapp", facts["item"]
         )
-        address, result = demo_client.run(execute, print)
+        address, result = demo_client.run(execute, facts["token"], print)
         print(
             f"Done in {time.monotonic() - began:.1f} s. The result, {len(result)} bytes: {address}"
         )

@@ -20,13 +20,20 @@ from typing import TypeVar
 import requests
 from lxml import etree
 from ogc import assert_valid
-from service_fixture import Service, execute_url, free_port, job_id_of, running_service
+from service_fixture import (
+    Service,
+    execute_url,
+    free_port,
+    job_id_of,
+    running_service,
+    status_path,
+)
 from stand_in_engine import StandInEngine
 from storagehub_fixture import ALICE, BOB, HubClient, HubUser, hub_client, local_storagehub
 
 from die_algorithm.local_storagehub.server import LocalStorageHub
 from die_algorithm.settings import Settings
-from die_algorithm.web import CANCEL_PATH, STATUS_PATH, WPS_PATH
+from die_algorithm.web import CANCEL_PATH, WPS_PATH
 
 PROBE = "die-tests/probe"
 DIE = Path(sys.executable).with_name("die")
@@ -106,7 +113,7 @@ class Processes:
 
     def status(self, job_id: str) -> str:
         """A job's status document, or what is said instead."""
-        return self.get(f"{STATUS_PATH}?id={job_id}").text
+        return self.get(status_path(job_id)).text
 
     def wait_for(self, job_id: str, word: str, seconds: float = 20.0) -> str:
         """Wait until a job's status document holds a word."""
@@ -215,7 +222,7 @@ def submit(service: Service, command: str, item: str, user: HubUser = ALICE) -> 
 
 def status(service: Service, job_id: str) -> str:
     """A job's status document, held to the schemas."""
-    return service.get(f"{STATUS_PATH}?id={job_id}").text
+    return service.get(status_path(job_id)).text
 
 
 def cancel(service: Service, job_id: str, user: HubUser = ALICE) -> requests.Response:

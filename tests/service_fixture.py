@@ -17,6 +17,7 @@ import requests
 import sqlalchemy as sa
 from lxml import etree
 from ogc import NAMESPACES, assert_valid
+from storagehub_fixture import ALICE
 
 from die_algorithm.description import IDENTIFIER
 from die_algorithm.http_server import HttpServer
@@ -24,7 +25,7 @@ from die_algorithm.models import Job
 from die_algorithm.runtime import Runtime, job_store
 from die_algorithm.server import service_server, stop_service
 from die_algorithm.settings import Settings
-from die_algorithm.web import WPS_PATH, WebApplication
+from die_algorithm.web import STATUS_PATH, WPS_PATH, WebApplication
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,6 +216,11 @@ def text_of(document: etree._Element, path: str) -> str:
 def status_location(document: etree._Element) -> str:
     """Where an asynchronous job's document will be."""
     return str(document.attrib["statusLocation"])
+
+
+def status_path(job_id: str, token: str = ALICE.token) -> str:
+    """Where a job's document is, below the service's address, for who has this token."""
+    return f"{STATUS_PATH}?id={job_id}&gcube-token={token}"
 
 
 def job_id_of(document: etree._Element) -> str:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from die_algorithm.credentials import redact, user_token
+from die_algorithm.credentials import find_user_token, redact, user_token
 from die_algorithm.errors import NotAuthorized
 from die_algorithm.models import UserToken
 
@@ -43,6 +43,14 @@ def test_the_query_precedes_the_header_and_the_header_precedes_authorization() -
     assert user_token({"gcube-token": (GCUBE,)}, headers).secret == GCUBE
     assert user_token({}, headers).secret == OTHER
     assert user_token({}, {"authorization": headers["authorization"]}).secret == JWT
+
+
+def test_a_request_may_carry_none_where_none_is_needed() -> None:
+    for headers in ({}, {"gcube-token": ""}, {"authorization": "Digest x"}):
+        assert find_user_token({"gcube-token": ("",)}, headers) is None
+    for headers in ({"gcube-token": "tiny"}, {"authorization": "Bearer"}):
+        with pytest.raises(NotAuthorized):
+            find_user_token({}, headers)
 
 
 def test_an_empty_parameter_counts_as_absent() -> None:

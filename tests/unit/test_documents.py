@@ -23,6 +23,7 @@ from die_algorithm.documents import JobDocuments, exception_report
 from die_algorithm.errors import RequestError
 from die_algorithm.links import Links
 from die_algorithm.models import (
+    Expiry,
     Failure,
     FaultClass,
     Job,
@@ -64,6 +65,16 @@ FORMS = {
             OutputRequest(identifier=RESULT, as_reference=True),
         ),
     ),
+    "stored and waited for": ResponseForm(store=True, lineage=True),
+    "each in its own way": ResponseForm(
+        store=True,
+        status=True,
+        lineage=True,
+        outputs=(
+            OutputRequest(identifier=NON_DETERMINISTIC, as_reference=True, mime_type="text/xml"),
+            OutputRequest(identifier=RESULT, mime_type="application/zip"),
+        ),
+    ),
     "zip inline": ResponseForm(outputs=(OutputRequest(identifier=RESULT),)),
     "both inline": ResponseForm(lineage=True, outputs=(OutputRequest(identifier=RESULT), NDO)),
 }
@@ -74,7 +85,24 @@ def states() -> Iterator[tuple[str, dict[str, Any]]]:
         yield state.value, {"state": state}
     waiting = Waiting(reason="waiting for StorageHub, which does not answer", since=ACCEPTED_AT)
     yield "accepted and waiting", {"state": JobState.ACCEPTED, "waiting": waiting}
-    yield "staging-out and waiting", {"state": JobState.STAGING_OUT, "waiting": waiting}
+    for state in (JobState.STAGED_IN, JobState.RUNNING, JobState.STAGING_OUT):
+        yield f"{state.value} and waiting", {"state": state, "waiting": waiting}
+    yield "running and asked to end", {"state": JobState.RUNNING, "stopped_at": ACCEPTED_AT}
+    yield "accepted and cancelled", {"state": JobState.ACCEPTED, "cancel_requested": True}
+    for removed, word in ((False, "kept"), (True, "expired")):
+        later = ACCEPTED_AT + timedelta(days=7)
+        expiry = Expiry(files_at=later, record_at=later, folder_at=later, files_removed=removed)
+        yield f"succeeded and {word}", {"state": JobState.SUCCEEDED, "expiry": expiry}
+        yield (
+            f"failed and {word}",
+            {
+                "state": JobState.FAILED,
+                "expiry": expiry,
+                "log_tail": "the end",
+                "folder_kept": True,
+            },
+        )
+    yield "dismissed and left", {"state": JobState.DISMISSED, "folder_kept": True}
     yield (
         "failed with everything",
         {
@@ -123,6 +151,26 @@ def test_every_state_in_every_form_is_valid(documents: JobDocuments, state: str,
     request = make_request(given_command="sort <&> ]]> \N{SNAKE}", item_parameter="ItemParam")
     job = make_job(**STATES[state], response_form=FORMS[form], request=request)
     assert_valid(documents.execute_response(job))
+
+
+@needs_schemas
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("place", [0, 1, 1999])
+def test_a_place_in_the_queue_is_valid_in_every_form(
+    documents: JobDocuments, place: int, form: str
+) -> None:
+    job = make_job(state=JobState.ACCEPTED, response_form=FORMS[form])
+    root = assert_valid(documents.execute_response(job, place))
+    said = text(root, "wps:Status/wps:ProcessAccepted")
+    assert "waits for a free place" in said
+    assert ("next one" if place == 0 else str(place)) in said
+
+
+@needs_schemas
+@pytest.mark.parametrize("state", [name for name in STATES if name.startswith(("fail", "dis"))])
+def test_the_report_in_place_of_a_bare_output_is_valid(documents: JobDocuments, state: str) -> None:
+    root = assert_valid(documents.failure_report(make_job(**STATES[state])))
+    assert texts(root, "ows:Exception/ows:ExceptionText")[0].strip()
 
 
 def request_errors() -> list[RequestError]:
@@ -283,6 +331,15 @@ def test_a_number_of_nothing_is_no_file(render: Callable[..., etree._Element]) -
     assert "0 files" in text(
         render(state=JobState.SUCCEEDED, result=empty), "//wps:ProcessSucceeded"
     )
+
+
+def test_what_has_expired_is_not_referred_to(render: Callable[..., etree._Element]) -> None:
+    kept, expired = (render(**STATES[f"succeeded and {word}"]) for word in ("kept", "expired"))
+    assert "It is kept until 2026-03-11T05:06:07Z." in text(kept, "//wps:ProcessSucceeded")
+    assert "has expired" in text(expired, "//wps:ProcessSucceeded")
+    assert texts(expired, "wps:ProcessOutputs") == []
+    log = texts(render(**STATES["failed and expired"]), "//ows:ExceptionText")[1]
+    assert log == "The end of the program's log:\nthe end"
 
 
 # -- lineage

@@ -311,6 +311,7 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     [
         ("memory_limit", "much", "give a number of bytes, or one with a unit: 64KiB, 2GiB"),
         ("threads", "many", "must be a whole number"),
+        ("open_status", "perhaps", "must be true or false"),
         ("threads", "4.5", "must be a whole number"),
         ("threads", "3", "must be 4 or more"),
         ("pids_limit", "0", "must be more than 0"),

@@ -285,6 +285,10 @@ def test_outputs_are_asked_for_in_every_form() -> None:
         store=True,
         lineage=True,
     )
+    # As an input that has attributes alone would be written.
+    assert execute(f"{query}Result=@asReference=true").response_form.outputs == (
+        OutputRequest(identifier="Result", as_reference=True),
+    )
     raw = execute(f"{BASE}&RawDataOutput=Result@mimeType=application%2Fzip").response_form.raw
     assert raw == OutputRequest(identifier="Result", mime_type="application/zip")
 

@@ -219,7 +219,8 @@ def test_other_bodies_than_xml_are_refused(service: Service, content_type: str) 
     ],
 )
 def test_what_does_not_exist_is_not_found(service: Service, path: str) -> None:
-    assert refusal(service.get(path))[:2] == (404, "NoApplicableCode")
+    answer = service.get(path, headers={"gcube-token": ALICE.token})
+    assert refusal(answer)[:2] == (404, "NoApplicableCode")
 
 
 @pytest.mark.parametrize("token", [None, BOB.token])

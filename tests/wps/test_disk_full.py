@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 from quick_fixture import PROBE, Quick, soon, status, submit
-from service_fixture import Service
+from service_fixture import Service, status_path
 from storagehub_fixture import ALICE
 
 from die_algorithm import worker
@@ -151,7 +151,7 @@ def test_a_full_disk_of_the_database_refuses_new_jobs_and_loses_none(
         assert_refused_in_words(execute(service, quick))
         soon(lambda: quick.engine.alive() == [])
         for job_id in (before.id, running):
-            answer = service.get(f"/wps/RetrieveResultServlet?id={job_id}")
+            answer = service.get(status_path(job_id))
             assert answer.status_code == 200
         started = len(quick.engine.starts)
         filler.unlink()

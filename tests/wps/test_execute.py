@@ -30,6 +30,8 @@ from die_algorithm.settings import Settings
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "sortapp" / "sortableelements.txt"
 
+HEADERS = {"gcube-token": ALICE.token}
+
 
 def sorted_sample() -> list[str]:
     return sorted(SAMPLE.read_text().split())
@@ -192,10 +194,12 @@ def test_a_zip_that_is_gone_is_referred_to_and_not_found(service: Service, item:
     location = status_location(etree.fromstring(answer.content))
     engine = service.runtime.engine
     job = engine.wait(location.rpartition("?id=")[2], 60)
-    inline = etree.fromstring(service.get(location).content)
+    inline = etree.fromstring(service.get(location, headers=HEADERS).content)
     assert elements(inline, "//wps:ComplexData[@encoding='base64']")
     Results(service.settings.results_path).zip_path(job).unlink()
-    (href,) = texts(etree.fromstring(service.get(location).content), "//wps:Reference/@href")
+    (href,) = texts(
+        etree.fromstring(service.get(location, headers=HEADERS).content), "//wps:Reference/@href"
+    )
     assert service.get(href).status_code == 404
 
 

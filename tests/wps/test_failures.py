@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from ogc import NAMESPACES
-from service_fixture import Service, running_service, text_of
+from service_fixture import Service, running_service, status_path, text_of
 from storagehub_fixture import ALICE, HubClient
 from swarm_fixture import PROBE
 
@@ -123,7 +123,7 @@ def test_a_failed_job_keeps_what_the_program_wrote_and_names_the_folder(
     job = engine.wait(job_id, 60)
     assert job.state is JobState.FAILED
     assert job.folder is not None
-    document = service.get(f"/wps/RetrieveResultServlet?id={job_id}").text
+    document = service.get(status_path(job_id)).text
     assert f"kept in the folder {job.folder.name}" in document
     assert alice.names(job.folder.id) == ["half.txt"]
     alice.request("DELETE", f"/items/{job.folder.id}", params={"force": "true"})
@@ -157,6 +157,6 @@ def test_a_cancelled_job_is_dismissed_and_leaves_nothing(
     assert engine.wait(job_id, 60).state is JobState.DISMISSED
     assert services(swarm) == b""
     assert not [name for name in alice.names(alice.root(), showHidden=True) if "die-" in str(name)]
-    document = service.get(f"/wps/RetrieveResultServlet?id={job_id}")
+    document = service.get(status_path(job_id))
     assert "Computation cancelled" in document.text
     assert NAMESPACES["ows"] in document.text

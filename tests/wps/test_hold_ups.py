@@ -21,7 +21,7 @@ from jobs_fixture import make_job
 from lxml import etree
 from quick_fixture import PROBE, Quick, cancel, soon, status, submit
 from relay import Relay
-from service_fixture import Service, elements, job_id_of, status_location, unfinished_jobs
+from service_fixture import Service, elements, job_id_of, status_path, unfinished_jobs
 from storagehub_fixture import ALICE, BOB, HubUser
 
 from die_algorithm import janitor, worker
@@ -222,7 +222,7 @@ def test_a_storagehub_that_hangs_silences_nothing_else(quick: Quick, relay: Rela
         )
         with relay.silence():
             executes = [pool.submit(service.get, url) for _ in range(12)]
-            for path in ("/health", f"/wps/RetrieveResultServlet?id={job_id}") * 2:
+            for path in ("/health", status_path(job_id)) * 2:
                 began = time.monotonic()
                 assert service.get(path).status_code == 200
                 assert time.monotonic() - began < 8
@@ -373,7 +373,7 @@ def test_a_synchronous_execute_repeated_asynchronously_is_told_where_its_status_
         first = execute(service, quick.item)
         assert elements(etree.fromstring(first.content), "//wps:ProcessSucceeded")
         again = etree.fromstring(execute(service, quick.item, asynchronous=True).content)
-        assert "ProcessSucceeded" in service.get(status_location(again)).text
+        assert "ProcessSucceeded" in service.get(status_path(job_id_of(again))).text
         assert job_id_of(again) == quick.engine.starts[0].job_id
     assert len(quick.engine.starts) == 1
 

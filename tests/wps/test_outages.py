@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from service_fixture import Service, free_port, running_service
+from service_fixture import Service, free_port, running_service, status_path
 from storagehub_fixture import ALICE, local_storagehub
 from swarm_fixture import PROBE, kill_engine, registry_outage
 
@@ -49,7 +49,7 @@ def test_storagehub_away_at_the_end_of_a_job_is_waited_for(
             engine.wait(job_id, 0.05)
     job = wait_until_waiting(engine, job_id)
     assert job.state is JobState.STAGING_OUT
-    status = own.get(f"/wps/RetrieveResultServlet?id={job_id}").text
+    status = own.get(status_path(job_id)).text
     assert "waiting for StorageHub" in status
     with local_storagehub(tmp_path / "hub", listen=(hub_address,)):
         assert engine.wait(job_id, 60).state is JobState.SUCCEEDED
@@ -74,7 +74,7 @@ def test_a_registry_that_is_away_is_waited_for(
     with registry_outage(swarm):
         job_id = service.submit(ALICE.token, PROBE, "probe noop", item)
         wait_until_waiting(engine, job_id)
-        status = service.get(f"/wps/RetrieveResultServlet?id={job_id}").text
+        status = service.get(status_path(job_id)).text
         assert "waiting for the image registry" in status
     assert engine.wait(job_id, 60).state is JobState.SUCCEEDED
 

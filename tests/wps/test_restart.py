@@ -8,13 +8,19 @@ from pathlib import Path
 import pytest
 import requests
 from lxml import etree
-from service_fixture import Service, at_a_free_port, elements, job_id_of, service_process
+from service_fixture import (
+    Service,
+    at_a_free_port,
+    elements,
+    job_id_of,
+    service_process,
+    status_path,
+)
 from storagehub_fixture import ALICE, HubClient
 from swarm_fixture import PROBE
 
 from die_algorithm.local_swarm import LocalSwarm
 from die_algorithm.settings import Settings
-from die_algorithm.web import STATUS_PATH
 
 
 @pytest.fixture
@@ -33,7 +39,7 @@ def submit(settings: Settings, service: Service, command: str, item: str) -> str
 
 
 def status(settings: Settings, job_id: str) -> etree._Element:
-    answer = requests.get(f"{settings.url}{STATUS_PATH}?id={job_id}", timeout=30)
+    answer = requests.get(settings.url + status_path(job_id), timeout=30)
     return etree.fromstring(answer.content)
 
 

@@ -11,7 +11,7 @@ import pytest
 from lxml import etree
 from ogc import texts
 from quick_fixture import Quick, cancel, soon, status, submit
-from service_fixture import Service, connect, elements
+from service_fixture import Service, connect, elements, status_path
 from storagehub_fixture import ALICE, HubClient, hub_client
 
 from die_algorithm import janitor
@@ -19,7 +19,6 @@ from die_algorithm.models import Job, JobState
 from die_algorithm.results import Results
 from die_algorithm.steps import recovery
 from die_algorithm.steps.stage_in import folder_mark
-from die_algorithm.web import STATUS_PATH
 
 
 @pytest.fixture(autouse=True)
@@ -143,7 +142,7 @@ def test_after_its_retention_a_record_is_forgotten(quick: Quick) -> None:
 
 
 def is_gone(service: Service, job_id: str) -> bool:
-    return service.get(f"{STATUS_PATH}?id={job_id}").status_code == 404
+    return service.get(status_path(job_id)).status_code == 404
 
 
 def test_a_job_under_way_does_not_expire(quick: Quick) -> None:

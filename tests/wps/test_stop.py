@@ -21,6 +21,7 @@ from service_fixture import (
     elements,
     running_service,
     service_process,
+    status_path,
     text_of,
     unfinished_jobs,
 )
@@ -95,12 +96,12 @@ def test_an_execute_that_waits_is_told_that_its_job_goes_on_and_where(
     assert location == f"{at.url}{STATUS_PATH}?id={job.id}"
     # The next start is at another port here.
     with running_service(own) as service:
-        document = etree.fromstring(service.get(f"{STATUS_PATH}?id={job.id}").content)
+        document = etree.fromstring(service.get(status_path(job.id)).content)
         deadline = time.monotonic() + 60
         while not elements(document, "//wps:ProcessSucceeded"):
             assert time.monotonic() < deadline, etree.tostring(document)
             time.sleep(0.1)
-            document = etree.fromstring(service.get(f"{STATUS_PATH}?id={job.id}").content)
+            document = etree.fromstring(service.get(status_path(job.id)).content)
 
 
 @pytest.mark.parametrize("form", ["", "&storeExecuteResponse=true&status=true"])
