@@ -5,7 +5,9 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from werkzeug.http import dump_options_header
 from werkzeug.utils import send_file
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator
@@ -52,7 +54,12 @@ def single_file_response(zip_path: Path, path: str, max_size: int) -> Response:
         direct_passthrough=True,
     )
     response.content_length = file.size
-    response.headers.set("Content-Disposition", "attachment", filename=path.rpartition("/")[2])
+    name = path.rpartition("/")[2]
+    plain = name.encode("ascii", "replace").decode()
+    # RFC 6266, 4.3: a name beyond ASCII once more, percent-encoded.
+    whole = {} if plain == name else {"filename*": f"UTF-8''{quote(name, safe='')}"}
+    value = dump_options_header("attachment", {"filename": plain, **whole})
+    response.headers["Content-Disposition"] = value
     return _private(response)
 
 

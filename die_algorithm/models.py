@@ -348,7 +348,8 @@ class Job:
     #: The last part of the container's output, cleaned and without secrets.
     log_tail: str = ""
     result: ResultFile | None = None
-    #: Where in the owner's workspace a copy of the result is, if the operator wants one.
+    #: A copy of the result is to be saved in the owner's workspace; where it is then.
+    copy_pending: bool = False
     saved_as: str = ""
     waiting: Waiting | None = None
     #: The temp folder was left in the workspace.

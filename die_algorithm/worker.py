@@ -412,6 +412,8 @@ class Worker:
             if fresh and (fresh.version, fresh.fence) == (job.version, job.fence):
                 after = action(fresh)
                 pause = _OUTAGE_PAUSE if after.waiting else 0.0
+            else:
+                self._wake.set()
         except StaleJob:
             LOGGER.info("Job %s was written meanwhile; it is looked at again.", job.id)
             self._wake.set()
@@ -432,7 +434,8 @@ class Worker:
                     self._not_before[job.id] = time.monotonic() + pause
             if room is _Room.STAGE_OUT:
                 self._wake.set()  # somebody else's result may have its turn
-        if after.version != job.version and not (after.state.is_final or _needs_turn(after)):
+        is_over = after.state.is_final or self._stopping.is_set()
+        if after.version != job.version and not (is_over or _needs_turn(after)):
             self._start(after, self._carry_on)
 
     def _give_up(self, job: Job) -> None:
@@ -480,6 +483,8 @@ def _needs_turn(job: Job) -> bool:
 
 
 def _room(job: Job) -> _Room:
+    if job.copy_pending:
+        return _Room.STAGE_OUT
     if job.failure or job.result or job.cancel_requested:
         runs = JobState.DISPATCHED in job.reached and not job.task_over and not job.stopped_at
         return _Room.END if runs and not job.result else _Room.CLEAN_UP

@@ -32,6 +32,8 @@ _GOOD_LIFE = 60.0
 _STOP_TIME = 5.0
 #: Seconds between two signs of life.
 _SIGN_OF_LIFE = 1.0
+#: Milliseconds in which one must come that was silent for too long.
+_LAST_CHANCE = 2000 * _SIGN_OF_LIFE
 
 
 class WorkerProcess:
@@ -87,7 +89,11 @@ class WorkerProcess:
         pause = _FIRST_PAUSE
         while not self._stopping.is_set():
             born = time.monotonic()
-            reason = self._run_once()
+            try:
+                reason = self._run_once()
+            except Exception:  # the worker must be kept running, whatever nobody foresaw
+                LOGGER.exception("The worker cannot be supervised.")
+                reason = "was lost"
             if time.monotonic() - born > _GOOD_LIFE:
                 pause = _FIRST_PAUSE
             if not self._stopping.wait(pause):
@@ -119,11 +125,14 @@ class WorkerProcess:
                 self._process = process
             if self._stopping.is_set():
                 process.terminate()
-            is_silent = self._listen(process.stdout.fileno())
-            with self._lock:
-                if is_silent:
-                    process.kill()
-                self._process = None
+            is_silent = False
+            try:
+                is_silent = self._listen(process.stdout.fileno())
+            finally:
+                with self._lock:
+                    if is_silent:
+                        process.kill()
+                    self._process = None
         return "was silent, and was killed" if is_silent else _end_of(process.returncode)
 
     def _listen(self, pipe: int) -> bool:
@@ -132,9 +141,12 @@ class WorkerProcess:
         Returns:
             Whether it has not ended, but is silent.
         """
+        poll = select.poll()  # select() takes no descriptor beyond 1023, and clients may have those
+        poll.register(pipe, select.POLLIN)
         rest, silence = b"", None  # how long it takes to start, nobody can say
-        while select.select([pipe], [], [], silence)[0]:
-            silence = self._silence
+        # Twice: where both were frozen together, the time was over before the worker could say a word.
+        while poll.poll(silence) or poll.poll(_LAST_CHANCE):
+            silence = self._silence * 1000
             received = os.read(pipe, 4096)
             if not received:
                 return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -23,6 +24,9 @@ from die_algorithm.web import WebApplication
 from die_algorithm.worker_process import WorkerProcess
 
 LOGGER = logging.getLogger(__name__)
+
+#: A worker on a busy machine is silent for a while, however short its lease is.
+_LEAST_SILENCE = timedelta(seconds=10)
 
 
 @click.command("serve")
@@ -49,7 +53,7 @@ def command(config: Path | None, *, with_worker: bool) -> None:
     worker = None
     if with_worker:
         # By then its lease has run out, and another one could have its jobs.
-        silence = 2 * settings.worker_lease
+        silence = max(2 * settings.worker_lease, _LEAST_SILENCE)
         worker = WorkerProcess(_worker_command(config), engine.notify, silence)
     if worker:
         worker.start()

@@ -13,7 +13,6 @@ from die_algorithm.models import Expiry, Job, JobState, UserToken
 from die_algorithm.results import Results
 from die_algorithm.settings import Settings
 from die_algorithm.steps.ledger import Ledger
-from die_algorithm.steps.workspace_copy import WorkspaceCopy
 from die_algorithm.storagehub import StorageHub
 from die_algorithm.swarm import Swarm
 
@@ -53,7 +52,6 @@ class CleanUp:
         self._ledger = ledger
         self._storagehub = storagehub
         self._swarm = swarm
-        self._workspace_copy = WorkspaceCopy(ledger, storagehub, results)
 
     def has_stopped(self, job: Job, *, task_is_listed: bool) -> bool:
         """Whether the end of a container need not be waited for any longer."""
@@ -80,8 +78,6 @@ class CleanUp:
                 LOGGER.error("Job %s: its service could not be removed: %s", job.id, error)  # noqa: TRY400
             if JobState.DISPATCHED in job.reached and not job.task_over:
                 return self._ledger.write(job, stopped_at=datetime.now(UTC), waiting=None)
-        if self._settings.save_results:
-            job = self._workspace_copy.run(job)
         self._tidy(job)
         if job.is_admitted:
             self._search_folders(job)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from die_algorithm.archive import build_archive, single_files
 from die_algorithm.errors import NoRoom, StepInterrupted
 from die_algorithm.fail_points import FailPoints, Point
-from die_algorithm.models import Job, ListedItem, UserToken
+from die_algorithm.models import Job, ListedItem, SingleFile, UserToken
 from die_algorithm.results import Results
 from die_algorithm.settings import Settings
 from die_algorithm.steps.ledger import Ledger
 from die_algorithm.steps.possessions import folder_of, token_of
 from die_algorithm.storagehub import StorageHub
+
+LOGGER = logging.getLogger(__name__)
 
 #: Seconds between two looks whether a job was cancelled, while its result is fetched.
 _LOOK_FOR_CANCEL = 1.0
@@ -41,10 +46,16 @@ class StageOut:
         self._results = results
         self._interrupted = threading.Event()
 
-    @property
-    def _single_file_limit(self) -> int:
-        """Zero where somebody else serves the results, who knows only whole files."""
-        return 0 if self._settings.results_url else self._settings.single_file_limit
+    def _single_files(self, job: Job, zip_path: Path) -> tuple[SingleFile, ...]:
+        """None where somebody else serves the results, who knows only whole files."""
+        limit = self._settings.single_file_limit
+        if not limit or self._settings.results_url:
+            return ()
+        try:
+            return single_files(zip_path, limit)
+        except (OSError, zipfile.BadZipFile):
+            LOGGER.exception("Job %s: what is in its zip could not be listed.", job.id)
+            return ()
 
     def interrupt(self) -> None:
         """Break off all transfers, because the service stops."""
@@ -69,9 +80,10 @@ class StageOut:
             max_files=self._settings.max_result_files,
         )
         points.after(Point.ZIP_PUBLISHED)
-        if limit := self._single_file_limit:
-            result = dataclasses.replace(result, single_files=single_files(destination, limit))
-        return self._ledger.write(job, result=result, waiting=None)
+        result = dataclasses.replace(result, single_files=self._single_files(job, destination))
+        return self._ledger.write(
+            job, result=result, copy_pending=self._settings.save_results, waiting=None
+        )
 
     def _listing(self, token: UserToken, folder_id: str) -> list[ListedItem]:
         limit = self._settings.max_result_files

@@ -19,6 +19,7 @@ from die_algorithm.steps.monitor import Monitor
 from die_algorithm.steps.recovery import Recovery
 from die_algorithm.steps.stage_in import StageIn
 from die_algorithm.steps.stage_out import StageOut
+from die_algorithm.steps.workspace_copy import WorkspaceCopy
 from die_algorithm.stopwatches import Stopwatches
 from die_algorithm.storagehub import StorageHub
 from die_algorithm.swarm import Swarm
@@ -59,6 +60,7 @@ class Steps:
         self._dispatch = Dispatch(settings, self._ledger, swarm)
         self._monitor = Monitor(settings, self._ledger, swarm, results)
         self._stage_out = StageOut(settings, self._ledger, storagehub, results)
+        self._workspace_copy = WorkspaceCopy(self._ledger, storagehub, results)
         self._clean_up = CleanUp(
             settings,
             self._ledger,
@@ -71,6 +73,7 @@ class Steps:
     def interrupt(self) -> None:
         """Break off all transfers, because the service stops."""
         self._stage_out.interrupt()
+        self._workspace_copy.interrupt()
 
     def advance(self, job: Job) -> Job:
         """Take the next step of a job that the Swarm does not have to be watched for."""
@@ -129,6 +132,8 @@ class Steps:
         self._clean_up.expire(job)
 
     def _next_step(self, job: Job) -> Callable[[Job], Job]:
+        if job.result and job.copy_pending:
+            return self._workspace_copy.run
         if job.result or job.failure or job.cancel_requested:
             return self._clean_up.run
         if job.state is not JobState.STAGING_OUT and self._ledger.is_past_total(job):

@@ -10,10 +10,11 @@ import io
 import json
 import logging
 import threading
+from pathlib import Path
 from typing import BinaryIO
 
 from die_algorithm import description, faults
-from die_algorithm.errors import StorageHubError
+from die_algorithm.errors import StepInterrupted, StorageHubError
 from die_algorithm.models import Job, JobState, UserToken
 from die_algorithm.results import Results, zip_name
 from die_algorithm.steps.ledger import Ledger
@@ -22,6 +23,19 @@ from die_algorithm.storagehub import StorageHub
 LOGGER = logging.getLogger(__name__)
 
 _TOP, _OUTPUTS, _RECORDS = "DataMiner", "Output Data Sets", "Computations"
+
+
+class _Interruptible(io.FileIO):
+    """A file whose reading ends when the service stops."""
+
+    def __init__(self, path: Path, interrupted: threading.Event) -> None:
+        super().__init__(path)
+        self._interrupted = interrupted
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self._interrupted.is_set():
+            raise StepInterrupted("the service stops")
+        return super().read(-1 if size is None else size) or b""
 
 
 class WorkspaceCopy:
@@ -39,27 +53,31 @@ class WorkspaceCopy:
         self._results = results
         # StorageHub lets two folders be made of one name, the second as ``name(1)``.
         self._making = threading.Lock()
+        self._interrupted = threading.Event()
+
+    def interrupt(self) -> None:
+        """Break off all transfers, because the service stops."""
+        self._interrupted.set()
 
     def run(self, job: Job) -> Job:
-        """Save the result of a job that has one; repeated, it makes a new version of the same.
+        """Save the result of a job, unless that cannot be done; repeated, it makes a new version.
 
         Returns:
-            The job; as it was if its result is saved already, or cannot be, which hinders nothing.
+            The job, which has no copy pending any more.
 
         Raises:
             StorageHubUnavailable: StorageHub is away, and the job's patience is not over.
+            StepInterrupted: the service stops.
         """
-        if job.result is None or job.token is None or job.saved_as:
-            return job
+        saved_as = ""
         try:
-            saved_as = self._save(job, job.token)
+            if job.token:
+                saved_as = self._save(job, job.token)
         except (StorageHubError, OSError) as error:
             if isinstance(error, faults.PASSING) and not self._ledger.patience_is_over(job):
                 raise
             LOGGER.warning("Job %s: its result could not be saved: %s", job.id, error)
-        else:
-            return self._ledger.write(job, saved_as=saved_as, waiting=None)
-        return job
+        return self._ledger.write(job, copy_pending=False, saved_as=saved_as, waiting=None)
 
     def _save(self, job: Job, token: UserToken) -> str:
         root = self._storagehub.workspace_root(token)
@@ -68,7 +86,7 @@ class WorkspaceCopy:
             outputs = self._folder(token, top, _OUTPUTS)
             records = self._folder(token, top, _RECORDS)
         name = f"{job.service_name}.zip"
-        with self._results.zip_path(job).open("rb") as content:
+        with _Interruptible(self._results.zip_path(job), self._interrupted) as content:
             self._upload(job, token, outputs, name, content)
         record = io.BytesIO(json.dumps(_record(job), indent=1).encode())
         self._upload(job, token, records, f"{job.service_name}.json", record)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from jobs_fixture import make_job
@@ -30,7 +32,7 @@ class Registry:
         return f"sha256:{len(self.asked)}"
 
 
-def job_of(image: str = IMAGE, seconds: float = -1.0) -> Job:
+def job_of(image: str = IMAGE, seconds: float = -60.0) -> Job:
     """A job that was accepted some seconds from now."""
     accepted_at = datetime.now(UTC) + timedelta(seconds=seconds)
     return make_job(image=image, reached={JobState.ACCEPTED: accepted_at}, state=JobState.ACCEPTED)
@@ -50,6 +52,27 @@ def test_a_job_accepted_after_the_question_asks_again(registry: Registry) -> Non
     known = Digests(registry)
     assert known.of(job_of()) == "sha256:1"
     assert known.of(job_of(seconds=60)) == "sha256:2"
+
+
+def test_a_job_accepted_shortly_before_asks_again_since_clocks_differ(registry: Registry) -> None:
+    known = Digests(registry)
+    assert known.of(job_of(seconds=-1)) == "sha256:1"
+    assert known.of(job_of(seconds=-1)) == "sha256:2"
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_after_a_clock_was_set_all_is_asked_again(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    known = Digests(registry)
+    assert known.of(job_of()) == "sha256:1"
+
+    elapsed = time.monotonic
+    monkeypatch.setattr(
+        digests, "time", SimpleNamespace(monotonic=lambda: elapsed() - 3600 * hours)
+    )
+    assert known.of(job_of(seconds=-7200)) == "sha256:2"
+    assert known.of(job_of(seconds=-7200)) == "sha256:2"
 
 
 def test_each_reference_has_its_own_answer(registry: Registry) -> None:

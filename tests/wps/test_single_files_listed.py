@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from urllib.parse import quote
 
 from lxml import etree
 from ogc import texts
@@ -14,7 +15,7 @@ from storagehub_fixture import ALICE, hub_client
 from die_algorithm.models import Job
 
 PICTURE = b"\x89PNG" + bytes(100)
-NAME = "a b ä%2F?#.png"
+NAME = "a b 图%2F?#.png"
 
 
 def run(quick: Quick, service: Service) -> Job:
@@ -54,7 +55,7 @@ def test_they_are_listed_and_given_alone(quick: Quick) -> None:
         assert answer.headers["Content-Type"] == "image/png"
         assert answer.headers["Content-Length"] == str(len(PICTURE))
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        assert answer.headers["Content-Disposition"].startswith("attachment")
+        assert answer.headers["Content-Disposition"].endswith(f"filename*=UTF-8''{quote(NAME)}")
         assert service.get(table).text == "table.csv"
         with zipfile.ZipFile(io.BytesIO(service.get(whole).content)) as archive:
             assert archive.read(f"{job.folder_name}/table.csv") == b"table.csv"

@@ -18,7 +18,7 @@ import requests
 from lxml import etree
 from ogc import assert_valid
 from quick_fixture import PROBE, Quick, quick_world, soon
-from service_fixture import Service, unfinished_jobs
+from service_fixture import Service, status_path, unfinished_jobs
 from storagehub_fixture import ALICE, BOB, HubUser
 from swarm_fixture import SORTAPP
 from wps2_fixture import (
@@ -374,7 +374,7 @@ def test_both_versions_show_the_same_job(near: Service, world: Quick) -> None:
     near.runtime.engine.wait(job_id, 20)
     result = answered(post(near, about_job("GetResult", job_id)), "Result")
     assert found(result, "wps:Output/@id") == ["non_deterministic_output", "Result"]
-    other = near.get(f"/wps/RetrieveResultServlet?id={finished(near, world)}")
+    other = near.get(status_path(finished(near, world)))
     assert b"ProcessSucceeded" in other.content
 
 
@@ -475,7 +475,7 @@ def test_a_fault_that_nobody_foresaw_is_told_in_the_clients_version(
     def broken(*_arguments: object) -> None:
         raise ZeroDivisionError("a secret path")
 
-    monkeypatch.setattr(near.runtime.engine, "owned_job", broken)
+    monkeypatch.setattr(near.runtime.engine, "seen_job", broken)
     answer = post(near, about_job("GetStatus", UNKNOWN_JOB))
     assert refused(answer) == (500, "NoApplicableCode", None)
     assert "secret" not in answer.text
