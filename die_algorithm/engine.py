@@ -6,6 +6,7 @@ business of :mod:`die_algorithm.steps`, driven by :mod:`die_algorithm.worker`.
 
 from __future__ import annotations
 
+import dataclasses
 import hmac
 import logging
 import re
@@ -17,9 +18,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from die_algorithm.errors import (
+    FileSizeExceeded,
     InvalidParameterValue,
     ItemUnusable,
     KeyReused,
+    LinkError,
+    LinkUnavailable,
     NotAuthorized,
     NotFound,
     QueueFull,
@@ -34,13 +38,25 @@ from die_algorithm.fail_points import FailPoints, Point
 from die_algorithm.job_options import IDEMPOTENCY_KEY, JobOptions
 from die_algorithm.job_request import parse_job_request
 from die_algorithm.job_store import JobStore
-from die_algorithm.models import Item, Job, JobRequest, JobState, ResponseForm, UserToken
+from die_algorithm.models import (
+    InputContent,
+    Item,
+    Job,
+    JobRequest,
+    JobState,
+    ResponseForm,
+    UserToken,
+)
+from die_algorithm.public_links import PublicLinks
 from die_algorithm.results import new_result_key
 from die_algorithm.settings import Settings
 from die_algorithm.storagehub import StorageHub
 from die_algorithm.waiters import Waiters
 
 LOGGER = logging.getLogger(__name__)
+
+#: Each input's values by its name, as the client wrote them.
+Inputs = Mapping[str, Sequence[str | InputContent]]
 
 _JOB_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 #: Seconds until a waiter looks again at a database that could not be read.
@@ -66,6 +82,7 @@ class Engine:
         settings: the operator's.
         store: the jobs' records.
         storagehub: to ask whose token it is, and whether the item can be used.
+        public_links: to ask whether a link can.
         fail_points: where to die on purpose.
     """
 
@@ -74,12 +91,14 @@ class Engine:
         settings: Settings,
         store: JobStore,
         storagehub: StorageHub,
+        public_links: PublicLinks,
         fail_points: FailPoints | None = None,
     ) -> None:
         self._fail_points = fail_points or FailPoints()
         self._settings = settings
         self._store = store
         self._storagehub = storagehub
+        self._public_links = public_links
         #: Called after a job was accepted or its cancel noted, to wake a worker of this process.
         self.on_submit: Callable[[], None] = lambda: None
         #: Called with the id of a job that the worker of this process has ended.
@@ -106,7 +125,7 @@ class Engine:
 
     def submit(
         self,
-        inputs: Mapping[str, Sequence[str]],
+        inputs: Inputs,
         token: UserToken,
         form: ResponseForm,
         options: JobOptions | None = None,
@@ -129,10 +148,11 @@ class Engine:
         options = options or JobOptions()
         with self._fail_points.around(Point.REQUEST_PARSED):
             request = self._parsed(inputs, token)
-        owner = self.owner(token)
+        root = self._workspace(token)
+        owner = root.owner
         if former := self._former(owner, request, options):
             return former
-        self._check_item(request, token)
+        request = self._with_item(request, token, root)
         job = Job(
             id=str(uuid.uuid4()),
             owner=owner,
@@ -147,17 +167,24 @@ class Engine:
         # Again: a slow StorageHub may have outlasted the client, and would leave it without its job's id.
         self._check_open()
         with self._fail_points.around(Point.ACCEPTED):
-            added = self._add(job, options)
+            added = self._add(job, options, _content(inputs))
         if added.id != job.id:
             return _same_request(added, request)
         LOGGER.info("Job %s accepted: image %s, owner %s.", job.id, request.image, owner)
         self.on_submit()
         return job
 
-    def _parsed(self, inputs: Mapping[str, Sequence[str]], token: UserToken) -> JobRequest:
-        request = parse_job_request(inputs, self._settings.storagehub_url)
+    def _parsed(self, inputs: Inputs, token: UserToken) -> JobRequest:
+        settings = self._settings
+        request = parse_job_request(inputs, settings.storagehub_url, settings.trusted_links)
+        if request.content and request.content.size > settings.max_request_size:
+            raise FileSizeExceeded(
+                f"The content is larger than {settings.max_request_size} bytes. Put the file into your "
+                "workspace and give its id or path.",
+                request.item_parameter,
+            )
         for name, values in inputs.items():
-            if any(token.secret in value for value in values):
+            if any(_holds(value, token.secret) for value in values):
                 # It would be stored and shown with the inputs.
                 raise InvalidParameterValue(
                     f"{name} holds your token. The container gets it anyway; leave it out.", name
@@ -174,9 +201,10 @@ class Engine:
             raise _store_away() from error
         return None if former is None else _same_request(former, request)
 
-    def _add(self, job: Job, options: JobOptions) -> Job:
+    def _add(self, job: Job, options: JobOptions, content: bytes | None) -> Job:
+        key = options.idempotency_key
         try:
-            return self._store.add(job, idempotency_key=options.idempotency_key)
+            return self._store.add(job, idempotency_key=key, content=content)
         except QueueFull as error:
             raise ServerBusy(f"{error} Submit this one again in a few minutes.", 60) from None
         except StoreUnavailable as error:
@@ -197,9 +225,13 @@ class Engine:
             NotAuthorized: nobody's, or not that of the user whom HTTP Basic named.
             ServiceUnavailable: StorageHub cannot be asked now.
         """
+        return self._workspace(token).owner
+
+    def _workspace(self, token: UserToken) -> Item:
+        """The root of the workspace that a token opens."""
         try:
             with self._asking_storagehub():
-                owner = self._storagehub.workspace_root(token).owner
+                root = self._storagehub.workspace_root(token)
         except (TokenRejected, ItemUnusable):
             raise NotAuthorized(
                 "StorageHub does not accept the user token: it is wrong, expired, or of another "
@@ -207,9 +239,10 @@ class Engine:
             ) from None
         except StorageHubError:
             raise _storagehub_away() from None
-        if token.username and not hmac.compare_digest(token.username.encode(), owner.encode()):
+        named = token.username
+        if named and not hmac.compare_digest(named.encode(), root.owner.encode()):
             raise NotAuthorized("The user token belongs to another user than the one named.")
-        return owner
+        return root
 
     @contextmanager
     def _asking_storagehub(self) -> Iterator[None]:
@@ -225,7 +258,17 @@ class Engine:
         finally:
             self._storagehub_slots.release()
 
-    def _check_item(self, request: JobRequest, token: UserToken) -> Item:
+    def _with_item(self, request: JobRequest, token: UserToken, root: Item) -> JobRequest:
+        """See that the file is there, wherever that is, and find the item that a path leads to.
+
+        Raises:
+            InvalidParameterValue: it is not, or cannot be used.
+            ServiceUnavailable: who has it cannot be asked now.
+        """
+        if request.link:
+            self._check_link(request.link, request.item_parameter)
+        if request.is_uploaded:
+            return request
         refused = InvalidParameterValue(
             "There is no such item in the workspace, or this user token may not read it. Copy the "
             "item's id from the workspace.",
@@ -233,7 +276,7 @@ class Engine:
         )
         try:
             with self._asking_storagehub():
-                item = self._storagehub.item(token, request.item_id)
+                item = self._item_given(request, token, root)
         except ItemUnusable:
             raise refused from None
         except TokenRejected:
@@ -244,7 +287,69 @@ class Engine:
             raise InvalidParameterValue(
                 f"The item {item.name!r} is in the trash; restore it first.", request.item_parameter
             )
+        return dataclasses.replace(
+            request, item_id=item.id if request.item_path else request.item_id
+        )
+
+    def _item_given(self, request: JobRequest, token: UserToken, root: Item) -> Item:
+        """The item of an id; where nobody has the id, or none was given, the one that a path leads to.
+
+        Raises:
+            ItemUnusable: there is no item of the id.
+            InvalidParameterValue: the path leads nowhere; says where it ends.
+        """
+        if request.item_id:
+            try:
+                return self._storagehub.item(token, request.item_id)
+            except ItemUnusable:
+                if not request.item_path:
+                    raise
+        if request.path_owner not in (None, root.owner):
+            raise InvalidParameterValue(
+                f"{request.item_parameter} is a path in the workspace of another user. Only your own "
+                "workspace can be used by paths; give the id of an item that is shared with you.",
+                request.item_parameter,
+            )
+        item = root
+        for name in request.item_path:
+            item = self._child(item, name, token, request.item_parameter)
         return item
+
+    def _child(self, folder: Item, name: str, token: UserToken, parameter: str) -> Item:
+        where = f"the folder {folder.name!r}" if folder.parent_id else "the root"
+        missing = InvalidParameterValue(
+            f"There is no {name!r} in {where} of your workspace. Check the path's spelling, or copy the "
+            "item's id from the workspace.",
+            parameter,
+        )
+        if not folder.is_folder:
+            raise InvalidParameterValue(
+                f"{folder.name!r} in your workspace is no folder, so there is no {name!r} in it.",
+                parameter,
+            )
+        try:
+            child = self._storagehub.find_child(token, folder.id, name)
+        except ItemUnusable:
+            raise missing from None
+        if child is None:
+            raise missing
+        return child
+
+    def _check_link(self, link: str, parameter: str) -> None:
+        try:
+            with self._asking_storagehub():
+                self._public_links.check(link)
+        except LinkUnavailable as error:
+            raise ServiceUnavailable(
+                f"The public link cannot be checked, because {error}. Nothing was started; try again "
+                "in a minute."
+            ) from None
+        except LinkError as error:
+            raise InvalidParameterValue(
+                f"The public link cannot be used: {error}. Check it in a browser in which nobody is "
+                "signed in, or give the id of the item.",
+                parameter,
+            ) from None
 
     def job(self, job_id: str) -> Job:
         """Look up a job.
@@ -379,13 +484,23 @@ class Engine:
 
 
 def _same_request(former: Job, request: JobRequest) -> Job:
-    if former.request != request:
+    if former.request.as_asked != request.as_asked:
         raise KeyReused(
             "Another request was sent with this idempotency key before. Use a new key for each job.",
             IDEMPOTENCY_KEY,
         )
     LOGGER.info("Job %s: submitted again with its idempotency key.", former.id)
     return former
+
+
+def _content(inputs: Inputs) -> bytes | None:
+    """The file that was sent inline, if any."""
+    contents = (value for values in inputs.values() for value in values)
+    return next((each.data for each in contents if isinstance(each, InputContent)), None)
+
+
+def _holds(value: str | InputContent, secret: str) -> bool:
+    return secret in value if isinstance(value, str) else secret.encode() in value.data
 
 
 def _was_submitted_with(job: Job, token: UserToken) -> bool:

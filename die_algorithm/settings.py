@@ -26,6 +26,7 @@ from pydantic_core import ErrorDetails, PydanticUndefined
 
 from die_algorithm.errors import SettingsError
 from die_algorithm.models import Deadlines
+from die_algorithm.public_link import TrustedHosts
 from die_algorithm.settings_values import (
     Addresses,
     Constraints,
@@ -36,6 +37,7 @@ from die_algorithm.settings_values import (
     Label,
     PublicUrl,
     Size,
+    TrustedNames,
 )
 
 SECTION = "die"
@@ -117,6 +119,15 @@ class Settings(BaseModel):
     transfer_min_rate: Size = Field(
         _as_written("4KiB"),
         description="A transfer slower than this, in bytes per second, is given up.",
+    )
+    trusted_hosts: TrustedNames = Field(
+        (),
+        description="Hosts whose public links are taken as `FileParam`, beside StorageHub's own: "
+        "`host` or `host:port`, separated by commas; for D4Science: `data.d4science.org, "
+        "data.d4science.net`. No request leaves for any other.",
+    )
+    max_input_size: Size = Field(
+        _as_written("1GiB"), description="Largest file that is fetched from a public link."
     )
     outage_patience: Duration = Field(
         _as_written("30m"),
@@ -263,6 +274,12 @@ class Settings(BaseModel):
     def storagehub_url_in_containers(self) -> str:
         """What a container finds in ``STORAGEHUB_URL``."""
         return self.container_storagehub_url or self.storagehub_url
+
+    @property
+    def trusted_links(self) -> TrustedHosts:
+        """Which public links are taken."""
+        services = (self.storagehub_url, self.storagehub_url_in_containers)
+        return TrustedHosts(services, self.trusted_hosts)
 
     @classmethod
     def table(cls) -> list[tuple[str, str, str]]:

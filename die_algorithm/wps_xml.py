@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from xml.sax.saxutils import escape
 
 from lxml import etree
 
@@ -17,6 +18,7 @@ from die_algorithm.errors import (
     MissingParameterValue,
     OperationNotSupported,
 )
+from die_algorithm.inline_content import XML, complex_value
 from die_algorithm.models import OutputRequest, ResponseForm
 from die_algorithm.wps_operations import (
     VERSION,
@@ -153,12 +155,23 @@ def _input_value(name: str, element: Element) -> InputValue:
         check_literal(name, data[0].get("dataType"), data[0].get("uom"))
         return InputValue(text=_plain_text(name, data[0]))
     if data[0].tag == f"{{{WPS}}}ComplexData":
-        # Editors and serialisers indent complex data; an id has no blanks of its own.
-        text = _plain_text(name, data[0]).strip()
-        return InputValue(text=text, is_file=True)
+        return _complex_data(name, data[0])
     raise InvalidParameterValue(
         f"{name[:80]} is given as something else than a value or a file.", name
     )
+
+
+def _complex_data(name: str, element: Element) -> InputValue:
+    mime_type, encoding = element.get("mimeType"), element.get("encoding")
+    if not len(element):
+        return complex_value(name, element.text or "", mime_type=mime_type, encoding=encoding)
+    if not any(isinstance(part.tag, str) for part in element):
+        raise InvalidParameterValue(f"{name[:80]} holds a comment beside its text.", name)
+    # What the client embedded as a document of its own, with the namespaces that are in force there.
+    parts = [escape(element.text or "")]
+    parts += [etree.tostring(part, encoding="unicode") for part in element]
+    document = "".join(parts).strip()
+    return complex_value(name, document, mime_type=mime_type or XML, encoding=encoding)
 
 
 def _reference(name: str, element: Element) -> InputValue:
@@ -167,6 +180,8 @@ def _reference(name: str, element: Element) -> InputValue:
         raise InvalidParameterValue(
             f"{name[:80]} is a reference without address, or one with headers or a body.", name
         )
+    if element.get("method", "GET").upper() != "GET":
+        raise InvalidParameterValue(f"{name[:80]} is a reference; only GET is used for it.", name)
     return InputValue(href=href, is_file=True)
 
 

@@ -14,7 +14,7 @@ records a failure; the clean-up comes after that, so a job that fails cleans up 
 
 ========= ==================================================================
 ledger    the writes of the record, and how long a state has lasted
-stage_in  the temp folder
+stage_in  the temp folder, and the file where it is not in the workspace yet
 dispatch  the service on the Swarm: created, recorded, started
 monitor   the task, until its end is recorded
 stage_out the zip

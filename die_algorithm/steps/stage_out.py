@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from die_algorithm.archive import build_archive
@@ -15,10 +13,8 @@ from die_algorithm.results import Results
 from die_algorithm.settings import Settings
 from die_algorithm.steps.ledger import Ledger
 from die_algorithm.steps.possessions import folder_of, token_of
+from die_algorithm.steps.transfers import Transfers
 from die_algorithm.storagehub import StorageHub
-
-#: Seconds between two looks whether a job was cancelled, while its result is fetched.
-_LOOK_FOR_CANCEL = 1.0
 
 
 class StageOut:
@@ -29,20 +25,22 @@ class StageOut:
         ledger: the jobs' records.
         storagehub: the users' workspaces.
         results: where zips are published.
+        transfers: break the download off.
     """
 
     def __init__(
-        self, settings: Settings, ledger: Ledger, storagehub: StorageHub, results: Results
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        storagehub: StorageHub,
+        results: Results,
+        transfers: Transfers,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._storagehub = storagehub
         self._results = results
-        self._interrupted = threading.Event()
-
-    def interrupt(self) -> None:
-        """Break off all transfers, because the service stops."""
-        self._interrupted.set()
+        self._transfers = transfers
 
     def run(self, job: Job) -> Job:
         """Take the step."""
@@ -83,18 +81,7 @@ class StageOut:
             self._ledger.fail_points.around(Point.FOLDER_DOWNLOADED),
             self._storagehub.download(token, item_id) as download,
         ):
-            yield self._interruptible(job, download)
-
-    def _interruptible(self, job: Job, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        look = time.monotonic() + _LOOK_FOR_CANCEL
-        for chunk in chunks:
-            if self._interrupted.is_set():
-                raise StepInterrupted("the service stops")
-            if time.monotonic() > look:
-                look = time.monotonic() + _LOOK_FOR_CANCEL
-                if (fresh := self._ledger.fresh(job)) and fresh.cancel_requested:
-                    raise StepInterrupted("the job was cancelled")
-            yield chunk
+            yield self._transfers.interruptible(job, download)
 
 
 def _twice(

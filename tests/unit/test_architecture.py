@@ -28,6 +28,10 @@ LAYERS: dict[str, set[str]] = {
         "credentials",
         "image_reference",
         "job_request",
+        "item_reference",
+        "inline_content",
+        "public_link",
+        "input_files",
         "job_options",
         "turns",
         "stopwatches",
@@ -42,8 +46,10 @@ LAYERS: dict[str, set[str]] = {
         "wps_kvp",
         "wps_xml",
     },
+    "connections": {"paced_http"},
     "adapters": {
         "storagehub",
+        "public_links",
         "swarm",
         "archive",
         "job_store",
@@ -73,8 +79,8 @@ MAY_IMPORT_BESIDE = {"commands"}
 #: Libraries that one room alone speaks to.
 OWNERS = {
     "docker": {"swarm"},
-    "requests": {"storagehub"},
-    "urllib3": {"storagehub", "swarm"},
+    "requests": {"storagehub", "public_links", "paced_http"},
+    "urllib3": {"storagehub", "paced_http", "swarm"},
     "pywps": {"process", "documents", "web"},
     "sqlalchemy": {"job_store"},
     "alembic": {"job_store"},
