@@ -59,7 +59,10 @@ class PublicLink:
         Raises:
             ValueError: that is no link.
         """
-        return parse_public_link(urljoin(self.url, location.strip(" \t")))
+        location = location.strip(" \t")
+        if not location.isprintable():  # of which a library would leave out a part
+            raise ValueError("it holds a control character")
+        return parse_public_link(urljoin(self.url, location))
 
 
 def parse_public_link(text: str) -> PublicLink:
