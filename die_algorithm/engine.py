@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from urllib.parse import unquote
 
 from die_algorithm.errors import (
     FileSizeExceeded,
@@ -311,21 +312,24 @@ class Engine:
                 request.item_parameter,
             )
         item = root
+        where = "the root"
         for name in request.item_path:
-            item = self._child(item, name, token, request.item_parameter)
+            missing = InvalidParameterValue(
+                f"There is no {name!r} in {where} of your workspace. Check the path's spelling, or copy "
+                "the item's id from the workspace.",
+                request.item_parameter,
+            )
+            item = self._child(item, name, token, missing)
+            where = f"the folder {name!r}"
         return item
 
-    def _child(self, folder: Item, name: str, token: UserToken, parameter: str) -> Item:
-        where = f"the folder {folder.name!r}" if folder.parent_id else "the root"
-        missing = InvalidParameterValue(
-            f"There is no {name!r} in {where} of your workspace. Check the path's spelling, or copy the "
-            "item's id from the workspace.",
-            parameter,
-        )
+    def _child(
+        self, folder: Item, name: str, token: UserToken, missing: InvalidParameterValue
+    ) -> Item:
         if not folder.is_folder:
             raise InvalidParameterValue(
                 f"{folder.name!r} in your workspace is no folder, so there is no {name!r} in it.",
-                parameter,
+                missing.locator,
             )
         try:
             child = self._storagehub.find_child(token, folder.id, name)
@@ -500,7 +504,9 @@ def _content(inputs: Inputs) -> bytes | None:
 
 
 def _holds(value: str | InputContent, secret: str) -> bool:
-    return secret in value if isinstance(value, str) else secret.encode() in value.data
+    if isinstance(value, InputContent):
+        return secret.encode() in value.data
+    return secret in value or secret in unquote(value)
 
 
 def _was_submitted_with(job: Job, token: UserToken) -> bool:
