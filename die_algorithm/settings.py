@@ -114,7 +114,7 @@ class Settings(BaseModel):
     )
     storagehub_timeout: Duration = Field(
         _as_written("30s"),
-        description="Longest wait for one answer of StorageHub, transfers excepted.",
+        description="Longest wait for one answer of StorageHub or a public link's host, transfers excepted.",
     )
     transfer_min_rate: Size = Field(
         _as_written("4KiB"),
@@ -131,7 +131,8 @@ class Settings(BaseModel):
     )
     outage_patience: Duration = Field(
         _as_written("30m"),
-        description="How long a job waits for StorageHub, the registry or the engine to come back.",
+        description="How long a job waits for StorageHub, a public link's host, the registry or the "
+        "engine to come back.",
     )
     docker_host: EngineAddress = Field(
         "unix:///var/run/docker.sock",
@@ -187,7 +188,9 @@ class Settings(BaseModel):
     max_sync: int = Field(
         32, ge=1, description="Synchronous Executes held open at once; more get ServerBusy."
     )
-    transfers: int = Field(4, ge=1, description="Results fetched from StorageHub at once.")
+    transfers: int = Field(
+        4, ge=1, description="Results fetched from StorageHub at once, and files from public links."
+    )
     max_running: int = Field(200, ge=1, description="Jobs under way at once; others wait.")
     max_running_per_owner: int = Field(
         50, ge=1, description="The same for one user; users with waiting jobs take turns."
