@@ -81,8 +81,8 @@ INPUTS = (
     # One of the next two is needed; a description of WPS 1.0.0 cannot say so, hence the zeros.
     InputDescription(
         identifier=FILE_PARAM,
-        title="The file used as an input parameter for the service, or the id of its workspace item. "
-        "[a http link to a file of the workspace]",
+        title="The file used as an input parameter for the service: its public link, the id or path of "
+        "its workspace item, or its content. [a http link to a file of the workspace]",
         min_occurs=0,
         formats=(
             XML,
@@ -95,8 +95,8 @@ INPUTS = (
     ),
     InputDescription(
         identifier=ITEM_PARAM,
-        title="The item used as an input parameter for the service: the id of a file or folder of the "
-        "workspace. Give this or FileParam.",
+        title="The item used as an input parameter for the service: the id or path of a file or "
+        "folder of the workspace. Give this or FileParam.",
         min_occurs=0,
     ),
 )

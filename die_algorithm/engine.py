@@ -6,6 +6,7 @@ business of :mod:`die_algorithm.steps`, driven by :mod:`die_algorithm.worker`.
 
 from __future__ import annotations
 
+import dataclasses
 import hmac
 import logging
 import queue
@@ -16,12 +17,16 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from urllib.parse import unquote
 
 from die_algorithm.errors import (
+    FileSizeExceeded,
     InvalidParameterValue,
     ItemNotAccessible,
     ItemUnusable,
     KeyReused,
+    LinkError,
+    LinkUnavailable,
     NotAuthorized,
     NotFound,
     QueueFull,
@@ -36,14 +41,26 @@ from die_algorithm.fail_points import FailPoints, Point
 from die_algorithm.job_options import IDEMPOTENCY_KEY, JobOptions
 from die_algorithm.job_request import parse_job_request
 from die_algorithm.job_store import JobStore
-from die_algorithm.models import Item, Job, JobRequest, JobState, ResponseForm, UserToken
+from die_algorithm.models import (
+    InputContent,
+    Item,
+    Job,
+    JobRequest,
+    JobState,
+    ResponseForm,
+    UserToken,
+)
 from die_algorithm.owners import Owners
+from die_algorithm.public_links import PublicLinks
 from die_algorithm.results import new_result_key
 from die_algorithm.settings import Settings
 from die_algorithm.storagehub import StorageHub
 from die_algorithm.waiters import Waiters
 
 LOGGER = logging.getLogger(__name__)
+
+#: Each input's values by its name, as the client wrote them.
+Inputs = Mapping[str, Sequence[str | InputContent]]
 
 _JOB_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 #: Seconds until a waiter looks again at a database that could not be read.
@@ -71,6 +88,7 @@ class Engine:
         settings: the operator's.
         store: the jobs' records.
         storagehub: to ask whose token it is, and whether the item can be used.
+        public_links: to ask whether a link can.
         fail_points: where to die on purpose.
     """
 
@@ -79,6 +97,7 @@ class Engine:
         settings: Settings,
         store: JobStore,
         storagehub: StorageHub,
+        public_links: PublicLinks,
         fail_points: FailPoints | None = None,
     ) -> None:
         self._fail_points = fail_points or FailPoints()
@@ -86,6 +105,7 @@ class Engine:
         self._store = store
         self._storagehub = storagehub
         self._owners = Owners(self._ask_owner)
+        self._public_links = public_links
         #: Called after a job was accepted or its cancel noted, to wake a worker of this process.
         self.on_submit: Callable[[], None] = lambda: None
         #: Called with the id of a job that the worker of this process has ended.
@@ -112,7 +132,7 @@ class Engine:
 
     def submit(
         self,
-        inputs: Mapping[str, Sequence[str]],
+        inputs: Inputs,
         token: UserToken,
         form: ResponseForm,
         options: JobOptions | None = None,
@@ -138,7 +158,7 @@ class Engine:
         owner = self.owner(token)
         if former := self._former(owner, request, options):
             return former
-        self._check_item(request, token)
+        request = self._with_item(request, token, owner)
         job = Job(
             id=str(uuid.uuid4()),
             owner=owner,
@@ -153,17 +173,24 @@ class Engine:
         # Again: a slow StorageHub may have outlasted the client, and would leave it without its job's id.
         self._check_open()
         with self._fail_points.around(Point.ACCEPTED):
-            added = self._add(job, options)
+            added = self._add(job, options, _content(inputs))
         if added.id != job.id:
             return _same_request(added, request)
         LOGGER.info("Job %s accepted: image %s, owner %s.", job.id, request.image, owner)
         self.on_submit()
         return job
 
-    def _parsed(self, inputs: Mapping[str, Sequence[str]], token: UserToken) -> JobRequest:
-        request = parse_job_request(inputs, self._settings.storagehub_url)
+    def _parsed(self, inputs: Inputs, token: UserToken) -> JobRequest:
+        settings = self._settings
+        request = parse_job_request(inputs, settings.storagehub_url, settings.trusted_links)
+        if request.content and request.content.size > settings.max_request_size:
+            raise FileSizeExceeded(
+                f"The content is larger than {settings.max_request_size} bytes. Put the file into your "
+                "workspace and give its id or path.",
+                request.item_parameter,
+            )
         for name, values in inputs.items():
-            if any(token.secret in value for value in values):
+            if any(_holds(value, token.secret) for value in values):
                 # It would be stored and shown with the inputs.
                 raise InvalidParameterValue(
                     f"{name} holds your token. The container gets it anyway; leave it out.", name
@@ -180,9 +207,10 @@ class Engine:
             raise _store_away() from error
         return None if former is None else _same_request(former, request)
 
-    def _add(self, job: Job, options: JobOptions) -> Job:
+    def _add(self, job: Job, options: JobOptions, content: bytes | None) -> Job:
+        key = options.idempotency_key
         try:
-            return self._store.add(job, idempotency_key=options.idempotency_key)
+            return self._store.add(job, idempotency_key=key, content=content)
         except QueueFull as error:
             raise ServerBusy(f"{error} Submit this one again in a few minutes.", 60) from None
         except StoreUnavailable as error:
@@ -208,17 +236,17 @@ class Engine:
     def _ask_owner(self, token: UserToken) -> str | None:
         try:
             with self._asking_storagehub():
-                owner = self._storagehub.workspace_root(token).owner
+                root = self._storagehub.workspace_root(token)
         except (TokenRejected, ItemUnusable):
             return None
         except StorageHubError:
             raise _storagehub_away() from None
-        if not _is_text(owner):
+        if not _is_text(root.owner):
             raise ServiceUnavailable(
                 "StorageHub names the owner of this user token in characters that are none, so the "
                 "request cannot be checked. Nothing was started or changed; tell StorageHub's operator."
             )
-        return owner
+        return root.owner
 
     @contextmanager
     def _asking_storagehub(self) -> Iterator[None]:
@@ -234,7 +262,17 @@ class Engine:
         finally:
             self._storagehub_slots.release()
 
-    def _check_item(self, request: JobRequest, token: UserToken) -> Item:
+    def _with_item(self, request: JobRequest, token: UserToken, owner: str) -> JobRequest:
+        """See that the file is there, wherever that is, and find the item that a path leads to.
+
+        Raises:
+            InvalidParameterValue: it is not, or cannot be used.
+            ServiceUnavailable: who has it cannot be asked now.
+        """
+        if request.link:
+            self._check_link(request.link, request.item_parameter)
+        if request.is_uploaded:
+            return request
         refused = ItemNotAccessible(
             "There is no such item in the workspace, or this user token may not read it. Copy the "
             "item's id from the workspace.",
@@ -242,7 +280,7 @@ class Engine:
         )
         try:
             with self._asking_storagehub():
-                item = self._storagehub.item(token, request.item_id)
+                item = self._item_given(request, token, owner)
         except ItemUnusable:
             raise refused from None
         except TokenRejected:
@@ -253,7 +291,70 @@ class Engine:
             raise ItemNotAccessible(
                 f"The item {item.name!r} is in the trash; restore it first.", request.item_parameter
             )
+        return dataclasses.replace(
+            request, item_id=item.id if request.item_path else request.item_id
+        )
+
+    def _item_given(self, request: JobRequest, token: UserToken, owner: str) -> Item:
+        """The item of an id; where nobody has the id, or none was given, the one that a path leads to.
+
+        Raises:
+            ItemUnusable: there is no item of the id.
+            InvalidParameterValue: the path leads nowhere; says where it ends.
+        """
+        if request.item_id:
+            try:
+                return self._storagehub.item(token, request.item_id)
+            except ItemUnusable:
+                if not request.item_path:
+                    raise
+        if request.path_owner not in (None, owner):
+            raise ItemNotAccessible(
+                f"{request.item_parameter} is a path in the workspace of another user. Only your own "
+                "workspace can be used by paths; give the id of an item that is shared with you.",
+                request.item_parameter,
+            )
+        item = self._storagehub.workspace_root(token)
+        where = "the root"
+        for name in request.item_path:
+            missing = ItemNotAccessible(
+                f"There is no {name!r} in {where} of your workspace. Check the path's spelling, or copy "
+                "the item's id from the workspace.",
+                request.item_parameter,
+            )
+            item = self._child(item, name, token, missing)
+            where = f"the folder {name!r}"
         return item
+
+    def _child(self, folder: Item, name: str, token: UserToken, missing: ItemNotAccessible) -> Item:
+        if not folder.is_folder:
+            raise ItemNotAccessible(
+                f"{folder.name!r} in your workspace is no folder, so there is no {name!r} in it.",
+                missing.locator,
+            )
+        try:
+            child = self._storagehub.find_child(token, folder.id, name)
+        except ItemUnusable:
+            raise missing from None
+        if child is None:
+            raise missing
+        return child
+
+    def _check_link(self, link: str, parameter: str) -> None:
+        try:
+            with self._asking_storagehub():
+                self._public_links.check(link)
+        except LinkUnavailable as error:
+            raise ServiceUnavailable(
+                f"The public link cannot be checked, because {error}. Nothing was started; try again "
+                "in a minute."
+            ) from None
+        except LinkError as error:
+            raise ItemNotAccessible(
+                f"The public link cannot be used: {error}. Check it in a browser in which nobody is "
+                "signed in, or give the id of the item.",
+                parameter,
+            ) from None
 
     def job(self, job_id: str) -> Job:
         """Look up a job.
@@ -432,7 +533,7 @@ class Engine:
 
 
 def _same_request(former: Job, request: JobRequest) -> Job:
-    if former.request != request:
+    if former.request.as_asked != request.as_asked:
         raise KeyReused(
             "Another request was sent with this idempotency key before. Use a new key for each job.",
             IDEMPOTENCY_KEY,
@@ -464,6 +565,18 @@ def _is_text(text: str) -> bool:
 
 def _is_same(one: str, other: str) -> bool:
     return hmac.compare_digest(one.encode(), other.encode())
+
+
+def _content(inputs: Inputs) -> bytes | None:
+    """The file that was sent inline, if any."""
+    contents = (value for values in inputs.values() for value in values)
+    return next((each.data for each in contents if isinstance(each, InputContent)), None)
+
+
+def _holds(value: str | InputContent, secret: str) -> bool:
+    if isinstance(value, InputContent):
+        return secret.encode() in value.data
+    return secret in value or secret in unquote(value)
 
 
 def _was_submitted_with(job: Job, token: UserToken) -> bool:

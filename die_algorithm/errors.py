@@ -29,6 +29,10 @@
     │   ├── TokenRejected            StorageHub does not accept the user token
     │   ├── ItemUnusable             missing, forbidden or trashed: StorageHub does not say which
     │   └── DamagedDownload          what arrived is not what was announced
+    ├── LinkError                    a public link
+    │   ├── LinkUnavailable          it may pass: connection, time-out, 5xx, cut off
+    │   ├── LinkUnusable             gone, forbidden, or leads where nobody may go
+    │   └── LinkTooLarge             more bytes than the operator allows
     ├── SwarmError
     │   ├── SwarmUnavailable         it may pass: the engine's API does not answer
     │   ├── NotASwarm                the engine answers, but is no Swarm manager
@@ -255,6 +259,22 @@ class ItemUnusable(StorageHubError):
 
 class DamagedDownload(StorageHubError):
     """What arrived is shorter, longer or of another type than announced."""
+
+
+class LinkError(DieError):
+    """A file cannot be fetched from a public link. The message is half a sentence about the link."""
+
+
+class LinkUnavailable(LinkError):
+    """The link's host does not answer, or not to the end: it may pass."""
+
+
+class LinkUnusable(LinkError):
+    """There is no file at the link, not for everybody, or it leads to a host that is not trusted."""
+
+
+class LinkTooLarge(LinkError):
+    """The file is larger than the operator allows."""
 
 
 class SwarmError(DieError):

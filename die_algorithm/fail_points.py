@@ -30,6 +30,14 @@ class Point(enum.Enum):
     END_REACHED = "S13-end-reached"
 
 
+class InputPoint(enum.Enum):
+    """The same for those jobs whose file has to be put into the workspace first."""
+
+    FOLDER_CREATED = "S2i-input-folder-created"
+    UPLOADED = "S2j-input-uploaded"
+    FOLDER_REMOVED = "S12i-input-folder-removed"
+
+
 class FailPoints:
     """Tells where in a job's way a process is.
 
@@ -40,18 +48,18 @@ class FailPoints:
     def __init__(self, reached: Callable[[str], None] | None = None) -> None:
         self._reached = reached
 
-    def before(self, point: Point) -> None:
+    def before(self, point: Point | InputPoint) -> None:
         """It is about to happen."""
         if self._reached:
             self._reached(f"{point.value}:before")
 
-    def after(self, point: Point) -> None:
+    def after(self, point: Point | InputPoint) -> None:
         """It has just happened."""
         if self._reached:
             self._reached(f"{point.value}:after")
 
     @contextmanager
-    def around(self, point: Point) -> Iterator[None]:
+    def around(self, point: Point | InputPoint) -> Iterator[None]:
         """It happens in the block."""
         self.before(point)
         yield

@@ -12,6 +12,9 @@ from die_algorithm.errors import (
     ImageNotFound,
     ItemUnusable,
     JobFault,
+    LinkTooLarge,
+    LinkUnavailable,
+    LinkUnusable,
     NoRoom,
     NotASwarm,
     RegistryUnavailable,
@@ -25,7 +28,14 @@ from die_algorithm.errors import (
 from die_algorithm.models import Failure, FaultClass
 
 #: Errors that may pass: a job waits and tries the step again.
-PASSING = (StorageHubUnavailable, DamagedDownload, RegistryUnavailable, SwarmUnavailable, NotASwarm)
+PASSING = (
+    StorageHubUnavailable,
+    DamagedDownload,
+    LinkUnavailable,
+    RegistryUnavailable,
+    SwarmUnavailable,
+    NotASwarm,
+)
 
 #: Errors whose message is written for the client already.
 _SPEAKING: dict[type[DieError], FaultClass] = {
@@ -60,7 +70,9 @@ _SENTENCES: dict[type[DieError], tuple[FaultClass, str]] = {
     ),
 }
 
+_NEW_LINK = "Check the link, and submit the job again."
 _STORAGEHUB = "StorageHub"
+_LINK_HOST = "the host of the public link"
 _REGISTRY = "the image registry"
 _SWARM = "the Docker Swarm"
 
@@ -69,6 +81,13 @@ def failure(error: DieError) -> Failure:
     """The failure of a job that met an error which does not pass."""
     if isinstance(error, JobFault):
         return Failure(fault_class=error.fault_class, text=error.text)
+    if isinstance(error, LinkTooLarge | LinkUnusable):
+        is_limit = isinstance(error, LinkTooLarge)
+        return Failure(
+            fault_class=FaultClass.LIMIT if is_limit else FaultClass.STORAGE,
+            text=f"The file could not be fetched from the public link: {error}. "
+            + ("Ask the operator for more, or make it smaller." if is_limit else _NEW_LINK),
+        )
     for kind, fault_class in _SPEAKING.items():
         if isinstance(error, kind):
             return Failure(fault_class=fault_class, text=str(error))
@@ -95,7 +114,7 @@ def given_up(error: DieError, since: datetime) -> Failure:
     """The failure of a job that has waited long enough."""
     name = _away(error)
     return Failure(
-        fault_class=FaultClass.STORAGE if name == _STORAGEHUB else FaultClass.SYSTEM,
+        fault_class=FaultClass.STORAGE if name in (_STORAGEHUB, _LINK_HOST) else FaultClass.SYSTEM,
         text=f"The job was given up because {name} has not answered since {since:%Y-%m-%d %H:%M} UTC. "
         "Submit it again when it is back.",
     )
@@ -156,6 +175,8 @@ def never_started(message: str, deadline: timedelta) -> Failure:
 def _away(error: DieError) -> str:
     if isinstance(error, RegistryUnavailable):
         return _REGISTRY
+    if isinstance(error, LinkUnavailable):
+        return _LINK_HOST
     return _SWARM if isinstance(error, SwarmError) else _STORAGEHUB
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Mapping, Sequence
-from urllib.parse import unquote
+from collections.abc import Container, Mapping, Sequence
 
 from die_algorithm.errors import FileSizeExceeded, InvalidParameterValue, MissingParameterValue
 from die_algorithm.image_reference import ImageReference
-from die_algorithm.models import JobRequest
+from die_algorithm.item_reference import ItemReference, parse_item_reference, without_query
+from die_algorithm.models import ContentDigest, InputContent, JobRequest
+from die_algorithm.public_link import TrustedHosts
 
 IMAGE = "Image"
 COMMAND_NAME = "CommandName"
@@ -19,20 +21,20 @@ INPUTS = (IMAGE, COMMAND_NAME, FILE_PARAM, ITEM_PARAM)
 
 _MAX_COMMAND = 1024
 _MAX_WORDS = 32
-_MAX_ITEM = 2048
+_SHOWN_CONTENT = 1000
 _FIRST_WORD = re.compile(r"[A-Za-z0-9_./+][A-Za-z0-9_./+-]*", re.ASCII)
 _SHELL = re.compile(r"[\"'`$;&|<>\\*?(){}\[\]!#~^]")
-_ITEM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{7,127}", re.ASCII)
-_QUERY = re.compile(r"[?#]")
-_ITEM_IN_PATH = re.compile(r"(?P<base>.*)/items/(?P<id>[^/]+)(?:/download)?/?")
 
 
-def parse_job_request(inputs: Mapping[str, Sequence[str]], storagehub_url: str) -> JobRequest:
+def parse_job_request(
+    inputs: Mapping[str, Sequence[str | InputContent]], storagehub_url: str, trusted: TrustedHosts
+) -> JobRequest:
     """Check the inputs of an Execute and parse them once.
 
     Args:
         inputs: each input's values by its name, as the client wrote them.
-        storagehub_url: the workspace's address; only items below it are taken as URLs.
+        storagehub_url: the workspace's address; items below it are taken as URLs.
+        trusted: the hosts whose public links are taken.
 
     Raises:
         MissingParameterValue: an input is absent.
@@ -40,19 +42,49 @@ def parse_job_request(inputs: Mapping[str, Sequence[str]], storagehub_url: str) 
         FileSizeExceeded: CommandName is longer than a command line should be.
     """
     _check_names(inputs)
-    image = _single(inputs, IMAGE)
-    command = _single(inputs, COMMAND_NAME)
-    parameter = ITEM_PARAM if ITEM_PARAM in inputs else FILE_PARAM
+    image = _text(inputs, IMAGE)
+    command = _text(inputs, COMMAND_NAME)
+    parameter = item_parameter(inputs)
     item = _single(inputs, parameter)
+    if isinstance(item, InputContent):
+        reference, content, given = ItemReference(), _digest(item), _shown(item)
+    else:
+        reference = parse_item_reference(item, storagehub_url, trusted, parameter)
+        content, given = None, without_query(item)
     return JobRequest(
         image=ImageReference.parse(image).canonical,
         command=parse_command(command),
-        item_id=parse_item(item, storagehub_url, parameter),
+        item_id=reference.item_id,
         item_parameter=parameter,
         given_image=image,
         given_command=command,
-        given_item=_without_query(item),
+        given_item=given,
+        item_path=reference.path,
+        path_owner=reference.path_owner,
+        link=reference.link,
+        content=content,
     )
+
+
+def item_parameter(inputs: Container[str]) -> str:
+    """The name under which the item is given."""
+    return ITEM_PARAM if ITEM_PARAM in inputs else FILE_PARAM
+
+
+def _digest(content: InputContent) -> ContentDigest:
+    digest = hashlib.sha256(content.data).hexdigest()
+    return ContentDigest(media_type=content.media_type, size=len(content.data), sha256=digest)
+
+
+def _shown(content: InputContent) -> str:
+    """What ``lineage`` repeats of content: its beginning, if that is text."""
+    try:
+        text = content.data.decode()
+    except UnicodeDecodeError:
+        text = ""
+    if not text or "\0" in text:
+        return f"{len(content.data)} bytes of {content.media_type}"
+    return text[:_SHOWN_CONTENT]
 
 
 def parse_command(text: str) -> tuple[str, ...]:
@@ -92,42 +124,7 @@ def parse_command(text: str) -> tuple[str, ...]:
     return words
 
 
-def parse_item(text: str, storagehub_url: str, parameter: str) -> str:
-    """Take the item's id from what the client gave: the id itself, or the item's StorageHub URL.
-
-    Raises:
-        InvalidParameterValue: it is neither.
-    """
-    if _ITEM_ID.fullmatch(text):
-        return text
-    if not text.strip():
-        raise InvalidParameterValue(
-            f"{parameter} is empty; give the id of a file or folder of your workspace.", parameter
-        )
-    if len(text) <= _MAX_ITEM and (item_id := _id_in_url(text, storagehub_url)):
-        return item_id
-    raise InvalidParameterValue(
-        f"{parameter} is not the id of a workspace item, nor its address in this service's StorageHub. "
-        "Copy the item's id from the workspace (Get info), for example "
-        "'2f4c9e0a-5b1d-4a6e-9c39-1d5c1f8f7a11'.",
-        parameter,
-    )
-
-
-def _id_in_url(text: str, storagehub_url: str) -> str | None:
-    match = _ITEM_IN_PATH.fullmatch(_without_query(text))
-    if match is None or match["base"].rstrip("/") != storagehub_url:
-        return None
-    item_id = unquote(match["id"])
-    return item_id if _ITEM_ID.fullmatch(item_id) else None
-
-
-def _without_query(text: str) -> str:
-    """The text without what may hold a token: clients write ``…/download?gcube-token=…``."""
-    return _QUERY.split(text, maxsplit=1)[0]
-
-
-def _check_names(inputs: Mapping[str, Sequence[str]]) -> None:
+def _check_names(inputs: Mapping[str, Sequence[object]]) -> None:
     for name, values in inputs.items():
         if name not in INPUTS:
             raise InvalidParameterValue(
@@ -144,7 +141,14 @@ def _check_names(inputs: Mapping[str, Sequence[str]]) -> None:
         )
 
 
-def _single(inputs: Mapping[str, Sequence[str]], name: str) -> str:
+def _text(inputs: Mapping[str, Sequence[str | InputContent]], name: str) -> str:
+    value = _single(inputs, name)
+    if isinstance(value, InputContent):
+        raise InvalidParameterValue(f"{name} is a string: give it as a literal.", name)
+    return value
+
+
+def _single(inputs: Mapping[str, Sequence[str | InputContent]], name: str) -> str | InputContent:
     values = inputs.get(name, ())
     if not values:
         hint = f" Give {FILE_PARAM} or {ITEM_PARAM}." if name == FILE_PARAM else ""

@@ -102,6 +102,26 @@ class ResponseForm:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class InputContent:
+    """A file that was sent inline, as the value of an input."""
+
+    data: bytes = dataclasses.field(repr=False)
+    #: The media type in lower case, without parameters.
+    media_type: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ContentDigest:
+    """What a job's record says of content that was sent inline; the bytes are kept beside it."""
+
+    media_type: str
+    #: Bytes.
+    size: int
+    #: Lower-case hexadecimal digest.
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class JobRequest:
     """What the researcher asked for, checked and parsed once."""
 
@@ -109,7 +129,7 @@ class JobRequest:
     image: str
     #: The words of CommandName.
     command: tuple[str, ...]
-    #: The id of the file or folder in the workspace.
+    #: The id of the file or folder in the workspace; empty if it was given in another form.
     item_id: str
     #: The name under which the item was given: ``FileParam`` or ``ItemParam``.
     item_parameter: str
@@ -117,6 +137,25 @@ class JobRequest:
     given_image: str
     given_command: str
     given_item: str
+    #: The names that lead to the item from the root of the workspace; empty if it was not so given.
+    #: With ``item_id`` they are what it may also be: an id that nobody has is tried as a name.
+    item_path: tuple[str, ...] = ()
+    #: The workspace of which user the path names; None if it names none.
+    path_owner: str | None = None
+    #: The public link of the file, put together again from its checked parts.
+    link: str | None = None
+    #: The file was sent inline.
+    content: ContentDigest | None = None
+
+    @property
+    def is_uploaded(self) -> bool:
+        """Whether the file has to be put into the workspace before the program can fetch it."""
+        return self.link is not None or self.content is not None
+
+    @property
+    def as_asked(self) -> JobRequest:
+        """The request before a path in it was resolved: two of these compare what was asked for."""
+        return dataclasses.replace(self, item_id="") if self.item_path else self
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -161,7 +200,7 @@ class ListedItem:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Folder:
-    """The temp folder of one job."""
+    """The temp folder or the input folder of one job."""
 
     id: str
     name: str
@@ -338,6 +377,9 @@ class Job:
     #: None once the job has ended.
     token: UserToken | None = None
     folder: Folder | None = None
+    #: The folder of the file that was uploaded for the job, and the file's id.
+    input_folder: Folder | None = None
+    staged_item: str | None = None
     #: The image's digest, ``sha256:…``, to which the job is pinned.
     digest: str | None = None
     service_id: str | None = None
@@ -381,6 +423,16 @@ class Job:
         return service_name(self.id)
 
     @property
+    def input_folder_name(self) -> str:
+        """The name of the folder for what is uploaded for the job: apart from the results."""
+        return input_folder_name(self.id)
+
+    @property
+    def item_id(self) -> str:
+        """The id of the item that the container gets."""
+        return self.staged_item or self.request.item_id
+
+    @property
     def accepted_at(self) -> datetime:
         """When the job was accepted."""
         return self.reached[JobState.ACCEPTED]
@@ -397,3 +449,8 @@ def service_name(job_id: str) -> str:
     40 characters, within Swarm's limit of 63 (reference: swarm, "Rules that follow").
     """
     return f"die-{job_id}"
+
+
+def input_folder_name(job_id: str) -> str:
+    """``die-<job id>-input``: the name of the folder with the file that was uploaded for a job."""
+    return f"die-{job_id}-input"

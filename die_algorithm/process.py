@@ -143,7 +143,7 @@ class DockerImageExecutor(pywps.Process):
         options = parse_job_options(headers, self._runtime.settings.deadlines)
 
         def submit() -> Job:
-            return engine.submit(operation.texts(), token, form, options)
+            return engine.submit(operation.values(), token, form, options)
 
         if form.store and form.status:
             job = submit()

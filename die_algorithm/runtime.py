@@ -17,6 +17,7 @@ from die_algorithm.fail_points import FailPoints
 from die_algorithm.janitor import Janitor
 from die_algorithm.job_store import JobStore, QueueLimits
 from die_algorithm.models import Job, WorkerReport
+from die_algorithm.public_links import PublicLinks
 from die_algorithm.results import Results
 from die_algorithm.settings import Settings
 from die_algorithm.steps import Steps
@@ -30,10 +31,13 @@ from die_algorithm.worker_place import WorkerPlace
 class _WorkerThread:
     """A worker that works in this process, with the Swarm that only it talks to."""
 
-    def __init__(self, worker: Worker, swarm: Swarm, storagehub: StorageHub) -> None:
+    def __init__(
+        self, worker: Worker, swarm: Swarm, storagehub: StorageHub, public_links: PublicLinks
+    ) -> None:
         self.worker = worker
         self._swarm = swarm
         self._storagehub = storagehub
+        self._public_links = public_links
         self._thread = threading.Thread(target=worker.run, name="die-worker", daemon=True)
         self._thread.start()
 
@@ -49,6 +53,7 @@ class _WorkerThread:
         self._thread.join()
         self._swarm.close()
         self._storagehub.close()
+        self._public_links.close()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,6 +62,7 @@ class _Parts:
     settings: Settings
     store: JobStore
     storagehub: StorageHub
+    public_links: PublicLinks
     engine: Engine
     worker: _WorkerThread | None
 
@@ -157,13 +163,15 @@ class Runtime:
         if parts.worker:
             parts.worker.stop()
         parts.storagehub.close()
+        parts.public_links.close()
         parts.store.close()
 
     def _build(self, settings: Settings) -> _Parts:
         store = job_store(settings)
         # A client waits for the answers to these questions, so they are not asked for long.
         storagehub = storagehub_client(settings, attempts=2)
-        engine = Engine(settings, store, storagehub, self._fail_points)
+        public_links = public_links_client(settings)
+        engine = Engine(settings, store, storagehub, public_links, self._fail_points)
         thread = None
         if self._works_here:
             thread = self._start_worker(settings, store, engine)
@@ -173,12 +181,14 @@ class Runtime:
             settings=settings,
             store=store,
             storagehub=storagehub,
+            public_links=public_links,
             engine=engine,
             worker=thread,
         )
 
     def _start_worker(self, settings: Settings, store: JobStore, engine: Engine) -> _WorkerThread:
         storagehub = storagehub_client(settings)
+        public_links = public_links_client(settings)
         swarm = Swarm(settings.docker_host)
         results = Results(settings.results_path)
         steps = Steps(
@@ -187,6 +197,7 @@ class Runtime:
             storagehub,
             swarm,
             results,
+            public_links=public_links,
             fail_points=self._fail_points,
             stopwatches=Stopwatches(),
         )
@@ -202,7 +213,7 @@ class Runtime:
             on_end=engine.notify,
             publish=(lambda job: publish(job, settings)) if publish else None,
         )
-        return _WorkerThread(worker, swarm, storagehub)
+        return _WorkerThread(worker, swarm, storagehub, public_links)
 
 
 def storagehub_client(settings: Settings, *, attempts: int = 4) -> StorageHub:
@@ -218,6 +229,16 @@ def storagehub_client(settings: Settings, *, attempts: int = 4) -> StorageHub:
         timeout=settings.storagehub_timeout,
         min_rate=settings.transfer_min_rate,
         attempts=attempts,
+    )
+
+
+def public_links_client(settings: Settings) -> PublicLinks:
+    """The client for public links that the settings trust."""
+    return PublicLinks(
+        settings.trusted_links,
+        timeout=settings.storagehub_timeout,
+        min_rate=settings.transfer_min_rate,
+        max_size=settings.max_input_size,
     )
 
 

@@ -121,7 +121,7 @@ def _args(job: Job) -> list[str]:
     """The contract with the images: ``<command…> <token> <item id> <temp folder id>``."""
     if job.token is None or job.folder is None:
         raise ValueError("the job is not staged in")
-    return [*job.request.command, job.token.secret, job.request.item_id, job.folder.id]
+    return [*job.request.command, job.token.secret, job.item_id, job.folder.id]
 
 
 def _literal(value: str) -> str:

@@ -26,6 +26,7 @@ from pydantic_core import ErrorDetails, PydanticUndefined
 
 from die_algorithm.errors import SettingsError
 from die_algorithm.models import Deadlines
+from die_algorithm.public_link import TrustedHosts
 from die_algorithm.settings_values import (
     Addresses,
     Constraints,
@@ -36,6 +37,7 @@ from die_algorithm.settings_values import (
     Label,
     PublicUrl,
     Size,
+    TrustedNames,
 )
 
 SECTION = "die"
@@ -112,15 +114,25 @@ class Settings(BaseModel):
     )
     storagehub_timeout: Duration = Field(
         _as_written("30s"),
-        description="Longest wait for one answer of StorageHub, transfers excepted.",
+        description="Longest wait for one answer of StorageHub or a public link's host, transfers excepted.",
     )
     transfer_min_rate: Size = Field(
         _as_written("4KiB"),
         description="A transfer slower than this, in bytes per second, is given up.",
     )
+    trusted_hosts: TrustedNames = Field(
+        (),
+        description="Hosts whose public links are taken as `FileParam`, beside StorageHub's own: "
+        "`host` or `host:port`, separated by commas; for D4Science: `data.d4science.org, "
+        "data.d4science.net`. No request leaves for any other.",
+    )
+    max_input_size: Size = Field(
+        _as_written("1GiB"), description="Largest file that is fetched from a public link."
+    )
     outage_patience: Duration = Field(
         _as_written("30m"),
-        description="How long a job waits for StorageHub, the registry or the engine to come back.",
+        description="How long a job waits for StorageHub, a public link's host, the registry or the "
+        "engine to come back.",
     )
     docker_host: EngineAddress = Field(
         "unix:///var/run/docker.sock",
@@ -186,7 +198,9 @@ class Settings(BaseModel):
     max_sync: int = Field(
         32, ge=1, description="Synchronous Executes held open at once; more get ServerBusy."
     )
-    transfers: int = Field(4, ge=1, description="Results fetched from StorageHub at once.")
+    transfers: int = Field(
+        4, ge=1, description="Results fetched from StorageHub at once, and files from public links."
+    )
     max_running: int = Field(200, ge=1, description="Jobs under way at once; others wait.")
     max_running_per_owner: int = Field(
         50, ge=1, description="The same for one user; users with waiting jobs take turns."
@@ -278,6 +292,12 @@ class Settings(BaseModel):
     def storagehub_url_in_containers(self) -> str:
         """What a container finds in ``STORAGEHUB_URL``."""
         return self.container_storagehub_url or self.storagehub_url
+
+    @property
+    def trusted_links(self) -> TrustedHosts:
+        """Which public links are taken."""
+        services = (self.storagehub_url, self.storagehub_url_in_containers)
+        return TrustedHosts(services, self.trusted_hosts)
 
     @classmethod
     def table(cls) -> list[tuple[str, str, str]]:

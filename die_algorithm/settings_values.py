@@ -132,6 +132,14 @@ def _hosts(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _trusted_hosts(value: tuple[str, ...]) -> tuple[str, ...]:
+    for host in value:
+        match = re.fullmatch(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?(?::(\d{1,5}))?", host)
+        if match is None or not 0 < int(match[1] or 1) <= 65535:
+            raise ValueError(f"{host!r} is neither host nor host:port")
+    return tuple(host.lower() for host in value)
+
+
 #: ``30s``, ``10m``, ``24h``.
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 #: ``64KiB``, ``2GiB``.
@@ -152,3 +160,5 @@ Constraints = Annotated[Words, AfterValidator(_constraints)]
 Addresses = Annotated[Words, AfterValidator(_addresses)]
 #: ``name:address`` for a container's hosts file.
 Hosts = Annotated[Words, AfterValidator(_hosts)]
+#: ``host`` or ``host:port`` that links may lead to.
+TrustedNames = Annotated[Words, AfterValidator(_trusted_hosts)]

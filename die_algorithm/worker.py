@@ -53,6 +53,8 @@ class _Room(enum.Enum):
     """Where a step is taken: what hangs in one of them keeps no job in the others waiting."""
 
     STAGE_IN = "stage-in"
+    #: Staging in a file that comes over a public link: that may take hours.
+    FETCH = "fetch"
     DISPATCH = "dispatch"
     STAGE_OUT = "stage-out"
     #: Observing, and stopping containers: nothing here waits for StorageHub.
@@ -483,13 +485,13 @@ def _needs_turn(job: Job) -> bool:
 
 
 def _room(job: Job) -> _Room:
-    if job.copy_pending:
+    if job.copy_pending and not job.cancel_requested:
         return _Room.STAGE_OUT
     if job.failure or job.result or job.cancel_requested:
         runs = JobState.DISPATCHED in job.reached and not job.task_over and not job.stopped_at
         return _Room.END if runs and not job.result else _Room.CLEAN_UP
     return {
-        JobState.ACCEPTED: _Room.STAGE_IN,
+        JobState.ACCEPTED: _Room.FETCH if job.request.link else _Room.STAGE_IN,
         JobState.STAGED_IN: _Room.DISPATCH,
         JobState.STAGING_OUT: _Room.STAGE_OUT,
     }.get(job.state, _Room.END)

@@ -31,7 +31,7 @@ from die_algorithm.wps2_errors import (
     TooManyOutputs,
     WrongInputData,
 )
-from die_algorithm.wps_operations import DescribeProcess, Execute, GetCapabilities, InputValue
+from die_algorithm.wps_operations import DescribeProcess, Execute, GetCapabilities
 
 VERSION = "2.0.0"
 #: In the order in which the capabilities list them.
@@ -42,6 +42,7 @@ BASE64 = "base64"
 LITERAL_FORMATS = ("text/plain", "text/xml")
 
 _ALL = "ALL"
+_BASE64 = "base64"
 _PLAIN = ("", "raw", "utf-8")
 _MODES = ("sync", "async", "auto")
 _RESPONSES = ("raw", "document")
@@ -112,23 +113,31 @@ def check_described(identifiers: tuple[str, ...]) -> None:
 # -- Execute
 
 
-def data_value(name: str, text: str, given: Format) -> InputValue:
-    """The value of an input that is sent as text.
-
-    An input that is described as a file is one if it comes with a media type; without, it is a literal
-    such as an item's id.
+def check_input_format(name: str, given: Format) -> None:
+    """Refuse a format in which an input is not offered.
 
     Raises:
-        NoSuchFormat: the input is not offered in this format; locator is its name.
+        NoSuchFormat: locator is the input's name.
     """
-    described = _input(name)
-    formats = (described and described.formats) or LITERAL_FORMATS
+    formats = _file_formats(name) or LITERAL_FORMATS
     if given.mime_type and given.mime_type not in formats:
         raise NoSuchFormat(f"{name[:80]} is taken as {' or '.join(formats)}.", name)
-    if given.encoding.lower() not in _PLAIN:
-        raise NoSuchFormat(f"{name[:80]} is taken as plain text in UTF-8, not encoded.", name)
-    is_file = bool(given.mime_type and described and described.formats)
-    return InputValue(text=text, is_file=is_file)
+    encodings = (*_PLAIN, _BASE64) if _file_formats(name) else _PLAIN
+    if given.encoding.lower() not in encodings:
+        raise NoSuchFormat(f"{name[:80]} is not taken in this encoding; send UTF-8 text.", name)
+
+
+def is_file(name: str, given: Format) -> bool:
+    """Whether what an input holds is a file: it may be one, and says how it is written.
+
+    Without a format it is a literal, such as an item's id.
+    """
+    return bool(_file_formats(name) and (given.mime_type or given.encoding.lower() == _BASE64))
+
+
+def _file_formats(name: str) -> tuple[str, ...]:
+    described = _input(name)
+    return described.formats if described else ()
 
 
 def output_request(name: str, given: Format, transmission: str) -> OutputRequest:

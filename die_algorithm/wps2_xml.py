@@ -12,6 +12,7 @@ from die_algorithm.errors import (
     MissingParameterValue,
     OperationNotSupported,
 )
+from die_algorithm.inline_content import complex_value
 from die_algorithm.models import OutputRequest
 from die_algorithm.wps2_errors import TooManyInputs, TooManyOutputs
 from die_algorithm.wps2_operations import (
@@ -22,7 +23,8 @@ from die_algorithm.wps2_operations import (
     GetResult,
     GetStatus,
     Operation,
-    data_value,
+    check_input_format,
+    is_file,
     output_request,
     response_form,
 )
@@ -35,7 +37,7 @@ from die_algorithm.wps_operations import (
     check_service,
     negotiate_version,
 )
-from die_algorithm.xml_reader import find, plain_text, texts
+from die_algorithm.xml_reader import embedded_text, find, plain_text, texts
 from die_algorithm.xml_writer import OWS_2, WPS_2, XLINK, Element
 
 _NAMESPACES = {"wps": WPS_2, "ows": OWS_2}
@@ -128,10 +130,14 @@ def _input_value(name: str, element: Element) -> InputValue:
 
 
 def _data(name: str, element: Element) -> InputValue:
+    given = _format(element)
+    check_input_format(name, given)
+    if is_file(name, given):
+        text = embedded_text(name, element)
+        return complex_value(name, text, mime_type=given.mime_type, encoding=given.encoding)
     content = _literal_value(name, element) if len(element) else element
-    # Editors and serialisers indent what stands alone; no input has blanks of its own.
-    text = plain_text(name, content).strip()
-    return data_value(name, text, _format(element))
+    # Editors and serialisers indent what stands alone; no literal here has blanks of its own.
+    return InputValue(text=plain_text(name, content).strip())
 
 
 def _literal_value(name: str, data: Element) -> Element:

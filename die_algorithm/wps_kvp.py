@@ -17,6 +17,8 @@ from die_algorithm.errors import (
     MissingParameterValue,
     OperationNotSupported,
 )
+from die_algorithm.inline_content import complex_value
+from die_algorithm.job_request import FILE_PARAM, ITEM_PARAM
 from die_algorithm.models import OutputRequest, ResponseForm
 from die_algorithm.wps_operations import (
     SPOKEN,
@@ -135,8 +137,20 @@ def _input_value(name: str, text: str) -> InputValue:
     if href and value:
         raise InvalidParameterValue(f"{name[:80]} is given as a value and by reference.", name)
     if href:
+        _check_method(name, given.get("method"))
         return InputValue(href=href, is_file=True)
-    return InputValue(text=_decoded_again(value))
+    text = _decoded_again(value)
+    # What is no file has no format; some clients write one to every value.
+    if name in (FILE_PARAM, ITEM_PARAM) and given.keys() & {"mimetype", "encoding"}:
+        return complex_value(
+            name, text, mime_type=given.get("mimetype"), encoding=given.get("encoding")
+        )
+    return InputValue(text=text)
+
+
+def _check_method(name: str, method: str | None) -> None:
+    if method and method.upper() != "GET":
+        raise InvalidParameterValue(f"{name[:80]} is a reference; only GET is used for it.", name)
 
 
 def _response_form(query: Query) -> ResponseForm:

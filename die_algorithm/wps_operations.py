@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 
 from die_algorithm.errors import InvalidParameterValue, VersionNegotiationFailed
-from die_algorithm.models import ResponseForm
+from die_algorithm.models import InputContent, ResponseForm
 
 VERSION = "1.0.0"
 #: The versions that are offered; what says nothing is the first one's.
@@ -28,12 +28,14 @@ _TRUTH = {"true": True, "false": False, "1": True, "0": False}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InputValue:
-    """One value of an input as the client gave it: text, or a reference to it."""
+    """One value of an input as the client gave it: text, a reference to a file, or the file itself."""
 
-    #: The text; None for a reference.
+    #: The text; None for the others.
     text: str | None = None
-    #: The reference's address; None for text. Nothing here ever fetches it.
+    #: The reference's address; None for the others. Nothing here ever fetches it.
     href: str | None = None
+    #: The file's content; None for the others.
+    content: InputContent | None = None
     #: Given as a file: as complex data or by reference, not as a literal.
     is_file: bool = False
 
@@ -72,13 +74,18 @@ class Execute:
                         name,
                     )
 
-    def texts(self) -> dict[str, tuple[str, ...]]:
+    def values(self) -> dict[str, tuple[str | InputContent, ...]]:
         """Each input's values as the client wrote them, a reference by its address."""
         return {
-            name: tuple(
-                (value.href if value.text is None else value.text) or "" for value in values
-            )
+            name: tuple(value.content or value.text or value.href or "" for value in values)
             for name, values in self.inputs.items()
+        }
+
+    def texts(self) -> dict[str, tuple[str, ...]]:
+        """The same without what is content, which may hold any characters."""
+        return {
+            name: tuple(value for value in values if isinstance(value, str))
+            for name, values in self.values().items()
         }
 
 

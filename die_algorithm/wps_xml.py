@@ -16,6 +16,7 @@ from die_algorithm.errors import (
     MissingParameterValue,
     OperationNotSupported,
 )
+from die_algorithm.inline_content import XML, complex_value
 from die_algorithm.models import OutputRequest, ResponseForm
 from die_algorithm.wps_operations import (
     VERSION,
@@ -32,7 +33,7 @@ from die_algorithm.wps_operations import (
     negotiate_version,
     truth,
 )
-from die_algorithm.xml_reader import find, plain_text, read_root, texts
+from die_algorithm.xml_reader import embedded_text, find, plain_text, read_root, texts
 from die_algorithm.xml_writer import OWS, WPS, WPS_2, XLINK, Element
 
 _NAMESPACES = {"wps": WPS, "ows": OWS}
@@ -135,12 +136,16 @@ def _input_value(name: str, element: Element) -> InputValue:
         check_literal(name, data[0].get("dataType"), data[0].get("uom"))
         return InputValue(text=plain_text(name, data[0]))
     if data[0].tag == f"{{{WPS}}}ComplexData":
-        # Editors and serialisers indent complex data; an id has no blanks of its own.
-        text = plain_text(name, data[0]).strip()
-        return InputValue(text=text, is_file=True)
+        return _complex_data(name, data[0])
     raise InvalidParameterValue(
         f"{name[:80]} is given as something else than a value or a file.", name
     )
+
+
+def _complex_data(name: str, element: Element) -> InputValue:
+    mime_type = element.get("mimeType") or (XML if len(element) else None)
+    text = embedded_text(name, element)
+    return complex_value(name, text, mime_type=mime_type, encoding=element.get("encoding"))
 
 
 def _reference(name: str, element: Element) -> InputValue:
@@ -149,6 +154,8 @@ def _reference(name: str, element: Element) -> InputValue:
         raise InvalidParameterValue(
             f"{name[:80]} is a reference without address, or one with headers or a body.", name
         )
+    if element.get("method", "GET").upper() != "GET":
+        raise InvalidParameterValue(f"{name[:80]} is a reference; only GET is used for it.", name)
     return InputValue(href=href, is_file=True)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from xml.sax.saxutils import escape
 
 from lxml import etree
 
@@ -90,3 +91,22 @@ def plain_text(name: str, element: Element) -> str:
     if not element.text:
         raise InvalidParameterValue(f"{name[:80]} is empty.", name)
     return element.text
+
+
+def embedded_text(name: str, element: Element) -> str:
+    """What an input's element holds: its text, or the document that the client put into it.
+
+    Args:
+        name: the input's.
+        element: the element.
+
+    Raises:
+        InvalidParameterValue: comments stand in the text; locator is the input's name.
+    """
+    if not len(element):
+        return element.text or ""
+    if not any(isinstance(part.tag, str) for part in element):
+        raise InvalidParameterValue(f"{name[:80]} holds a comment beside its text.", name)
+    # With the namespaces that are in force there.
+    parts = [etree.tostring(part, encoding="unicode") for part in element]
+    return "".join((escape(element.text or ""), *parts)).strip()

@@ -28,7 +28,7 @@ from die_algorithm import runtime as runtime_module
 from die_algorithm.errors import RequestError
 from die_algorithm.fail_points import FailPoints
 from die_algorithm.job_options import parse_job_options
-from die_algorithm.models import Job, ResponseForm, UserToken
+from die_algorithm.models import InputContent, Job, ResponseForm, UserToken
 from die_algorithm.runtime import Runtime
 from die_algorithm.settings import Settings
 
@@ -98,13 +98,13 @@ class Submit:
     token: str
     image: str
     command: str
-    item: str
+    item: str | InputContent
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def run(self, runtime: Runtime) -> Answer:
         headers = {name.lower(): value for name, value in self.headers.items()}
         options = parse_job_options(headers, runtime.settings.deadlines)
-        inputs = {
+        inputs: dict[str, list[str | InputContent]] = {
             "Image": [self.image],
             "CommandName": [self.command],
             "FileParam": [self.item],

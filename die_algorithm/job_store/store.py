@@ -17,7 +17,7 @@ from die_algorithm.errors import StaleJob, UnreadableJob, UnwritableJob
 from die_algorithm.job_store.database import Database
 from die_algorithm.job_store.leases import Leases
 from die_algorithm.job_store.queue import Queue, QueueLimits, take_turn
-from die_algorithm.job_store.tables import JOBS, UNFINISHED
+from die_algorithm.job_store.tables import INPUTS, JOBS, UNFINISHED
 from die_algorithm.job_store.token_key import TokenKey
 from die_algorithm.models import Job
 
@@ -72,12 +72,15 @@ class JobStore:
         """Give the connections back."""
         self._database.close()
 
-    def add(self, job: Job, *, idempotency_key: str | None = None) -> Job:
+    def add(
+        self, job: Job, *, idempotency_key: str | None = None, content: bytes | None = None
+    ) -> Job:
         """Commit a new job to the queue. When this returns, the job is accepted.
 
         Args:
             job: the job.
             idempotency_key: of the owner's; a second job with it is not added.
+            content: the file that was sent with the request; it is kept until the job ends.
 
         Returns:
             The job, or the one that was added with that key before.
@@ -95,6 +98,8 @@ class JobStore:
                 return former
             self.queue.check_room(connection, job.owner)
             connection.execute(JOBS.insert().values(**self._row(job), idempotency=digest))
+            if content is not None:
+                connection.execute(INPUTS.insert().values(job_id=job.id, content=content))
         return job
 
     def add_found(self, job: Job) -> None:
@@ -120,6 +125,13 @@ class JobStore:
         with self._database.reading() as connection:
             row = connection.execute(_BY_ID, {"job_id": job_id}).one_or_none()
         return None if row is None else self._job(row)
+
+    def content(self, job_id: str) -> bytes | None:
+        """The file that was sent with the request of a job that has not ended; None: there is none."""
+        query = sa.select(INPUTS.c.content).where(INPUTS.c.job_id == job_id)
+        with self._database.reading() as connection:
+            content = connection.execute(query).scalar_one_or_none()
+        return None if content is None else bytes(content)
 
     def ended(self, job_ids: Collection[str]) -> set[str]:
         """Which of some jobs have ended; those that do not exist count as well."""
@@ -182,6 +194,8 @@ class JobStore:
         with self._database.writing() as connection:
             if connection.execute(update).rowcount != 1:
                 raise StaleJob(f"The job {job.id} was written by somebody else.")
+            if job.state.is_final and job.request.content:
+                connection.execute(INPUTS.delete().where(INPUTS.c.job_id == job.id))
         return changed
 
     def request_cancel(self, job_id: str) -> None:

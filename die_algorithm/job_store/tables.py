@@ -44,6 +44,14 @@ WORKERS = sa.Table(
     sa.Column("trouble", sa.Text, nullable=False, server_default=""),
 )
 
+#: Files that were sent with the Execute, each until its job has ended.
+INPUTS = sa.Table(
+    "inputs",
+    METADATA,
+    sa.Column("job_id", sa.String(36), primary_key=True),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+)
+
 #: One row, written first by whoever adds to the queue or takes from it, so that one does at a time.
 TURN = sa.Table(
     "turn",

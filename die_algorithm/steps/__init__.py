@@ -12,15 +12,17 @@ Every step can be repeated: it looks first whether a former try has done its wor
 names of folder and service, and it ends with one write of the job's record. A step that cannot go on
 records a failure; the clean-up comes after that, so a job that fails cleans up like one that succeeds.
 
-========= ==================================================================
-ledger    the writes of the record, and how long a state has lasted
-stage_in  the temp folder
-dispatch  the service on the Swarm: created, recorded, started
-monitor   the task, until its end is recorded
-stage_out the zip
-clean_up  service and folder removed, the end reached
-recovery  services and folders that no record names
-========= ==================================================================
+========== ==================================================================
+ledger     the writes of the record, and how long a state has lasted
+stage_in   the temp folder, and the file where it is not in the workspace yet
+job_folder a folder that a job makes: found again, settled, taken back
+dispatch   the service on the Swarm: created, recorded, started
+monitor    the task, until its end is recorded
+stage_out  the zip
+transfers  what comes through in pieces, and is broken off
+clean_up   service and folder removed, the end reached
+recovery   services and folders that no record names
+========== ==================================================================
 """
 
 from die_algorithm.steps.steps import Steps

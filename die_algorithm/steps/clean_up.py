@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from die_algorithm.errors import ItemUnusable, StorageHubError, SwarmError
-from die_algorithm.fail_points import Point
+from die_algorithm.fail_points import InputPoint, Point
 from die_algorithm.models import Expiry, Job, JobState, UserToken
 from die_algorithm.results import Results
 from die_algorithm.settings import Settings
@@ -83,6 +83,9 @@ class CleanUp:
             self._search_folders(job)
         with self._ledger.fail_points.around(Point.FOLDER_REMOVED):
             kept = not self._remove_folder(job)
+        if job.input_folder or job.request.is_uploaded:
+            with self._ledger.fail_points.around(InputPoint.FOLDER_REMOVED):
+                self._remove_input_folder(job)
         with self._ledger.fail_points.around(Point.END_REACHED):
             return self._end(job, kept=kept)
 
@@ -139,7 +142,9 @@ class CleanUp:
         if job.token is None or not job.is_admitted:
             return job.folder is None
         try:
-            folder_id = job.folder.id if job.folder else self._find_folder(job, job.token)
+            folder_id = (
+                job.folder.id if job.folder else self._find_folder(job.token, job.folder_name)
+            )
             if folder_id is None:
                 return True
             if job.failure and self._storagehub.walk(job.token, folder_id, max_items=1):
@@ -152,8 +157,28 @@ class CleanUp:
             return False
         return True
 
-    def _find_folder(self, job: Job, token: UserToken) -> str | None:
-        """Find the folder of a job that died between making and recording it."""
+    def _remove_input_folder(self, job: Job) -> None:
+        """Remove the folder of what was uploaded for the job, whatever becomes of its results.
+
+        If StorageHub is away, the search for left folders does it, when the owner's next job ends.
+        """
+        if job.token is None or not job.is_admitted:
+            return
+        try:
+            folder_id = (
+                job.input_folder.id
+                if job.input_folder
+                else self._find_folder(job.token, job.input_folder_name)
+            )
+            if folder_id is not None:
+                self._storagehub.delete(job.token, folder_id)
+        except ItemUnusable:
+            pass  # a former try has removed it, or the user has
+        except StorageHubError as error:
+            LOGGER.warning("Job %s: its input folder could not be removed: %s", job.id, error)
+
+    def _find_folder(self, token: UserToken, name: str) -> str | None:
+        """Find a folder of a job that died between making and recording it."""
         root = self._storagehub.workspace_root(token)
-        found = self._storagehub.find_child(token, root.id, job.folder_name)
+        found = self._storagehub.find_child(token, root.id, name)
         return found.id if found else None

@@ -20,18 +20,21 @@ from die_algorithm.models import (
     JobState,
     ResponseForm,
     UserToken,
+    input_folder_name,
     service_name,
 )
 from die_algorithm.results import new_result_key
 from die_algorithm.settings import Settings
-from die_algorithm.steps.stage_in import folder_mark
+from die_algorithm.steps.job_folder import folder_mark
 from die_algorithm.storagehub import StorageHub
 
 LOGGER = logging.getLogger(__name__)
 
 _FOLDER_PREFIX = service_name("")
 _FOLDER = re.compile(
-    r"die-(?P<id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?P<number>\(\d+\))?", re.ASCII
+    r"die-(?P<id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?P<input>-input)?"
+    r"(?P<number>\(\d+\))?",
+    re.ASCII,
 )
 #: Seconds between two searches of one owner's workspace.
 _SEARCH_EVERY = 600.0
@@ -77,9 +80,10 @@ class Recovery:
         token = UserToken(secret)
         image = ImageReference.parse(service.image)
         name = service_name(service.job_id)
+        owner, input_folder = self._workspace(token, service.job_id)
         job = Job(
             id=service.job_id,
-            owner=self._owner(token),
+            owner=owner,
             request=JobRequest(
                 image=image.canonical,
                 command=tuple(command),
@@ -97,6 +101,8 @@ class Recovery:
             result_key=new_result_key(),
             token=token,
             folder=Folder(id=folder_id, name=name, path=name),
+            input_folder=input_folder,
+            staged_item=item_id if input_folder else None,
             digest=image.digest,
             service_id=service.service_id,
             failure=None if service.is_started else faults.records_lost(),
@@ -106,11 +112,15 @@ class Recovery:
         LOGGER.warning("Job %s: its record was lost, and is made again from its service.", job.id)
         return job
 
-    def _owner(self, token: UserToken) -> str:
+    def _workspace(self, token: UserToken, job_id: str) -> tuple[str, Folder | None]:
+        """Whose job it is, and the folder with its file if one was uploaded for it."""
         try:
-            return self._storagehub.workspace_root(token).owner
+            root = self._storagehub.workspace_root(token)
+            name = input_folder_name(job_id)
+            found = self._storagehub.find_child(token, root.id, name)
         except (TokenRejected, ItemUnusable):
-            return ""  # nobody's any more: the job goes on as far as it can
+            return "", None  # nobody's any more: the job goes on as far as it can
+        return root.owner, Folder(id=found.id, name=name, path=found.path) if found else None
 
     # -- folders
 
@@ -138,6 +148,8 @@ class Recovery:
         if match is None or not item.is_folder:
             return False
         record = job if match["id"] == job.id else self._store.get(match["id"])
+        if match["input"]:
+            return self._is_input_left_over(item, record, job)
         if record is None:
             mark = folder_mark(self._settings.instance_name)
             is_ours = self._is_old(item) and item.description.endswith(mark)
@@ -148,6 +160,17 @@ class Recovery:
         # the user has made it: StorageHub changes any name that is taken in the same way.
         is_settled = record.folder is not None or record.state is not JobState.ACCEPTED
         return is_settled and self._is_empty(item, token)
+
+    def _is_input_left_over(self, item: Item, record: Job | None, job: Job) -> bool:
+        """Whether nobody needs an input folder of ours: it holds nothing but a copy."""
+        if not item.description.endswith(folder_mark(self._settings.instance_name)):
+            return False
+        if record is None:
+            return self._is_old(item)
+        if record.input_folder and record.input_folder.id == item.id:
+            # That of the job which ends just now is removed with its temp folder.
+            return record is not job and record.state.is_final
+        return record.state is not JobState.ACCEPTED or record is job
 
     def _is_empty(self, folder: Item, token: UserToken) -> bool:
         return not self._storagehub.walk(token, folder.id, max_items=1)

@@ -1,93 +1,139 @@
-"""The first step: the temp folder."""
+"""The first step: the temp folder, and the file if it is not in the workspace yet."""
 
 from __future__ import annotations
 
-import logging
+import dataclasses
+from collections.abc import Iterable
 
-from die_algorithm.errors import StaleJob, StorageHubError
-from die_algorithm.fail_points import Point
-from die_algorithm.models import Folder, Item, Job, JobState, UserToken
+from die_algorithm.errors import JobFault, StaleJob
+from die_algorithm.fail_points import InputPoint, Point
+from die_algorithm.input_files import content_name
+from die_algorithm.job_store import JobStore
+from die_algorithm.models import FaultClass, Folder, Job, JobState, UserToken
+from die_algorithm.public_links import PublicLinks
 from die_algorithm.settings import Settings
+from die_algorithm.steps.job_folder import JobFolder, folder_mark
 from die_algorithm.steps.ledger import Ledger
 from die_algorithm.steps.possessions import token_of
+from die_algorithm.steps.transfers import Transfers
 from die_algorithm.storagehub import StorageHub
 
-LOGGER = logging.getLogger(__name__)
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+    name: str
+    chunks: Iterable[bytes]
+    #: Bytes, None if that is not known before the end.
+    size: int | None
 
 
 class StageIn:
-    """Makes the temp folder, or finds the one that a former try has made.
+    """Makes the folders of a job, or finds those that a former try has made.
+
+    A file that was sent with the request, or is behind a public link, is uploaded into a folder of its
+    own, apart from the results. A try that does not know whether a former one has finished that does
+    it again: StorageHub makes the same name in the same folder a new version of the same item.
 
     Args:
         settings: the operator's.
+        store: has the files that were sent.
         ledger: the jobs' records.
         storagehub: the users' workspaces.
+        public_links: has the others.
+        transfers: break the upload off.
     """
 
-    def __init__(self, settings: Settings, ledger: Ledger, storagehub: StorageHub) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        settings: Settings,
+        store: JobStore,
+        ledger: Ledger,
+        storagehub: StorageHub,
+        *,
+        public_links: PublicLinks,
+        transfers: Transfers,
+    ) -> None:
+        self._mark = folder_mark(settings.instance_name)
+        self._store = store
         self._ledger = ledger
         self._storagehub = storagehub
+        self._public_links = public_links
+        self._transfers = transfers
+        self._temp_folder = JobFolder(
+            storagehub=storagehub,
+            ledger=ledger,
+            point=Point.FOLDER_CREATED,
+            name=lambda job: job.folder_name,
+            description=lambda job: f"Results of {self._described(job)}",
+            recorded=lambda job: job.folder,
+        )
+        self._input_folder = JobFolder(
+            storagehub=storagehub,
+            ledger=ledger,
+            point=InputPoint.FOLDER_CREATED,
+            name=lambda job: job.input_folder_name,
+            description=lambda job: f"Input of {self._described(job)}",
+            recorded=lambda job: job.input_folder,
+        )
 
     def run(self, job: Job) -> Job:
         """Take the step."""
         token = token_of(job)
         root = self._storagehub.workspace_root(token)
-        existing = self._named(job, token, root)
-        folder_id = existing.id if existing else self._create(job, token, root)
-        if existing is None and job.fence > 1:
-            folder_id = self._settle(job, token, root, folder_id)
-        path = f"{root.path.rstrip('/')}/{job.folder_name}"
-        folder = Folder(id=folder_id, name=job.folder_name, path=path)
+        temp = self._temp_folder.make(job, token, root)
+        if not job.request.is_uploaded:
+            try:
+                return self._ledger.reach(job, JobState.STAGED_IN, folder=temp.folder)
+            except StaleJob:
+                self._temp_folder.undo(job, token, root, temp)
+                raise
+        own = self._input_folder.make(job, token, root)
+        item_id = self._upload(job, token, own.folder)
         try:
-            return self._ledger.reach(job, JobState.STAGED_IN, folder=folder)
+            return self._ledger.reach(
+                job,
+                JobState.STAGED_IN,
+                folder=temp.folder,
+                input_folder=own.folder,
+                staged_item=item_id,
+            )
         except StaleJob:
-            if existing is None:
-                self._undo(job, token, root, folder_id)
+            self._temp_folder.undo(job, token, root, temp)
+            self._input_folder.undo(job, token, root, own)
             raise
 
-    def _create(self, job: Job, token: UserToken, root: Item) -> str:
-        description = (
-            f"Results of {job.request.image}, job {job.id}, "
-            f"{folder_mark(self._settings.instance_name)}"
-        )
-        with self._ledger.fail_points.around(Point.FOLDER_CREATED):
-            return self._storagehub.create_folder(token, root.id, job.folder_name, description)
+    def _described(self, job: Job) -> str:
+        return f"{job.request.image}, job {job.id}, {self._mark}"
 
-    def _named(self, job: Job, token: UserToken, root: Item) -> Item | None:
-        return self._storagehub.find_child(token, root.id, job.folder_name)
-
-    def _settle(self, job: Job, token: UserToken, root: Item, folder_id: str) -> str:
-        """See to it that the job has one folder, and that it is the one with the job's name.
-
-        A former holder that froze before it made one may have gone on between our look and our
-        creation. StorageHub then called ours ``name(1)``, and theirs is there to be taken.
+    def _upload(self, job: Job, token: UserToken, folder: Folder) -> str:
+        """Put the file into the job's input folder.
 
         Returns:
-            The folder's id.
+            Its id.
         """
-        named = self._named(job, token, root)
-        if named is None or named.id == folder_id:
-            return folder_id
-        self._storagehub.delete(token, folder_id)
-        return named.id
+        if job.request.link is not None:
+            with self._public_links.open(job.request.link) as file:
+                return self._put(job, token, folder, _File(file.name, file, file.size))
+        name = content_name(job.request.content.media_type if job.request.content else "")
+        content = self._content(job)
+        return self._put(job, token, folder, _File(name, [content], len(content)))
 
-    def _undo(self, job: Job, token: UserToken, root: Item, folder_id: str) -> None:
-        """Another worker has the job by now and perhaps a folder of its own: ours must not stay."""
-        fresh = self._ledger.fresh(job)
-        if fresh and fresh.folder and fresh.folder.id == folder_id:
-            return
-        LOGGER.info("Job %s has gone to another worker.", job.id)
-        try:
-            if fresh and not fresh.state.is_final and fresh.folder is None:
-                named = self._named(job, token, root)
-                if named and named.id == folder_id:
-                    return  # the other worker will find it by its name
-            self._storagehub.delete(token, folder_id)
-        except StorageHubError as error:
-            LOGGER.warning("Job %s: that folder could not be removed: %s", job.id, error)
+    def _put(self, job: Job, token: UserToken, folder: Folder, file: _File) -> str:
+        with self._ledger.fail_points.around(InputPoint.UPLOADED):
+            return self._storagehub.upload(
+                token,
+                folder.id,
+                file.name,
+                self._transfers.interruptible(job, file.chunks),
+                f"Input of job {job.id}",
+                size=file.size,
+            )
 
-
-def folder_mark(instance: str) -> str:
-    """What the description of a temp folder ends with: whose it is."""
-    return f"die.service={instance}"
+    def _content(self, job: Job) -> bytes:
+        content = self._store.content(job.id)
+        if content is None:
+            raise JobFault(
+                FaultClass.SYSTEM,
+                "The service has lost the file that was sent with this job. Submit the job again.",
+            )
+        return content

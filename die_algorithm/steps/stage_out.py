@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import threading
-import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,12 +17,10 @@ from die_algorithm.results import Results
 from die_algorithm.settings import Settings
 from die_algorithm.steps.ledger import Ledger
 from die_algorithm.steps.possessions import folder_of, token_of
+from die_algorithm.steps.transfers import Transfers
 from die_algorithm.storagehub import StorageHub
 
 LOGGER = logging.getLogger(__name__)
-
-#: Seconds between two looks whether a job was cancelled, while its result is fetched.
-_LOOK_FOR_CANCEL = 1.0
 
 
 class StageOut:
@@ -35,16 +31,22 @@ class StageOut:
         ledger: the jobs' records.
         storagehub: the users' workspaces.
         results: where zips are published.
+        transfers: break the download off.
     """
 
     def __init__(
-        self, settings: Settings, ledger: Ledger, storagehub: StorageHub, results: Results
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        storagehub: StorageHub,
+        results: Results,
+        transfers: Transfers,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._storagehub = storagehub
         self._results = results
-        self._interrupted = threading.Event()
+        self._transfers = transfers
 
     def _single_files(self, job: Job, zip_path: Path) -> tuple[SingleFile, ...]:
         """None where somebody else serves the results, who knows only whole files."""
@@ -56,10 +58,6 @@ class StageOut:
         except (OSError, zipfile.BadZipFile):
             LOGGER.exception("Job %s: what is in its zip could not be listed.", job.id)
             return ()
-
-    def interrupt(self) -> None:
-        """Break off all transfers, because the service stops."""
-        self._interrupted.set()
 
     def run(self, job: Job) -> Job:
         """Take the step."""
@@ -103,18 +101,7 @@ class StageOut:
             self._ledger.fail_points.around(Point.FOLDER_DOWNLOADED),
             self._storagehub.download(token, item_id) as download,
         ):
-            yield self._interruptible(job, download)
-
-    def _interruptible(self, job: Job, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        look = time.monotonic() + _LOOK_FOR_CANCEL
-        for chunk in chunks:
-            if self._interrupted.is_set():
-                raise StepInterrupted("the service stops")
-            if time.monotonic() > look:
-                look = time.monotonic() + _LOOK_FOR_CANCEL
-                if (fresh := self._ledger.fresh(job)) and fresh.cancel_requested:
-                    raise StepInterrupted("the job was cancelled")
-            yield chunk
+            yield self._transfers.interruptible(job, download)
 
 
 def _twice(

@@ -6,10 +6,18 @@ import logging
 from collections.abc import Callable, Container
 
 from die_algorithm import faults
-from die_algorithm.errors import ArchiveError, DieError, JobFault, StorageHubError, SwarmError
+from die_algorithm.errors import (
+    ArchiveError,
+    DieError,
+    JobFault,
+    LinkError,
+    StorageHubError,
+    SwarmError,
+)
 from die_algorithm.fail_points import FailPoints
 from die_algorithm.job_store import JobStore
 from die_algorithm.models import Failure, Job, JobService, JobState, TaskReport
+from die_algorithm.public_links import PublicLinks
 from die_algorithm.results import Results
 from die_algorithm.settings import Settings
 from die_algorithm.steps.clean_up import CleanUp
@@ -19,6 +27,7 @@ from die_algorithm.steps.monitor import Monitor
 from die_algorithm.steps.recovery import Recovery
 from die_algorithm.steps.stage_in import StageIn
 from die_algorithm.steps.stage_out import StageOut
+from die_algorithm.steps.transfers import Transfers
 from die_algorithm.steps.workspace_copy import WorkspaceCopy
 from die_algorithm.stopwatches import Stopwatches
 from die_algorithm.storagehub import StorageHub
@@ -39,6 +48,7 @@ class Steps:
         storagehub: the users' workspaces.
         swarm: where containers run.
         results: where zips and logs are published.
+        public_links: files that are in no workspace.
         fail_points: where to die on purpose.
         stopwatches: count what has passed.
     """
@@ -51,16 +61,25 @@ class Steps:
         swarm: Swarm,
         results: Results,
         *,
+        public_links: PublicLinks,
         fail_points: FailPoints,
         stopwatches: Stopwatches,
     ) -> None:
         self._ledger = Ledger(settings, store, fail_points, stopwatches)
         self._recovery = Recovery(settings, store, storagehub)
-        self._stage_in = StageIn(settings, self._ledger, storagehub)
+        self._transfers = Transfers(self._ledger)
+        self._stage_in = StageIn(
+            settings,
+            store,
+            self._ledger,
+            storagehub,
+            public_links=public_links,
+            transfers=self._transfers,
+        )
         self._dispatch = Dispatch(settings, self._ledger, swarm)
         self._monitor = Monitor(settings, self._ledger, swarm, results)
-        self._stage_out = StageOut(settings, self._ledger, storagehub, results)
-        self._workspace_copy = WorkspaceCopy(self._ledger, storagehub, results)
+        self._stage_out = StageOut(settings, self._ledger, storagehub, results, self._transfers)
+        self._workspace_copy = WorkspaceCopy(self._ledger, storagehub, results, self._transfers)
         self._clean_up = CleanUp(
             settings,
             self._ledger,
@@ -72,8 +91,7 @@ class Steps:
 
     def interrupt(self) -> None:
         """Break off all transfers, because the service stops."""
-        self._stage_out.interrupt()
-        self._workspace_copy.interrupt()
+        self._transfers.interrupt()
 
     def advance(self, job: Job) -> Job:
         """Take the next step of a job that the Swarm does not have to be watched for."""
@@ -132,7 +150,7 @@ class Steps:
         self._clean_up.expire(job)
 
     def _next_step(self, job: Job) -> Callable[[Job], Job]:
-        if job.result and job.copy_pending:
+        if job.copy_pending and not job.cancel_requested:
             return self._workspace_copy.run
         if job.result or job.failure or job.cancel_requested:
             return self._clean_up.run
@@ -157,6 +175,6 @@ class Steps:
         except faults.PASSING as error:
             self._dispatch.forget_engine()
             return self.wait_out(job, error)
-        except (StorageHubError, SwarmError, ArchiveError, JobFault) as error:
+        except (StorageHubError, LinkError, SwarmError, ArchiveError, JobFault) as error:
             LOGGER.warning("Job %s: %s: %s", job.id, type(error).__name__, error)
             return self.fail(job, faults.failure(error))

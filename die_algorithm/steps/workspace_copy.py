@@ -6,36 +6,24 @@ Data Sets", a record of each computation in "Computations" (reference: dataminer
 
 from __future__ import annotations
 
-import io
 import json
 import logging
+import os
 import threading
-from pathlib import Path
-from typing import BinaryIO
+from collections.abc import Iterable
 
 from die_algorithm import description, faults
-from die_algorithm.errors import StepInterrupted, StorageHubError
+from die_algorithm.errors import StorageHubError
 from die_algorithm.models import Job, JobState, UserToken
 from die_algorithm.results import Results, zip_name
 from die_algorithm.steps.ledger import Ledger
+from die_algorithm.steps.transfers import Transfers
 from die_algorithm.storagehub import StorageHub
 
 LOGGER = logging.getLogger(__name__)
 
 _TOP, _OUTPUTS, _RECORDS = "DataMiner", "Output Data Sets", "Computations"
-
-
-class _Interruptible(io.FileIO):
-    """A file whose reading ends when the service stops."""
-
-    def __init__(self, path: Path, interrupted: threading.Event) -> None:
-        super().__init__(path)
-        self._interrupted = interrupted
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if self._interrupted.is_set():
-            raise StepInterrupted("the service stops")
-        return super().read(-1 if size is None else size) or b""
+_CHUNK = 256 * 1024
 
 
 class WorkspaceCopy:
@@ -45,19 +33,18 @@ class WorkspaceCopy:
         ledger: the jobs' records.
         storagehub: the users' workspaces.
         results: where the zips are.
+        transfers: breaks uploads off.
     """
 
-    def __init__(self, ledger: Ledger, storagehub: StorageHub, results: Results) -> None:
+    def __init__(
+        self, ledger: Ledger, storagehub: StorageHub, results: Results, transfers: Transfers
+    ) -> None:
+        self._transfers = transfers
         self._ledger = ledger
         self._storagehub = storagehub
         self._results = results
         # StorageHub lets two folders be made of one name, the second as ``name(1)``.
         self._making = threading.Lock()
-        self._interrupted = threading.Event()
-
-    def interrupt(self) -> None:
-        """Break off all transfers, because the service stops."""
-        self._interrupted.set()
 
     def run(self, job: Job) -> Job:
         """Save the result of a job, unless that cannot be done; repeated, it makes a new version.
@@ -67,7 +54,7 @@ class WorkspaceCopy:
 
         Raises:
             StorageHubUnavailable: StorageHub is away, and the job's patience is not over.
-            StepInterrupted: the service stops.
+            StepInterrupted: the service stops, or the job was cancelled.
         """
         saved_as = ""
         try:
@@ -86,10 +73,15 @@ class WorkspaceCopy:
             outputs = self._folder(token, top, _OUTPUTS)
             records = self._folder(token, top, _RECORDS)
         name = f"{job.service_name}.zip"
-        with _Interruptible(self._results.zip_path(job), self._interrupted) as content:
-            self._upload(job, token, outputs, name, content)
-        record = io.BytesIO(json.dumps(_record(job), indent=1).encode())
-        self._upload(job, token, records, f"{job.service_name}.json", record)
+        with self._results.zip_path(job).open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            chunks = iter(lambda: file.read(_CHUNK), b"")
+            self._upload(job, token, outputs, name, chunks=chunks, size=size)
+        record = json.dumps(_record(job), indent=1).encode()
+        self._upload(
+            job, token, records, f"{job.service_name}.json", chunks=[record], size=len(record)
+        )
         return f"{_TOP}/{_OUTPUTS}/{name}"
 
     def _folder(self, token: UserToken, parent_id: str, name: str) -> str:
@@ -97,10 +89,18 @@ class WorkspaceCopy:
         return found.id if found else self._storagehub.create_folder(token, parent_id, name, name)
 
     def _upload(
-        self, job: Job, token: UserToken, folder_id: str, name: str, content: BinaryIO
+        self,
+        job: Job,
+        token: UserToken,
+        folder_id: str,
+        name: str,
+        *,
+        chunks: Iterable[bytes],
+        size: int,
     ) -> None:
         text = f"Job {job.id} of {description.TITLE}, image {job.request.image}"
-        self._storagehub.upload(token, folder_id, name, content, text)
+        chunks = self._transfers.interruptible(job, chunks)
+        self._storagehub.upload(token, folder_id, name, chunks, text, size=size)
 
 
 def _record(job: Job) -> dict[str, object]:
@@ -112,7 +112,7 @@ def _record(job: Job) -> dict[str, object]:
         "image": job.request.image,
         "digest": job.digest,
         "command": list(job.request.command),
-        "item": job.request.item_id,
+        "item": job.item_id,
         "accepted": job.accepted_at.isoformat(),
         "ended": ended.isoformat(),
         "exit_code": job.exit_code,

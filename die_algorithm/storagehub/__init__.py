@@ -10,7 +10,6 @@ calls      how one call is made; the only module that knows ``requests``
 answers    what an answer's status and headers mean
 items      StorageHub's JSON
 multipart  the form of an upload
-paced_http connections that cannot be held up
 ========== ==================================================================
 """
 

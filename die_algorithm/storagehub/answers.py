@@ -22,7 +22,6 @@ from die_algorithm.errors import (
 _INVALID_TOKEN = re.compile(
     r"\binvalid\b.{0,40}\btoken\b|\btoken\b.{0,80}\binvalid\b", re.IGNORECASE | re.DOTALL
 )
-_LENGTH = re.compile(r"\d{1,18}", re.ASCII)
 
 
 class Forbidden(ItemUnusable):
@@ -41,11 +40,6 @@ class MayPass(Exception):
         super().__init__(str(error))
         self.error = error
         self.after = after
-
-
-def is_success(status: int) -> bool:
-    """Whether it is any of 2xx."""
-    return 200 <= status < 300
 
 
 def error_of(status: int, headers: Mapping[str, str], text: str) -> StorageHubError | MayPass:
@@ -77,45 +71,6 @@ def _refusal(status: int, text: str) -> StorageHubError:
     if status in {400, 404, 406, 409}:
         return ItemUnusable(f"StorageHub cannot use the item (HTTP {status}).")
     return StorageHubError(f"StorageHub refuses the request (HTTP {status}).")
-
-
-def check_frame(status: int, headers: Mapping[str, str], *, marked: bool) -> None:
-    """See that a successful answer says where it ends, and is not compressed.
-
-    A header block that was cut after the status line looks like an empty success (reference: safety
-    3.4).
-
-    Args:
-        status: the HTTP status.
-        headers: the headers, found whatever their case.
-        marked: whether the end must be marked; otherwise any header is enough.
-
-    Raises:
-        ValueError: it does not, or is.
-    """
-    if headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        raise ValueError("it is compressed, which was not asked for")
-    has_end = content_length(headers) is not None or "Transfer-Encoding" in headers or status == 204
-    if not has_end and (marked or not headers):
-        raise ValueError("it is cut off")
-
-
-def content_length(headers: Mapping[str, str]) -> int | None:
-    """The announced length in bytes, None if there is none or the body is chunked.
-
-    Raises:
-        ValueError: it is no number.
-    """
-    if "Transfer-Encoding" in headers or "Content-Length" not in headers:
-        return None
-    if not _LENGTH.fullmatch(headers["Content-Length"]):
-        raise ValueError("its length is no number")
-    return int(headers["Content-Length"])
-
-
-def media_type(headers: Mapping[str, str]) -> str:
-    """The media type in lower case without parameters, empty if there is none."""
-    return headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
 def _is_error_form(text: str) -> bool:

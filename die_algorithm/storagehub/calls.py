@@ -6,7 +6,6 @@ Errors of requests and of the libraries below it end here, in :func:`_mapped`.
 from __future__ import annotations
 
 import contextlib
-import http.client
 import logging
 import random
 import re
@@ -18,7 +17,6 @@ from typing import Literal, TypeVar
 from urllib.parse import quote
 
 import requests
-import urllib3
 from requests.adapters import HTTPAdapter
 
 from die_algorithm import __version__
@@ -29,16 +27,18 @@ from die_algorithm.errors import (
     TokenRejected,
 )
 from die_algorithm.models import UserToken
-from die_algorithm.storagehub.answers import (
-    MayPass,
+from die_algorithm.paced_http import (
+    NETWORK_ERRORS,
+    QUERY_HEADER,
+    PacedAdapter,
     check_frame,
     content_length,
-    error_of,
     is_success,
+    is_timeout,
     media_type,
 )
+from die_algorithm.storagehub.answers import MayPass, error_of
 from die_algorithm.storagehub.multipart import Multipart
-from die_algorithm.storagehub.paced_http import QUERY_HEADER, paced_pools
 
 LOGGER = logging.getLogger(__name__)
 
@@ -59,7 +59,6 @@ _CHUNK = 2**20
 #: An answer's pieces, small so that the clock is looked at often.
 _PIECE = 16 * 2**10
 _MAX_PAUSE = 30.0
-_CONNECTIONS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,9 +110,9 @@ class Calls:
         self._attempts = attempts
         self._first_pause = pause
         self._closed = threading.Event()
-        self._adapter = _Adapter(min_rate)
+        self._adapter = PacedAdapter(min_rate)
         # A call that is not repeated must not meet a kept connection that the server just closes.
-        self._fresh_adapter = _Adapter(min_rate)
+        self._fresh_adapter = PacedAdapter(min_rate)
 
     def close(self) -> None:
         """Give the idle connections back; a call that waits to try again gives up."""
@@ -202,9 +201,14 @@ class Calls:
         if isinstance(call.body, Multipart):
             headers["Content-Type"] = call.body.content_type
         url = self._base_url + call.path
-        return requests.Request(
+        request = requests.Request(
             call.method, url, headers=headers, params=dict(call.params), data=call.body
         ).prepare()
+        if isinstance(call.body, Multipart) and call.body.length is not None:
+            # What has no len() is sent in chunks, unless its length is told.
+            del request.headers["Transfer-Encoding"]
+            request.headers["Content-Length"] = str(call.body.length)
+        return request
 
     def _send(self, request: requests.PreparedRequest, adapter: HTTPAdapter) -> requests.Response:
         with _mapped():
@@ -272,17 +276,6 @@ class Download:
             )
 
 
-class _Adapter(HTTPAdapter):
-    """The adapter of requests on top of connections that cannot be held up."""
-
-    def __init__(self, min_rate: int) -> None:
-        self._min_rate = min_rate
-        super().__init__()
-
-    def init_poolmanager(self, *_args: object, **_options: object) -> None:
-        self.poolmanager = paced_pools(size=_CONNECTIONS, min_rate=self._min_rate)
-
-
 @contextlib.contextmanager
 def _mapped(*, transfer: bool = False) -> Iterator[None]:
     """Turn what requests and the libraries below it raise into our errors: the one place for it.
@@ -293,14 +286,9 @@ def _mapped(*, transfer: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except (
-        requests.RequestException,
-        urllib3.exceptions.HTTPError,
-        http.client.HTTPException,
-        OSError,
-    ) as error:
+    except NETWORK_ERRORS as error:
         fault: StorageHubError
-        if _is_timeout(error):
+        if is_timeout(error):
             fault = StorageHubUnavailable("StorageHub is too slow.")
         elif transfer:
             fault = DamagedDownload("The connection to StorageHub broke before the end.")
@@ -310,11 +298,6 @@ def _mapped(*, transfer: bool = False) -> Iterator[None]:
             fault = StorageHubUnavailable("StorageHub cannot be reached, or broke the connection.")
         # The cause may hold the request with its headers.
         raise (fault if transfer else MayPass(fault)) from None
-
-
-def _is_timeout(error: BaseException) -> bool:
-    kinds = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
-    return isinstance(error, kinds) or any(isinstance(cause, kinds) for cause in error.args)
 
 
 def _credentials(token: UserToken, auth: Auth) -> dict[str, str]:

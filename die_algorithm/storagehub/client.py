@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 from urllib.parse import quote
 
 from die_algorithm.errors import ItemUnusable, StorageHubUnavailable, TokenRejected
 from die_algorithm.models import Item, ListedItem, UserToken
+from die_algorithm.paced_http import Pace
 from die_algorithm.storagehub.answers import Forbidden
 from die_algorithm.storagehub.calls import Auth, Call, Calls, Download
 from die_algorithm.storagehub.items import is_item_id, read_id, read_item, read_items
 from die_algorithm.storagehub.multipart import Multipart
-from die_algorithm.storagehub.paced_http import Pace
 
 _JSON = frozenset({"application/json"})
 _TEXT = frozenset({"text/plain", "application/json"})
@@ -139,7 +139,14 @@ class StorageHub:
         return self._create(token, _path(parent_id, "/create/FOLDER"), form)
 
     def upload(
-        self, token: UserToken, folder_id: str, name: str, content: BinaryIO, description: str
+        self,
+        token: UserToken,
+        folder_id: str,
+        name: str,
+        content: Iterable[bytes],
+        description: str,
+        *,
+        size: int | None = None,
     ) -> str:
         """Write a file; one of that name in the folder gets a new version.
 
@@ -147,13 +154,15 @@ class StorageHub:
             token: the user's.
             folder_id: the folder's id.
             name: the file's name.
-            content: a seekable file, sent from where it stands to its end.
+            content: the file's bytes in pieces of any size, sent as they come. What it raises breaks the
+                upload off, so that StorageHub takes nothing, and comes out of here as it is.
             description: a text; StorageHub refuses an empty one, so the name takes its place.
+            size: the length of it all in bytes; None if it is not known yet.
 
         Returns:
             The file's id.
         """
-        form = Multipart(name, description or name, content, Pace(*self._upload_pace))
+        form = Multipart(name, description or name, content, size, Pace(*self._upload_pace))
         return self._create(token, _path(folder_id, "/create/FILE"), form)
 
     def walk(self, token: UserToken, folder_id: str, *, max_items: int) -> list[ListedItem]:

@@ -17,13 +17,15 @@ from jobs_fixture import make_job
 from storagehub_fixture import ALICE, HubClient, hub_client, local_storagehub
 
 from die_algorithm.errors import StaleJob, StoreUnavailable
-from die_algorithm.fail_points import FailPoints
+from die_algorithm.fail_points import FailPoints, InputPoint, Point
 from die_algorithm.job_store import JobStore
 from die_algorithm.job_store.tables import JOBS
-from die_algorithm.models import Failure, Job, JobState, UserToken
+from die_algorithm.models import ContentDigest, Failure, Job, JobState, UserToken
+from die_algorithm.runtime import public_links_client
 from die_algorithm.settings import Settings
 from die_algorithm.steps.ledger import Ledger
 from die_algorithm.steps.stage_in import StageIn
+from die_algorithm.steps.transfers import Transfers
 from die_algorithm.stopwatches import Stopwatches
 from die_algorithm.storagehub import StorageHub
 from die_algorithm.worker import Worker
@@ -149,7 +151,11 @@ class Workspace:
         self._settings = Settings(data_dir=folder, storagehub_url=url)
         self._store = store
         self._storagehub = storagehub
-        store.add_found(make_job(state=JobState.ACCEPTED, token=UserToken(ALICE.token)))
+        job = make_job(state=JobState.ACCEPTED, token=UserToken(ALICE.token))
+        digest = ContentDigest(media_type="text/plain", size=1, sha256="")
+        job = dataclasses.replace(job, request=dataclasses.replace(job.request, content=digest))
+        store.add(job, content=b"x")
+        store.queue.admit("nobody")
         self.former = self._next_holder("one")
         self.holder = self._next_holder("two")
 
@@ -163,7 +169,14 @@ class Workspace:
     def stage_in(self, job: Job, meanwhile: Callable[[str], None] = lambda _: None) -> Job:
         """Take the step; ``meanwhile`` is called just before and after the folder is made."""
         ledger = Ledger(self._settings, self._store, FailPoints(meanwhile), Stopwatches())
-        return StageIn(self._settings, ledger, self._storagehub).run(job)
+        return StageIn(
+            self._settings,
+            self._store,
+            ledger,
+            self._storagehub,
+            public_links=public_links_client(self._settings),
+            transfers=Transfers(ledger),
+        ).run(job)
 
     def lose(self) -> None:
         """Let the former holder take the step."""
@@ -183,28 +196,42 @@ def workspace(tmp_path: Path, store: JobStore, alice: HubClient) -> Iterator[Wor
         yield Workspace(tmp_path, store, storagehub, alice.base_url)
 
 
-def only_folder(alice: HubClient) -> tuple[str, str]:
-    (folder,) = [each for each in alice.children(alice.root()) if "die-" in str(each["name"])]
-    return str(folder["name"]), str(folder["id"])
+def folders(alice: HubClient) -> dict[str, str]:
+    children = alice.children(alice.root())
+    return {str(each["name"]): str(each["id"]) for each in children if "die-" in str(each["name"])}
 
 
+def assert_settled(job: Job, alice: HubClient) -> None:
+    """The job has one folder of each kind, and the file in one of them."""
+    assert job.folder is not None
+    assert job.input_folder is not None
+    assert job.staged_item is not None
+    assert folders(alice) == {
+        job.folder_name: job.folder.id,
+        job.input_folder_name: job.input_folder.id,
+    }
+    (file,) = alice.children(job.input_folder.id)
+    assert (file["id"], file["name"]) == (job.staged_item, "input.txt")
+    assert alice.download(job.staged_item) == b"x"
+
+
+@pytest.mark.parametrize("point", [Point.FOLDER_CREATED, InputPoint.FOLDER_CREATED])
 def test_a_folder_made_by_a_former_holder_just_before_is_taken(
-    workspace: Workspace, alice: HubClient
+    workspace: Workspace, alice: HubClient, point: Point | InputPoint
 ) -> None:
     def meanwhile(name: str) -> None:
-        if name.endswith(":before"):
+        if name == f"{point.value}:before":
             workspace.lose()
 
-    job = workspace.stage_in(workspace.holder, meanwhile)
-    assert job.folder is not None
-    assert only_folder(alice) == (job.folder_name, job.folder.id)
+    assert_settled(workspace.stage_in(workspace.holder, meanwhile), alice)
 
 
+@pytest.mark.parametrize("point", [Point.FOLDER_CREATED, InputPoint.FOLDER_CREATED])
 def test_a_folder_made_by_a_former_holder_just_after_goes(
-    workspace: Workspace, alice: HubClient
+    workspace: Workspace, alice: HubClient, point: Point | InputPoint
 ) -> None:
     def after(name: str) -> None:
-        if name.endswith(":after"):
+        if name == f"{point.value}:after":
             go_on.release()
             assert over.acquire(timeout=60)
 
@@ -213,7 +240,7 @@ def test_a_folder_made_by_a_former_holder_just_after_goes(
         holders: list[Future[Job]] = []
 
         def freeze(name: str) -> None:
-            if name.endswith(":before"):  # it has looked, and made none yet
+            if name == f"{point.value}:before":  # it has looked, and made none yet
                 holders.append(pool.submit(workspace.stage_in, workspace.holder, after))
                 assert go_on.acquire(timeout=60)
 
@@ -221,5 +248,4 @@ def test_a_folder_made_by_a_former_holder_just_after_goes(
             workspace.stage_in(workspace.former, freeze)
         over.release()
         job = holders[0].result(60)
-    assert job.folder is not None
-    assert only_folder(alice) == (job.folder_name, job.folder.id)
+    assert_settled(job, alice)

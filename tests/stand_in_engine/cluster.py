@@ -353,8 +353,9 @@ class Cluster:
         assert write is not None
         if not task.is_running:
             return
-        token, _, folder = task.args[-3:]
-        if upload(task.environment.get("STORAGEHUB_URL", ""), token, folder, write):
+        token, item, folder = task.args[-3:]
+        storagehub = task.environment.get("STORAGEHUB_URL", "")
+        if upload(storagehub, token, item, folder, write):
             self._go_on(task)
         else:
             self._end(task, 1)

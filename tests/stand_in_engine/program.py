@@ -14,7 +14,8 @@ class Write:
     """A file that a program puts into the temp folder."""
 
     name: str
-    text: str
+    #: None: what is in the item that the program gets.
+    text: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +63,7 @@ _BEHAVIOURS: Mapping[str, Callable[[Sequence[str], str], Program]] = MappingProx
         "print-token": lambda _, token: Program(stdout=lambda: [f"gcubeToken: {token}"]),
         "log": lambda words, _: _log(int(words[0])),
         "oom": lambda words, _: Program(memory=int(words[0]) * 2**20),
+        "copy": lambda words, _: Program(write=Write(words[0], None)),
         "write": lambda words, _: Program(write=Write(words[0], words[1])),
         "write-slowly": lambda words, _: Program(
             write=Write(words[0], words[0]), seconds=float(words[1])

@@ -28,6 +28,10 @@ LAYERS: dict[str, set[str]] = {
         "credentials",
         "image_reference",
         "job_request",
+        "item_reference",
+        "inline_content",
+        "public_link",
+        "input_files",
         "job_options",
         "turns",
         "stopwatches",
@@ -46,8 +50,10 @@ LAYERS: dict[str, set[str]] = {
         "wps2_kvp",
         "wps2_xml",
     },
+    "connections": {"paced_http"},
     "adapters": {
         "storagehub",
+        "public_links",
         "swarm",
         "archive",
         "job_store",
@@ -81,8 +87,8 @@ MAY_IMPORT_BESIDE = {"commands"}
 #: Libraries that one room alone speaks to.
 OWNERS = {
     "docker": {"swarm"},
-    "requests": {"storagehub"},
-    "urllib3": {"storagehub", "swarm"},
+    "requests": {"storagehub", "public_links", "paced_http"},
+    "urllib3": {"storagehub", "paced_http", "swarm"},
     "pywps": {"process", "documents", "web"},
     "sqlalchemy": {"job_store"},
     "alembic": {"job_store"},
@@ -91,7 +97,7 @@ OWNERS = {
     "lxml": {"xml_writer", "xml_reader", "wps_xml", "wps2_xml"},
 }
 #: Where whatever nobody foresaw may be caught: the loop, and the door.
-CATCH_ALL = {"worker": 4, "web": 1, "process": 1}
+CATCH_ALL = {"worker": 4, "worker_process": 1, "web": 1, "process": 1}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 LEVEL = {module: level for level, layer in enumerate(LAYERS.values()) for module in layer}

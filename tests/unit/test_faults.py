@@ -98,6 +98,7 @@ def test_every_outage_has_a_name() -> None:
     assert set(faults.PASSING) == {
         errors.StorageHubUnavailable,
         errors.DamagedDownload,
+        errors.LinkUnavailable,
         errors.RegistryUnavailable,
         errors.SwarmUnavailable,
         errors.NotASwarm,

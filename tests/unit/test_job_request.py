@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import hashlib
 
 import pytest
 from hypothesis import given
@@ -12,9 +14,12 @@ from die_algorithm.errors import (
     MissingParameterValue,
     RequestError,
 )
-from die_algorithm.job_request import parse_command, parse_item, parse_job_request
+from die_algorithm.job_request import parse_command, parse_job_request
+from die_algorithm.models import ContentDigest, InputContent, JobRequest
+from die_algorithm.public_link import TrustedHosts
 
 HUB = "https://api.d4science.org/workspace"
+TRUSTED = TrustedHosts([HUB], ["data.d4science.org"])
 ITEM = "2f4c9e0a-5b1d-4a6e-9c39-1d5c1f8f7a11"
 GOOD: dict[str, tuple[str, ...]] = {
     "Image": ("d4science/sortapp",),
@@ -25,7 +30,7 @@ GOOD: dict[str, tuple[str, ...]] = {
 
 def refusal(changes: dict[str, tuple[str, ...]]) -> RequestError:
     with pytest.raises(RequestError) as refused:
-        parse_job_request(GOOD | changes, HUB)
+        parse_job_request(GOOD | changes, HUB, TRUSTED)
     return refused.value
 
 
@@ -40,6 +45,7 @@ def test_the_inputs_are_parsed_once_and_kept_as_written() -> None:
             "ItemParam": (f"{HUB}/items/{ITEM}/download",),
         },
         HUB,
+        TRUSTED,
     )
     assert request.image == "docker.io/library/alpine:3.20"
     assert request.command == ("python3", "/app/main.py", "-v")
@@ -53,7 +59,7 @@ def test_the_inputs_are_parsed_once_and_kept_as_written() -> None:
 @pytest.mark.parametrize("name", ["FileParam", "ItemParam"])
 def test_the_item_has_two_names(name: str) -> None:
     request = parse_job_request(
-        {**{k: GOOD[k] for k in ("Image", "CommandName")}, name: (ITEM,)}, HUB
+        {**{k: GOOD[k] for k in ("Image", "CommandName")}, name: (ITEM,)}, HUB, TRUSTED
     )
     assert (request.item_id, request.item_parameter) == (ITEM, name)
 
@@ -65,7 +71,7 @@ def test_an_absent_input_is_named(name: str, nothing: tuple[str, ...] | None) ->
     if nothing is not None:
         inputs[name] = nothing
     with pytest.raises(MissingParameterValue) as refused:
-        parse_job_request(inputs, HUB)
+        parse_job_request(inputs, HUB, TRUSTED)
     assert (refused.value.code, refused.value.locator) == ("MissingParameterValue", name)
 
 
@@ -106,7 +112,7 @@ def test_an_image_that_is_none_is_refused_by_its_grammar() -> None:
 )
 def test_any_inputs_are_taken_or_refused(inputs: dict[str, tuple[str, ...]]) -> None:
     with contextlib.suppress(RequestError):
-        parse_job_request(inputs, HUB)
+        parse_job_request(inputs, HUB, TRUSTED)
 
 
 # -- CommandName
@@ -199,112 +205,57 @@ def test_words_of_a_command_never_hold_what_was_not_written(text: str) -> None:
     assert all(word.isascii() and word.isprintable() and word for word in words)
 
 
-# -- FileParam, ItemParam
+# -- what was sent as the item
+
+CONTENT = InputContent(data="a;b\nü;c\n".encode(), media_type="text/csv")
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        ITEM,
-        ITEM.upper(),
-        f"{HUB}/items/{ITEM}",
-        f"{HUB}/items/{ITEM}/",
-        f"{HUB}/items/{ITEM}/download",
-        f"{HUB}/items/{ITEM}/download?exclude=hl:accounting",
-        f"{HUB}//items/{ITEM}?gcube-token=x#part",
-        f"{HUB}/items/{ITEM.replace('-', '%2D')}",
-    ],
-)
-def test_an_item_is_given_by_its_id_or_by_its_address_here(text: str) -> None:
-    assert parse_item(text, HUB, "ItemParam").lower() == ITEM
-
-
-def test_an_id_keeps_its_letters_case() -> None:
-    assert parse_item(ITEM.upper(), HUB, "FileParam") == ITEM.upper()
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        " ",
-        "null",
-        f" {ITEM}",
-        f"{ITEM} ",
-        f"{ITEM}\n",
-        f"{ITEM}\r\nX: y",
-        f"{ITEM}\0",
-        f"{ITEM},{ITEM}",
-        f'["{ITEM}"]',
-        "x" * 129,
-        "x" * 10_000,
-        "../xxxxxxxx",
-        "aaaa/bbbbbb",
-        "%2e%2e%2fxxxxx",
-        "?xxxxxxxxx",
-        "#xxxxxxxxx",
-        ";xxxxxxxxx",
-        "-rfxxxxxxx",
-        "--tokenxxxx",
-        "\u0430bcdefgh-1234",
-        "file:///etc/passwd",
-        "/etc/passwd",
-        "C:\\Users\\x",
-        "\\\\host\\share",
-        "http://169.254.169.254/latest",
-        "http://[::ffff:169.254.169.254]/items/12345678",
-        "http://[::1",
-        "http://[",
-        "gopher://x/items/12345678",
-        "//evil/workspace/items/12345678",
-        "https://data.d4science.org/shub/E_abc==",
-        f"http://api.d4science.org/workspace/items/{ITEM}",
-        f"https://api.d4science.org:444/workspace/items/{ITEM}",
-        f"https://api.d4science.org@evil/workspace/items/{ITEM}",
-        f"https://api.d4science.org.evil/workspace/items/{ITEM}",
-        f"https://evil/?x={HUB}/items/{ITEM}",
-        f"{HUB}.evil/items/{ITEM}",
-        f"{HUB}/../items/{ITEM}",
-        f"{HUB}/items/",
-        f"{HUB}/items/../{ITEM}",
-        f"{HUB}/items/%2e%2e",
-        f"{HUB}/items/{ITEM}%2f..",
-        f"{HUB}/items/{ITEM}%0a",
-        f"{HUB}/items/{ITEM}%00",
-        f"{HUB}/items/{ITEM}/children",
-        f"{HUB}/items/{ITEM}/..",
-        f"\n{HUB}/items/{ITEM}",
-        f"{HUB}/it\nems/{ITEM}",
-        f" {HUB}/items/{ITEM}",
-        f"{HUB}/items/{ITEM}?{'x' * 2048}",
-    ],
-)
-def test_what_is_no_item_of_this_workspace_is_refused(text: str) -> None:
-    with pytest.raises(InvalidParameterValue) as refused:
-        parse_item(text, HUB, "FileParam")
-    assert refused.value.locator == "FileParam"
-
-
-def test_the_refusal_says_how_to_find_the_id() -> None:
-    with pytest.raises(InvalidParameterValue, match="Copy the item's id"):
-        parse_item("https://data.d4science.org/shub/E_abc==", HUB, "FileParam")
+def parsed(item: str | InputContent, trusted: TrustedHosts = TRUSTED) -> JobRequest:
+    return parse_job_request({**GOOD, "FileParam": (item,)}, HUB, trusted)
 
 
 def test_a_token_in_the_items_address_is_not_kept() -> None:
     address = f"{HUB}/items/{ITEM}/download"
     for tail in ("?gcube-token=c0ffee00-canary", "#gcube-token=c0ffee00-canary"):
-        request = parse_job_request(GOOD | {"FileParam": (address + tail,)}, HUB)
+        request = parsed(address + tail)
         assert request.given_item == address
         assert "canary" not in repr(request)
 
 
-@given(st.text(st.characters(exclude_categories=())))
-def test_any_text_is_an_item_or_refused(text: str) -> None:
-    for candidate in (text, f"{HUB}/items/{text}", f"http://{text}"):
-        try:
-            item_id = parse_item(candidate, HUB, "FileParam")
-        except InvalidParameterValue:
-            continue
-        assert item_id.isascii()
-        assert item_id[0].isalnum()
-        assert not set(item_id) & set("/%?#;\\ \n\0")
+def test_a_link_is_kept_whole_and_shown_without_its_query() -> None:
+    request = parsed("HTTPS://data.d4science.org:443/shub/E_a==?v=secret#part")
+    assert request.link == "https://data.d4science.org/shub/E_a==?v=secret"
+    assert request.given_item == "HTTPS://data.d4science.org:443/shub/E_a=="
+    assert (request.item_id, request.is_uploaded) == ("", True)
+
+
+def test_content_is_recorded_by_its_digest_and_shown_by_its_beginning() -> None:
+    request = parsed(CONTENT)
+    assert request.content == ContentDigest(
+        media_type="text/csv",
+        size=len(CONTENT.data),
+        sha256=hashlib.sha256(CONTENT.data).hexdigest(),
+    )
+    assert request.given_item == CONTENT.data.decode()
+    assert request.is_uploaded
+    long = parsed(InputContent(data=b"x" * 5000, media_type="text/plain"))
+    assert long.given_item == "x" * 1000
+    for data in (b"\xff\xfe\0", b"a\0b"):
+        shown = parsed(InputContent(data=data, media_type="application/zip")).given_item
+        assert shown == "3 bytes of application/zip"
+
+
+@pytest.mark.parametrize("name", ["Image", "CommandName"])
+def test_content_is_no_literal(name: str) -> None:
+    with pytest.raises(InvalidParameterValue) as refused:
+        parse_job_request({**GOOD, name: (CONTENT,)}, HUB, TRUSTED)
+    assert refused.value.locator == name
+
+
+def test_a_path_is_compared_as_it_was_asked_for_whatever_it_led_to() -> None:
+    asked = parsed("a/b.txt")
+    resolved = dataclasses.replace(asked, item_id="found-0001")
+    assert resolved != asked
+    assert resolved.as_asked == asked.as_asked
+    assert parsed("a/c.txt").as_asked != asked.as_asked
+    assert parsed(ITEM).as_asked != parsed(ITEM.upper()).as_asked

@@ -13,7 +13,7 @@ from wps2_fixture import OWS, VALUE, WPS, ZIP, data, execute, reference, request
 from die_algorithm import errors
 from die_algorithm.description import IDENTIFIER, NON_DETERMINISTIC, RESULT
 from die_algorithm.errors import RequestError
-from die_algorithm.models import OutputRequest, ResponseForm
+from die_algorithm.models import InputContent, OutputRequest, ResponseForm
 from die_algorithm.wps2_kvp import is_wps2_query, parse_wps2_kvp
 from die_algorithm.wps2_operations import (
     Dismiss,
@@ -117,6 +117,10 @@ def test_what_is_wrong_with_a_query_is_named(
 # -- Execute
 
 
+def file(content: bytes, media_type: str) -> InputValue:
+    return InputValue(content=InputContent(data=content, media_type=media_type), is_file=True)
+
+
 @pytest.mark.parametrize(
     ("written", "value"),
     [
@@ -129,7 +133,13 @@ def test_what_is_wrong_with_a_query_is_named(
             InputValue(text="alpine"),
         ),
         (data("FileParam", "abc"), InputValue(text="abc")),
-        (data("FileParam", "a,b", 'mimeType="text/csv"'), InputValue(text="a,b", is_file=True)),
+        (data("FileParam", "a,b", 'mimeType="text/csv"'), file(b"a,b", "text/csv")),
+        (data("FileParam", "AAE=", 'encoding="base64"'), file(b"\0\1", "application/octet-stream")),
+        (data("FileParam", "<a>b</a>", 'mimeType="text/xml"'), file(b"<a>b</a>", "text/xml")),
+        (
+            data("FileParam", "https://x/y", 'mimeType="text/plain"'),
+            InputValue(text="https://x/y", is_file=True),
+        ),
         (reference("FileParam", "http://x/y?a=b&c"), InputValue(href="http://x/y?a=b&c", is_file=True)),
     ],
 )  # fmt: skip
@@ -238,7 +248,9 @@ DATA = "<wps:Data>a</wps:Data>"
         ),
         (execute(data("Image", "a", 'mimeType="image/png"')), (400, "NoSuchFormat", "Image")),
         (execute(data("FileParam", "a", 'mimeType="image/png"')), (400, "NoSuchFormat", "FileParam")),
-        (execute(data("FileParam", "a", 'encoding="base64"')), (400, "NoSuchFormat", "FileParam")),
+        (execute(data("FileParam", "a", 'encoding="gzip"')), (400, "NoSuchFormat", "FileParam")),
+        (execute(data("FileParam", "a", 'encoding="base64"')), (400, "WrongInputData", "FileParam")),
+        (execute(data("Image", "a", 'encoding="base64"')), (400, "NoSuchFormat", "Image")),
         # outputs
         (execute(outputs="<wps:Output/>"), (400, "MissingParameterValue", "id")),
         (execute(outputs='<wps:Output id="nix"/>'), (400, "NoSuchOutput", "nix")),

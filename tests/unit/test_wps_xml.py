@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import resource
 import socket
 import time
@@ -14,7 +15,7 @@ from lxml import etree
 
 from die_algorithm.description import IDENTIFIER, check_inputs
 from die_algorithm.errors import RequestError
-from die_algorithm.models import OutputRequest, ResponseForm
+from die_algorithm.models import InputContent, OutputRequest, ResponseForm
 from die_algorithm.wps_operations import DescribeProcess, Execute, GetCapabilities
 from die_algorithm.wps_xml import parse_xml
 
@@ -103,10 +104,16 @@ def test_the_java_clients_request_is_read() -> None:
     operation = execute(JAVA_CLIENT.encode())
     assert operation.identifier == "some.process"
     assert operation.texts() == {
-        "inputAudioFile": ("text",),
+        "inputAudioFile": (),
         "language": ("en-US",),
         "file": ("https://data.d4science.org/shub/E_x==",),
     }
+    (audio,) = operation.inputs["inputAudioFile"]
+    assert audio.content is not None
+    assert (audio.content.data.strip(), audio.content.media_type) == (
+        b"text",
+        "application/d4science",
+    )
     assert operation.response_form == ResponseForm(
         outputs=(OutputRequest(identifier="non_deterministic_output", mime_type="text/xml"),),
         store=True,
@@ -211,9 +218,58 @@ def test_the_form_of_the_answer_is_read(form: str, expected: ResponseForm) -> No
     assert execute(body(form=form)).response_form == expected
 
 
+def content(data: str, attributes: str = "") -> InputContent | None:
+    complex_data = f"<wps:Data><wps:ComplexData {attributes}>{data}</wps:ComplexData></wps:Data>"
+    return execute(body(given_as("FileParam", complex_data))).inputs["FileParam"][0].content
+
+
+@pytest.mark.parametrize(
+    ("data", "attributes", "expected", "media_type"),
+    [
+        ("a;b\n1;2\n", 'mimeType="text/csv"', b"a;b\n1;2\n", "text/csv"),
+        (" é&lt;", "", " é<".encode(), "text/plain"),
+        ("<![CDATA[<a>&amp;]]>", 'mimeType="text/html"', b"<a>&amp;", "text/html"),
+        ("AP//\n  AA==", 'encoding="base64"', b"\0\xff\xff\0", "application/octet-stream"),
+        ("UEs=", 'encoding="BASE64" mimeType="application/zip"', b"PK", "application/zip"),
+        (ITEM[:-1], "", ITEM[:-1].encode(), "text/plain"),
+        ("a/b.txt", "", b"a/b.txt", "text/plain"),
+        ("\u202e\t", "", "\u202e\t".encode(), "text/plain"),
+    ],
+)
+def test_complex_data_is_a_files_content(
+    data: str, attributes: str, expected: bytes, media_type: str
+) -> None:
+    assert content(data, attributes) == InputContent(data=expected, media_type=media_type)
+
+
+def test_embedded_elements_are_a_document_with_the_namespaces_in_force() -> None:
+    found = content('\n <g:a xmlns:g="urn:g" t="ows:x">1<b/>é</g:a> \n')
+    assert found is not None
+    assert found.media_type == "text/xml"
+    root = etree.fromstring(found.data)
+    assert (root.tag, root.text, root[0].tail) == ("{urn:g}a", "1", "é")
+    assert root.nsmap["ows"] == "http://www.opengis.net/ows/1.1"
+    mixed = content("1 &lt; 2 <b>3</b> 4", 'mimeType="text/html"')
+    assert mixed is not None
+    assert re.sub(rb" xmlns:\w+=\"[^\"]*\"", b"", mixed.data) == b"1 &lt; 2 <b>3</b> 4"
+
+
+@pytest.mark.parametrize(
+    "reference", [ITEM, "https://data.d4science.org/shub/E_a==", "/Home/ada/Workspace/a b.txt"]
+)
+def test_a_reference_in_complex_data_is_a_reference(reference: str) -> None:
+    data = f"<wps:Data><wps:ComplexData mimeType='text/xml'>\n {reference}\n</wps:ComplexData></wps:Data>"
+    assert execute(body(given_as("FileParam", data))).texts() == {"FileParam": (reference,)}
+
+
 # -- what is refused (reference: safety 4.1)
 
 DATA = "<wps:Data><wps:LiteralData>a</wps:LiteralData></wps:Data>"
+
+
+def complex_data(data: str, attributes: str = "") -> bytes:
+    element = f"<wps:Data><wps:ComplexData {attributes}>{data}</wps:ComplexData></wps:Data>"
+    return body(given_as("FileParam", element))
 
 
 def form(content: str) -> bytes:
@@ -280,6 +336,16 @@ def form(content: str) -> bytes:
             ),
             invalid("FileParam"),
         ),
+        (
+            body(given_as("FileParam", '<wps:Reference xlink:href="x" method="POST"/>')),
+            invalid("FileParam"),
+        ),
+        (complex_data(""), invalid("FileParam")),
+        (complex_data(" \n"), invalid("FileParam")),
+        (complex_data("x<!-- y -->"), invalid("FileParam")),
+        (complex_data("x", 'encoding="hex"'), invalid("FileParam")),
+        (complex_data("x!", 'encoding="base64"'), invalid("FileParam")),
+        (complex_data("<a>" * 9000 + "</a>" * 9000), MALFORMED),
         (body(literal("x", "1") * 51), invalid("DataInputs")),
         (body(literal("Image", "&undefined;")), MALFORMED),
         (body(literal("Image", "&#0;")), MALFORMED),

@@ -73,6 +73,16 @@ def test_a_synchronous_execute_by_get_gives_the_document_with_log_and_zip(
     assert texts(document, "//wps:Output/wps:Reference/@href") == [hrefs[1]]
 
 
+def test_what_the_portal_sends_runs_with_the_public_link_of_a_file(
+    service: Service, item: str, alice: HubClient, tmp_path: Path
+) -> None:
+    link = alice.get(f"/items/{item}/publiclink").json()
+    document = service.run(ALICE.token, SORTAPP, "sortapp", link)
+    hrefs = texts(document, "//ogr:Result/d4science:Data/text()")
+    assert_sorted_zip(service.get(hrefs[1]).content, tmp_path)
+    assert not [name for name in alice.names(alice.root(), showHidden=True) if "die-" in str(name)]
+
+
 def test_an_asynchronous_execute_answers_at_once_and_its_document_follows_the_job(
     service: Service, item: str, tmp_path: Path
 ) -> None:

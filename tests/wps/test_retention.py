@@ -18,7 +18,7 @@ from die_algorithm import janitor
 from die_algorithm.models import Job, JobState
 from die_algorithm.results import Results
 from die_algorithm.steps import recovery
-from die_algorithm.steps.stage_in import folder_mark
+from die_algorithm.steps.job_folder import folder_mark
 
 
 @pytest.fixture(autouse=True)

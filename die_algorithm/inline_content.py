@@ -1,0 +1,71 @@
+"""Files that are sent within a request: complex data of XML, and its counterpart in key-value pairs."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+from die_algorithm.errors import InvalidParameterValue
+from die_algorithm.item_reference import is_item_reference
+from die_algorithm.models import InputContent
+from die_algorithm.wps_operations import InputValue
+
+_TEXT = "text/plain"
+XML = "text/xml"
+_BYTES = "application/octet-stream"
+_MEDIA_TYPE = re.compile(
+    r"[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,63}", re.ASCII
+)
+#: What may stand for "as it is", in lower case.
+_PLAIN_ENCODINGS = frozenset({"", "utf-8", "utf8", "us-ascii", "7bit", "8bit", "none"})
+
+
+def complex_value(
+    name: str, text: str, *, mime_type: str | None, encoding: str | None
+) -> InputValue:
+    """Read the text of complex data: the reference to a file, or the file.
+
+    Args:
+        name: the input's.
+        text: as it was sent.
+        mime_type: as the client wrote it; None if it did not, and text is then ``text/plain``.
+        encoding: the same; ``base64`` for bytes (05-007r7, table 22), in any case.
+
+    Raises:
+        InvalidParameterValue: it is empty, or its encoding is not read here.
+    """
+    stripped = text.strip()
+    if not stripped:
+        raise InvalidParameterValue(f"{name[:80]} is empty.", name)
+    is_base64 = _is_base64(name, encoding)
+    if not is_base64 and is_item_reference(stripped):
+        return InputValue(text=stripped, is_file=True)
+    media_type = (mime_type or "").partition(";")[0].strip().lower()
+    if not _MEDIA_TYPE.fullmatch(media_type):
+        media_type = _BYTES if is_base64 else _TEXT
+    data = _decoded(name, stripped) if is_base64 else text.encode(errors="replace")
+    return InputValue(content=InputContent(data=data, media_type=media_type), is_file=True)
+
+
+def _is_base64(name: str, encoding: str | None) -> bool:
+    word = (encoding or "").strip().lower()
+    if word == "base64":
+        return True
+    if word not in _PLAIN_ENCODINGS:
+        raise InvalidParameterValue(
+            f"{name[:80]} is sent in the encoding {word[:40]!r}, which is not read here: send UTF-8 "
+            "text, or base64.",
+            name,
+        )
+    return False
+
+
+def _decoded(name: str, text: str) -> bytes:
+    try:
+        data = base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        data = b""
+    if not data:
+        raise InvalidParameterValue(f"{name[:80]} is not valid base64.", name)
+    return data

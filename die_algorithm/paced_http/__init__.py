@@ -1,0 +1,28 @@
+"""HTTP towards hosts that are not trusted to be quick, or to say the truth about what they send.
+
+For the adapters that speak it. There is no session: a request that goes straight to the adapter of
+``requests`` meets nothing of what a session adds from the machine around it (cookies, ``.netrc``,
+proxies, redirects).
+
+=========== ==================================================================
+connections that cannot be held up
+adapter     of requests, on top of them; what their errors are
+frames      whether an answer says where it ends, and how it is sent
+=========== ==================================================================
+"""
+
+from die_algorithm.paced_http.adapter import NETWORK_ERRORS, PacedAdapter, is_timeout
+from die_algorithm.paced_http.connections import QUERY_HEADER, Pace
+from die_algorithm.paced_http.frames import check_frame, content_length, is_success, media_type
+
+__all__ = [
+    "NETWORK_ERRORS",
+    "QUERY_HEADER",
+    "Pace",
+    "PacedAdapter",
+    "check_frame",
+    "content_length",
+    "is_success",
+    "is_timeout",
+    "media_type",
+]

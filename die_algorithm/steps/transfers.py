@@ -1,0 +1,46 @@
+"""What comes through this service in pieces, and how it is broken off."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+
+from die_algorithm.errors import StepInterrupted
+from die_algorithm.models import Job
+from die_algorithm.steps.ledger import Ledger
+
+#: Seconds between two looks whether a job was cancelled.
+_LOOK_FOR_CANCEL = 1.0
+
+
+class Transfers:
+    """The transfers of all jobs.
+
+    Args:
+        ledger: the jobs' records.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._interrupted = threading.Event()
+
+    def interrupt(self) -> None:
+        """Break off all of them, because the service stops."""
+        self._interrupted.set()
+
+    def interruptible(self, job: Job, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """Pass pieces on until the service stops or the job is cancelled.
+
+        Raises:
+            StepInterrupted: that has happened.
+        """
+        look = time.monotonic() + _LOOK_FOR_CANCEL
+        for chunk in chunks:
+            if self._interrupted.is_set():
+                raise StepInterrupted("the service stops")
+            if time.monotonic() > look:
+                look = time.monotonic() + _LOOK_FOR_CANCEL
+                if (fresh := self._ledger.fresh(job)) and fresh.cancel_requested:
+                    raise StepInterrupted("the job was cancelled")
+            yield chunk

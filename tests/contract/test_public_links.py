@@ -1,0 +1,283 @@
+"""What the hosts of public links may do, over real connections; and where none is ever opened."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import socket
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from raw_server import Answer, Connection, RawServer, http
+
+from die_algorithm.errors import LinkTooLarge, LinkUnavailable, LinkUnusable
+from die_algorithm.public_link import TrustedHosts
+from die_algorithm.public_links import PublicLinks
+
+DATA = bytes(range(256)) * 400
+LIMIT = len(DATA)
+GOOD = http("200 OK", DATA, "Content-Disposition: attachment; filename = a b.csv")
+
+
+def link(server: RawServer, path: str = "/shub/E_a==") -> str:
+    return f"http://127.0.0.1:{server.port}{path}"
+
+
+def links(*servers: RawServer, seconds: float = 0.5) -> PublicLinks:
+    """A client that trusts some servers, and loses its patience soon."""
+    return PublicLinks(
+        TrustedHosts([link(server) for server in servers], []),
+        timeout=timedelta(seconds=seconds),
+        min_rate=100_000,
+        max_size=LIMIT,
+    )
+
+
+def fetch(client: PublicLinks, address: str) -> tuple[str, bytes, int | None]:
+    with client.open(address) as file:
+        return file.name, b"".join(file), file.size
+
+
+def redirect(location: str, status: str = "302 Found") -> bytes:
+    return http(status, b"", f"Location: {location}")
+
+
+class Listener:
+    """Counts who knocks."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.port = int(sock.getsockname()[1])
+
+    def assert_nobody_knocked(self) -> None:
+        with pytest.raises(BlockingIOError):
+            self._sock.accept()
+
+
+@pytest.fixture
+def stranger() -> Iterator[Listener]:
+    """A host that is not trusted."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        sock.setblocking(False)
+        yield Listener(sock)
+
+
+# -- what is fetched
+
+
+def test_a_file_comes_whole_with_its_name_and_size() -> None:
+    with RawServer(GOOD) as server:
+        assert fetch(links(server), link(server)) == ("a b.csv", DATA, len(DATA))
+        (request,) = server.requests
+    assert (request.method, request.target) == ("GET", "/shub/E_a==")
+    assert request.headers["host"] == f"127.0.0.1:{server.port}"
+    assert set(request.headers) <= {
+        *("host", "accept", "accept-encoding", "connection", "user-agent"),
+    }
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        http("200 OK", DATA, length=False),
+        http(
+            "200 OK",
+            b"%x\r\n%b\r\n0\r\n\r\n" % (len(DATA), DATA),
+            "Transfer-Encoding: chunked",
+            length=False,
+        ),
+    ],
+)
+def test_a_file_of_unknown_length_comes_whole(answer: bytes) -> None:
+    with RawServer(answer) as server:
+        assert fetch(links(server), link(server, "/x/c.txt?d")) == ("c.txt", DATA, None)
+
+
+def test_a_check_reads_no_more_than_the_head() -> None:
+    def endless(connection: Connection) -> None:
+        connection.send(http("200 OK", b"", f"Content-Length: {LIMIT}", length=False))
+        connection.hang()
+
+    with RawServer(endless) as server:
+        started = time.monotonic()
+        links(server, seconds=20).check(link(server))
+        assert time.monotonic() - started < 10
+
+
+# -- redirects
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_to_a_trusted_host_is_followed(status: int) -> None:
+    with RawServer(GOOD) as there, RawServer(redirect(link(there), f"{status} There")) as here:
+        assert fetch(links(here, there), link(here))[1] == DATA
+
+
+def test_a_redirect_on_the_same_host_is_resolved_against_the_link() -> None:
+    with RawServer(redirect("../d.txt"), redirect("/e.txt"), GOOD) as server:
+        assert fetch(links(server), link(server, "/a/b/c"))[1] == DATA
+        assert [request.target for request in server.requests] == ["/a/b/c", "/a/d.txt", "/e.txt"]
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://127.0.0.1:{stranger}/",
+        "//127.0.0.1:{stranger}/",
+        "http://127.0.0.1:{here}@127.0.0.1:{stranger}/",
+        "http://127.0.0.1:{stranger}#@127.0.0.1:{here}/",
+        "http://127.0.0.1:{stranger}\\@127.0.0.1:{here}/",
+        "http://localhost:{here}/",
+        "http://2130706433:{stranger}/",
+        "http://2130706433:{here}/",
+        "http://0x7f000001:{here}/",
+        "http://127.1:{here}/",
+        "http://[::ffff:127.0.0.1]:{here}/",
+        "https://127.0.0.1/",
+        "file:///etc/passwd",
+        "gopher://127.0.0.1:{stranger}/",
+        "http://127.0.0.1:{stranger}/\tx",
+    ],
+)
+def test_a_redirect_leads_to_no_other_host(location: str, stranger: Listener) -> None:
+    ports: dict[str, int] = {"stranger": stranger.port}
+
+    def answer(connection: Connection) -> None:
+        connection.send(redirect(location.format(**ports)))
+
+    with RawServer(answer) as server:
+        ports["here"] = server.port
+        with pytest.raises(LinkUnusable, match="it leads to"):
+            links(server).check(link(server))
+        assert len(server.requests) == 1
+    stranger.assert_nobody_knocked()
+
+
+def test_no_request_leaves_for_a_host_that_is_not_trusted(stranger: Listener) -> None:
+    with RawServer(GOOD) as server:
+        client = links(server)
+        for address in (
+            f"http://127.0.0.1:{stranger.port}/",
+            f"http://127.0.0.1:{server.port}@127.0.0.1:{stranger.port}/",
+            f"http://localhost:{server.port}/",
+            f"http://2130706433:{server.port}/",
+            "file:///etc/passwd",
+        ):
+            for use in (client.check, lambda each: fetch(client, each)):
+                with pytest.raises(LinkUnusable):
+                    use(address)
+        assert server.requests == []
+    stranger.assert_nobody_knocked()
+
+
+def test_redirects_are_followed_five_times_and_no_more() -> None:
+    with RawServer(*[redirect("/x")] * 5, GOOD) as server:
+        assert fetch(links(server), link(server))[1] == DATA
+    with RawServer(redirect("/x")) as server:
+        with pytest.raises(LinkUnusable, match="more than 5 times"):
+            links(server).check(link(server))
+        assert len(server.requests) == 6
+
+
+def test_slow_redirects_share_one_time_out() -> None:
+    def slow(connection: Connection) -> None:
+        connection.drip(iter([b"HTTP/1.1 302 Found\r\n", b""]), every=0.3)
+        connection.send(b"Location: /x\r\nContent-Length: 0\r\n\r\n")
+
+    with RawServer(slow) as server:
+        with pytest.raises(LinkUnavailable, match="too slow"):
+            links(server, seconds=1).check(link(server))
+        assert len(server.requests) <= 3
+
+
+# -- refusals and faults
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 406, 410, 451, 300, 304])
+def test_a_link_without_a_file_is_of_no_use(status: int) -> None:
+    with RawServer(http(f"{status} No")) as server:
+        with pytest.raises(LinkUnusable, match=str(status)):
+            links(server).check(link(server))
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("answer", [http("204 No Content", length=False), http("206 Part", b"x")])
+def test_a_part_of_a_file_is_no_file(answer: bytes) -> None:
+    with RawServer(answer) as server, pytest.raises(LinkUnusable):
+        links(server).check(link(server))
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 408, 425, 429])
+def test_a_host_in_trouble_may_recover(status: int) -> None:
+    with RawServer(http(f"{status} Sorry")) as server, pytest.raises(LinkUnavailable):
+        links(server).check(link(server))
+
+
+def test_a_host_that_is_away_may_come_back() -> None:
+    with RawServer(GOOD) as server:
+        client, address = links(server), link(server)
+    with pytest.raises(LinkUnavailable, match="cannot be reached"):
+        client.check(address)
+
+
+def test_a_file_above_the_limit_is_refused_by_its_announced_length() -> None:
+    answer = http("200 OK", b"", f"Content-Length: {LIMIT + 1}", length=False)
+    with RawServer(answer) as server, pytest.raises(LinkTooLarge, match=str(LIMIT)):
+        links(server).check(link(server))
+
+
+def test_a_file_without_a_length_is_counted_while_it_comes() -> None:
+    sent: list[int] = []
+
+    def endless(connection: Connection) -> None:
+        connection.send(http("200 OK", b"", length=False))
+        for _ in range(10_000):
+            connection.send(bytes(65536))
+            sent.append(65536)
+
+    with RawServer(endless) as server:
+        client = links(server)
+        client.check(link(server))
+        with pytest.raises(LinkTooLarge):
+            fetch(client, link(server))
+    assert sum(sent) < 100_000_000
+
+
+def dripping(connection: Connection) -> None:
+    connection.send(http("200 OK", b"", f"Content-Length: {LIMIT}", length=False))
+    connection.drip(itertools.repeat(b"x"), every=0.05)
+
+
+def silent(connection: Connection) -> None:
+    connection.send(http("200 OK", b"x", f"Content-Length: {LIMIT}", length=False))
+    connection.hang()
+
+
+def reset(connection: Connection) -> None:
+    connection.send(http("200 OK", b"x", f"Content-Length: {LIMIT}", length=False))
+    connection.reset()
+
+
+FAULTS: dict[str, Answer] = {
+    "cut off": http("200 OK", DATA[:-1], f"Content-Length: {LIMIT}", length=False),
+    "chunks cut off": http("200 OK", b"5\r\nab", "Transfer-Encoding: chunked", length=False),
+    "reset": reset,
+    "a byte now and then": dripping,
+    "silent": silent,
+    "length that is no number": http("200 OK", b"x", "Content-Length: x", length=False),
+    "no headers": b"HTTP/1.1 200 OK\r\n\r\n",
+    "not HTTP": b"SSH-2.0-OpenSSH_9.2\r\n",
+    "nothing": b"",
+    "compressed": http("200 OK", gzip.compress(DATA), "Content-Encoding: gzip"),
+}
+
+
+@pytest.mark.parametrize("answer", FAULTS.values(), ids=FAULTS.keys())
+def test_what_does_not_come_whole_and_in_time_is_no_file(answer: Answer) -> None:
+    with RawServer(answer) as server:
+        started = time.monotonic()
+        with pytest.raises(LinkUnavailable):
+            fetch(links(server), link(server))
+        assert time.monotonic() - started < 5
