@@ -444,7 +444,9 @@ class Worker:
         """Let a job fail; if it is at its clean-up already, that is tried again."""
         try:
             fresh = self._still_held(job)
-            if not (fresh.state.is_final or fresh.failure or fresh.result):
+            if fresh.copy_pending:
+                self._changed(fresh, self._steps.skip_copy(fresh))
+            elif not (fresh.state.is_final or fresh.failure or fresh.result):
                 self._changed(fresh, self._steps.fail(fresh, faults.internal()))
         except StaleJob:
             LOGGER.info("Job %s has gone to another worker, which may know better.", job.id)

@@ -37,6 +37,8 @@ _DEAR = ("swarm", "postgresql")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tell which tests belong together where several processes share them (``make test``)."""
     for item in items:
+        if item.get_closest_marker("xdist_group"):
+            continue  # it asks for the Swarm only when it runs
         fixtures = getattr(item, "fixturenames", ())
         group = next((name for name in _DEAR if name in fixtures), str(item.path))
         item.add_marker(pytest.mark.xdist_group(group))

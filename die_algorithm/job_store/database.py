@@ -24,7 +24,7 @@ _UNUSABLE = "The jobs' database cannot be used at the moment."
 _LOCK_PATIENCE = 10
 #: Kept open; more are opened, and closed again, if so many are in use. A server has to share its own
 #: among all machines; those to a file cost nothing.
-_CONNECTIONS = {"sqlite": 16, "postgresql": 5}
+_CONNECTIONS_TO_FILE, _CONNECTIONS_TO_SERVER = 16, 5
 _ARGUMENTS: dict[str, dict[str, Any]] = {
     "sqlite": {"timeout": _LOCK_PATIENCE},
     # A server that hangs, or has gone without a word, must not hang us (libpq's parameters); nor must
@@ -149,11 +149,10 @@ def _mapped() -> Iterator[None]:
 def _engine(url: str) -> sa.Engine:
     try:
         parsed = sa.make_url(url)
-        backend = parsed.get_backend_name()
-        is_sqlite = backend == "sqlite"
+        is_sqlite = parsed.get_backend_name() == "sqlite"
         engine = sa.create_engine(
             parsed,
-            pool_size=_CONNECTIONS[backend],
+            pool_size=_CONNECTIONS_TO_FILE if is_sqlite else _CONNECTIONS_TO_SERVER,
             pool_pre_ping=not is_sqlite,
             hide_parameters=True,
             connect_args=_arguments(parsed),

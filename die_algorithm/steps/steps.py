@@ -117,6 +117,10 @@ class Steps:
         """Record that a job cannot succeed any more; its clean-up comes next."""
         return self._ledger.fail(job, failure)
 
+    def skip_copy(self, job: Job) -> Job:
+        """Record that a job's result is not saved in its owner's workspace."""
+        return self._ledger.write(job, copy_pending=False, waiting=None)
+
     def keep_time_of(self, job_ids: Container[str]) -> None:
         """Forget what is kept in memory of other jobs, because they have ended."""
         self._ledger.keep_time_of(job_ids)

@@ -26,6 +26,8 @@ from die_algorithm.local_swarm import LocalSwarm
 from die_algorithm.models import FaultClass, Folder, Job, TaskPhase, UserToken
 from die_algorithm.swarm import Swarm
 
+pytestmark = pytest.mark.xdist_group("swarm")
+
 
 class EngineBench(Bench):
     """A bench on either engine.

@@ -10,7 +10,7 @@ from service_fixture import Service
 from storagehub_fixture import ALICE, HubClient, hub_client
 
 from die_algorithm import worker
-from die_algorithm.errors import ItemUnusable, StorageHubError, StorageHubUnavailable
+from die_algorithm.errors import ItemUnusable, StorageHubUnavailable
 from die_algorithm.models import Job, JobState
 from die_algorithm.storagehub import StorageHub
 
@@ -74,11 +74,13 @@ def test_while_storagehub_is_away_the_job_waits_and_saves_after(quick: Quick) ->
         quick.assert_nothing_left()
 
 
-@pytest.mark.parametrize("error", [StorageHubUnavailable("away"), ItemUnusable("forbidden")])
+@pytest.mark.parametrize(
+    "error", [StorageHubUnavailable("away"), ItemUnusable("forbidden"), ZeroDivisionError()]
+)
 def test_a_copy_that_cannot_be_made_hinders_nothing(
-    quick: Quick, monkeypatch: pytest.MonkeyPatch, error: StorageHubError
+    quick: Quick, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def refuse(*_arguments: object) -> str:
+    def refuse(*_arguments: object, **_options: object) -> str:
         raise error
 
     monkeypatch.setattr(StorageHub, "upload", refuse)
