@@ -25,12 +25,11 @@ The points of the checklist at the end of the reference (dataminer-wps), and whe
 20 unit/test_states, wps/test_failures, wps/test_retention
 21 test_an_image_that_writes_nothing_…; wps/test_failures (what it wrote is kept)
 22 unit/test_archive, contract/test_storagehub (the zip), wps/test_execute (nothing is left)
+23 wps/test_saved_results
 24 contract/test_storagehub_faults
 25 contract/test_storagehub (each way of the token), unit/test_settings
 26 contract/test_local_storagehub_changes, contract/test_local_storagehub_sortapp
 == ===========================================================================================
-
-Point 23, to save results in the workspace for good, is an option that is not offered.
 """
 
 from __future__ import annotations
