@@ -15,6 +15,7 @@ from postgresql_fixture import (
     private_postgresql,
 )
 from service_fixture import Service, running_service
+from sortapp_sample import SAMPLE
 from storagehub_fixture import ALICE, HubClient, hub_client, local_storagehub
 from swarm_fixture import PROBE, private_swarm
 
@@ -27,7 +28,6 @@ hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
 ROOT = Path(__file__).resolve().parent.parent
-SAMPLE = ROOT / "examples" / "sortapp" / "sortableelements.txt"
 
 
 #: Fixtures that are dear to make: all their tests run in one process, one after the other.

@@ -12,6 +12,7 @@ import re
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from xml.sax.saxutils import escape
 
 import requests
@@ -52,13 +53,26 @@ class TemplateClient:
         self._wps = wps
         self._token = token
 
-    def run(self, identifier: str, inputs: dict[str, str], *, every: float = 0.05) -> Found:
+    def run(
+        self,
+        identifier: str,
+        inputs: dict[str, str],
+        *,
+        contents: Mapping[str, str] | None = None,
+        every: float = 0.05,
+    ) -> Found:
         """Post the template and poll until a word is found.
+
+        Args:
+            identifier: of the process.
+            inputs: the literals.
+            contents: the texts of files, by the names of their inputs.
+            every: seconds between two polls.
 
         Raises:
             RuntimeError: the word is that of a failure.
         """
-        reply = self._post(_template(identifier, inputs))
+        reply = self._post(_template(identifier, inputs, contents or {}))
         begin = reply.index('statusLocation="') + len('statusLocation="')
         location = reply[begin : reply.index('">')]
         polls = [self._status(location)]
@@ -88,12 +102,17 @@ class TemplateClient:
         return "".join(text.splitlines())
 
 
-def _template(identifier: str, inputs: dict[str, str]) -> str:
+def _template(identifier: str, inputs: dict[str, str], contents: Mapping[str, str]) -> str:
     """Text with places for values; the default namespace, and every prefix another than usual."""
     rows = "".join(
         f"<Input><ns:Identifier>{name}</ns:Identifier><Data>"
         f'<LiteralData dataType="xs:string">{escape(value)}</LiteralData></Data></Input>\n'
         for name, value in inputs.items()
+    )
+    rows += "".join(
+        f"<Input><ns:Identifier>{name}</ns:Identifier><Data><ComplexData "
+        f'mimeType="application/d4science">{escape(text)}</ComplexData></Data></Input>\n'
+        for name, text in contents.items()
     )
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'

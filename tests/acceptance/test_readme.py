@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sortapp_sample import SAMPLE, sorted_sample
 
 ROOT = Path(__file__).resolve().parents[2]
-SAMPLE = ROOT / "examples" / "sortapp" / "sortableelements.txt"
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a private Swarm")
 
@@ -49,7 +49,7 @@ def left_over(clone: Path) -> list[str]:
 
 
 def test_the_demo_ends_with_the_sorted_file_and_leaves_nothing_running(clone: Path) -> None:
-    expected = sorted(SAMPLE.read_text().split())[:3]
+    expected = sorted_sample()[:3]
     for _ in range(2):
         output = make(clone, "demo")
         before, _, table = output.partition("/elements.txt\n")
@@ -72,7 +72,7 @@ def test_the_execute_of_the_readme_works_as_pasted(clone: Path) -> None:
             check=False,
         )
         assert run.returncode == 0, run.stdout + run.stderr
-        assert run.stdout.split() == sorted(SAMPLE.read_text().split())[:3]
+        assert run.stdout.split() == sorted_sample()[:3]
     finally:
         make(clone, "stop")
     assert left_over(clone) == []

@@ -21,19 +21,19 @@ from owslib.wps import (
     monitorExecution,
 )
 from service_fixture import Service, elements
+from sortapp_sample import sorted_sample
 from storagehub_fixture import ALICE
 from swarm_fixture import PROBE, SORTAPP
 
 from die_algorithm.description import IDENTIFIER
 
-SAMPLE = Path(__file__).parents[2] / "examples" / "sortapp" / "sortableelements.txt"
 HEADERS = {"gcube-token": ALICE.token}
 
 
 def assert_sorted(content: bytes) -> None:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         (name,) = [name for name in archive.namelist() if not name.endswith("/")]
-        assert archive.read(name).decode().split() == sorted(SAMPLE.read_text().split())
+        assert archive.read(name).decode().split() == sorted_sample()
 
 
 def owslib_client(service: Service) -> WebProcessingService:

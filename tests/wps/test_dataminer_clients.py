@@ -19,7 +19,7 @@ The points of the checklist at the end of the reference (dataminer-wps), and whe
 14 test_the_zip_is_a_proper_output…; wps/test_execute, wps/test_clients
 15 test_galaxy_…
 16 test_the_portals_own_request…; unit/test_wps_kvp
-17 test_the_item_is_found_by_id_and_by_address; unit/test_job_request, wps/test_bad_requests
+17 test_the_item_is_found_by_id_and_by_address; unit/test_job_request, wps/test_file_parameter
 18 contract/test_storagehub (names), contract/test_storagehub_faults (ids), wps/test_idempotency
 19 unit/test_service_spec, wps/test_execute (four words)
 20 unit/test_states, wps/test_failures, wps/test_retention

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import io
 import subprocess
 import time
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from service_fixture import (
     status_location,
     text_of,
 )
+from sortapp_sample import assert_sorted_zip
 from storagehub_fixture import ALICE, HubClient
 from swarm_fixture import ORIGINAL_SORTAPP, PROBE, SORTAPP
 
@@ -28,13 +27,7 @@ from die_algorithm.local_swarm import LocalSwarm
 from die_algorithm.results import Results
 from die_algorithm.settings import Settings
 
-SAMPLE = Path(__file__).parents[2] / "examples" / "sortapp" / "sortableelements.txt"
-
 HEADERS = {"gcube-token": ALICE.token}
-
-
-def sorted_sample() -> list[str]:
-    return sorted(SAMPLE.read_text().split())
 
 
 def execute_xml(item: str, response_form: str = "", image: str = SORTAPP) -> str:
@@ -48,18 +41,6 @@ def execute_xml(item: str, response_form: str = "", image: str = SORTAPP) -> str
         f'xmlns:ows="http://www.opengis.net/ows/1.1"><ows:Identifier>{IDENTIFIER}</ows:Identifier>'
         f"<wps:DataInputs>{inputs}</wps:DataInputs>{response_form}</wps:Execute>"
     )
-
-
-def assert_sorted_zip(content: bytes, tmp_path: Path) -> None:
-    file = tmp_path / "result.zip"
-    file.write_bytes(content)
-    subprocess.run(["unzip", "-tq", file], check=True, stdout=subprocess.DEVNULL)
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        assert archive.testzip() is None
-        names = [name for name in archive.namelist() if not name.endswith("/")]
-        assert [name.partition("/")[2] for name in names] == ["elements.txt"]
-        assert names[0].startswith("die-")
-        assert archive.read(names[0]).decode().split() == sorted_sample()
 
 
 def test_a_synchronous_execute_by_get_gives_the_document_with_log_and_zip(
