@@ -34,6 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 _DEAR = ("swarm", "postgresql")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tell which tests belong together where several processes share them (``make test``)."""
     for item in items:
