@@ -71,6 +71,8 @@ _LOOK_FOR_CLIENT = 2.0
 #: how many may wait for it in any case.
 _FREE_THREADS = 4
 _LEAST_QUESTIONS = 2
+#: How many may wait for hosts of public links.
+_LINK_CHECKS = 3
 #: Seconds to wait for one of these places.
 _QUESTION_PATIENCE = 2.0
 #: Seconds that a download waits for the answer to the question whose token came with it.
@@ -116,8 +118,13 @@ class Engine:
         self._places_until = 0.0
         self._places_lock = threading.Lock()
         self._storagehub_slots = threading.BoundedSemaphore(
-            max(_LEAST_QUESTIONS, settings.threads - settings.max_sync - _FREE_THREADS)
+            max(
+                _LEAST_QUESTIONS,
+                settings.threads - settings.max_sync - _FREE_THREADS - _LINK_CHECKS,
+            )
         )
+        # Their own: a host that hangs must not take the places of those who ask StorageHub.
+        self._link_slots = threading.BoundedSemaphore(_LINK_CHECKS)
         self._sync_slots = threading.BoundedSemaphore(settings.max_sync)
 
     @property
@@ -341,9 +348,13 @@ class Engine:
         return child
 
     def _check_link(self, link: str, parameter: str) -> None:
+        if not self._link_slots.acquire(timeout=_QUESTION_PATIENCE):
+            raise ServiceUnavailable(
+                "Too many public links are being checked at the moment. Nothing was started; try again "
+                "in a minute."
+            )
         try:
-            with self._asking_storagehub():
-                self._public_links.check(link)
+            self._public_links.check(link)
         except LinkUnavailable as error:
             raise ServiceUnavailable(
                 f"The public link cannot be checked, because {error}. Nothing was started; try again "
@@ -355,6 +366,8 @@ class Engine:
                 "signed in, or give the id of the item.",
                 parameter,
             ) from None
+        finally:
+            self._link_slots.release()
 
     def job(self, job_id: str) -> Job:
         """Look up a job.

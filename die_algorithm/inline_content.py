@@ -18,7 +18,7 @@ _MEDIA_TYPE = re.compile(
     r"[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,63}", re.ASCII
 )
 #: What may stand for "as it is", in lower case.
-_PLAIN_ENCODINGS = frozenset({"", "utf-8", "utf8", "us-ascii", "7bit", "8bit", "none"})
+_PLAIN_ENCODINGS = frozenset({"", "raw", "utf-8", "utf8", "us-ascii", "7bit", "8bit", "none"})
 
 
 def complex_value(

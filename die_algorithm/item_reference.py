@@ -79,7 +79,8 @@ def is_item_reference(text: str) -> bool:
     """Whether a text sent as a file's content is meant as the reference to a file.
 
     The portal and several WPS libraries send every value of a complex input as content. So the id of
-    an item, an address and an absolute path count as what they are; any other text is content.
+    an item, an address and a path ``/Home/<user>/Workspace/…`` count as what they are; any other text
+    is content.
     """
     if len(text) > _LONGEST:
         return False

@@ -155,6 +155,9 @@ class JobRequest:
     @property
     def as_asked(self) -> JobRequest:
         """The request before a path in it was resolved: two of these compare what was asked for."""
+        if self.item_path == (self.given_item,):
+            # A word that is an id or a name; the former release knew it as an id.
+            return dataclasses.replace(self, item_id=self.given_item, item_path=())
         return dataclasses.replace(self, item_id="") if self.item_path else self
 
 

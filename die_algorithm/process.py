@@ -41,7 +41,7 @@ from die_algorithm.models import FaultClass, Job, JobState, OutputRequest, Respo
 from die_algorithm.results import Results
 from die_algorithm.runtime import Runtime
 from die_algorithm.settings import Settings
-from die_algorithm.wps_kvp import parse_kvp, parse_query
+from die_algorithm.wps_kvp import parse_kvp, read_query
 from die_algorithm.wps_operations import Execute
 from die_algorithm.wps_xml import parse_xml
 
@@ -138,7 +138,7 @@ class DockerImageExecutor(pywps.Process):
         description.check_inputs(operation.inputs)
         description.check_outputs(form)
         headers = {name.lower(): value for name, value in http_request.headers.items()}
-        token = user_token(parse_query(http_request.query_string.decode("latin-1")), headers)
+        token = user_token(read_query(http_request.query_string), headers)
         engine = self._engine()
         options = parse_job_options(headers, self._runtime.settings.deadlines)
 
@@ -272,7 +272,7 @@ def is_our_fault(job: Job) -> bool:
 
 def _operation(http_request: Request) -> Execute:
     if http_request.method == "GET":
-        operation = parse_kvp(parse_query(http_request.query_string.decode("latin-1")))
+        operation = parse_kvp(read_query(http_request.query_string))
     elif "json" in (http_request.content_type or ""):
         raise UnsupportedMediaType(
             "Send the Execute as XML, or as key-value pairs in a GET request."

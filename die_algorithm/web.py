@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -56,7 +57,7 @@ from die_algorithm.wps2_kvp import is_wps2_query, parse_wps2_kvp
 from die_algorithm.wps2_operations import Operation as Wps2Operation
 from die_algorithm.wps2_operations import in_terms_of_wps2
 from die_algorithm.wps2_xml import is_wps2_body, read_wps2
-from die_algorithm.wps_kvp import parse_kvp, parse_query
+from die_algorithm.wps_kvp import parse_kvp, read_query
 from die_algorithm.wps_operations import (
     VERSION,
     DescribeProcess,
@@ -92,6 +93,7 @@ _ROUTES = Map(
     # The portal writes ``…:80//wps/RetrieveResultServlet``; a redirect would cost it the request.
     merge_slashes=False,
 )
+_GLUED = re.compile(r"[?&;]|%3f|%26|gcube-?token", re.IGNORECASE)
 _XML_TYPES = ("text/xml", "application/xml", "")
 #: Where a request's environment says that it speaks WPS 2.0.
 _WPS2 = "die.speaks_wps2"
@@ -247,41 +249,49 @@ class WebApplication:
 
     def _result(self, request: Request, key: str, name: str) -> Response:
         job_id = job_id_in(name)
-        if job_id is None or self._is_anothers(job_id, request):
+        if job_id is None:
             raise _no_such_result()
         path = self._results.find(key, name)
         if path is not None:
+            self._check_reader(job_id, request)
             return file_response(path, request.environ)
         try:
             job = self._runtime.engine.job(job_id)
         except NotFound:
             # In these words: whether there is such a job is its owner's affair.
             raise _no_such_result() from None
-        if job.result_key == key and job.expiry and job.expiry.files_at <= datetime.now(UTC):
+        if job.result_key != key:
+            raise _no_such_result()
+        self._check_reader(job_id, request)
+        if job.expiry and job.expiry.files_at <= datetime.now(UTC):
             raise Gone("The result of this job has expired. Submit the job again to have it again.")
-        right = job.result_key == key and name == collection_name(job)
-        if right and job.state is JobState.SUCCEEDED:
+        if name == collection_name(job) and job.state is JobState.SUCCEEDED:
             return _xml(self._documents.non_deterministic_output(job))
         raise _no_such_result()
 
-    def _is_anothers(self, job_id: str, request: Request) -> bool:
-        """Whether a result is asked for with another user's token.
+    def _check_reader(self, job_id: str, request: Request) -> None:
+        """Refuse a result, whose address is right, to another user's token.
 
-        Its address is enough to have it: none is asked for, and one that cannot be checked, or opens
-        nothing any more, is as good as none.
+        The address is enough to have it: no token is asked for, and one that cannot be checked, or
+        opens nothing any more, is as good as none.
+
+        Raises:
+            NotFound: the token is another user's.
         """
         try:
             token = _find_token(request)
         except RequestError:
-            return False
-        return token is not None and self._runtime.engine.is_anothers(job_id, token)
+            return
+        if token is not None and self._runtime.engine.is_anothers(job_id, token):
+            raise _no_such_result()
 
     def _single_file(self, request: Request, key: str, name: str, path: str) -> Response:
         zip_name = f"{name}.zip"
         job_id = job_id_in(zip_name)
         zip_path = self._results.find(key, zip_name)
-        if job_id is None or zip_path is None or self._is_anothers(job_id, request):
+        if job_id is None or zip_path is None:
             raise _no_such_result()
+        self._check_reader(job_id, request)
         try:
             return single_file_response(zip_path, path, self._settings.single_file_limit)
         except (KeyError, FileNotFoundError):
@@ -312,7 +322,11 @@ class WebApplication:
 
 
 def _loggable(path: str) -> str:
-    """A request's path without what opens a door: never the query, nor a result's key."""
+    """A request's path without what opens a door: never the query, nor a result's key.
+
+    Nor what should have been a query: clients glue ``&gcube-token=…`` to any address (W3).
+    """
+    path = _GLUED.split(path, maxsplit=1)[0]
     if path.startswith(f"{RESULTS_PATH}/"):
         return f"{RESULTS_PATH}/***/{path.rpartition('/')[2][:60]}"
     return path[:120]
@@ -336,7 +350,7 @@ def _http_refusal(error: HTTPException, request: Request) -> Response:
 
 
 def _query(request: Request) -> Mapping[str, tuple[str, ...]]:
-    return parse_query(request.query_string.decode("latin-1"))
+    return read_query(request.query_string)
 
 
 def _headers(request: Request) -> Mapping[str, str]:

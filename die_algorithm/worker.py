@@ -65,6 +65,9 @@ class _Room(enum.Enum):
     WATCH = "watch"
 
 
+#: What takes long there: each owner gets a turn.
+_TRANSFERS = (_Room.FETCH, _Room.STAGE_OUT)
+
 _THREADS = {
     _Room.STAGE_IN: 4,
     _Room.DISPATCH: 4,
@@ -123,9 +126,9 @@ class Worker:
         self._lock = threading.Lock()
         self._in_flight: set[str] = set()
         self._not_before: dict[str, float] = {}
-        #: Counts the results that were given away, and of each owner who has one, the number of the last.
-        self._fetches = itertools.count()
-        self._last_fetched: dict[str, float] = {}
+        #: Counts the transfers that were given away, and of each owner who has one, the number of the last.
+        self._turns = itertools.count()
+        self._last_turns: dict[_Room, dict[str, float]] = {room: {} for room in _TRANSFERS}
         self._started: dict[str, float] = {}
         self._watching: Future[None] | None = None
         self._watched_at = 0.0
@@ -225,7 +228,7 @@ class Worker:
         jobs = self._store.held(self._place.name, self._known)
         self._known = {job.id: job for job in jobs}
         watched = [job for job in jobs if _is_watched(job)]
-        for job in self._in_turn([job for job in jobs if not _is_watched(job)]):
+        for job in self._chosen([job for job in jobs if not _is_watched(job)]):
             self._start(job, self._carry_on)
         pause = min(_LOOK + _LOOK_PER_JOB * len(watched), _LONGEST_LOOK) if watched else _IDLE
         self._publish_changed()
@@ -247,24 +250,31 @@ class Worker:
         self._watched_at = now
         return pause
 
-    def _in_turn(self, jobs: list[Job]) -> list[Job]:
-        """Leave out results that have to wait, so that one owner's keep nobody else's from the rooms.
+    def _chosen(self, jobs: list[Job]) -> list[Job]:
+        """Leave out transfers that have to wait, so that one owner's keep nobody else's from the rooms."""
+        chosen = [job for job in jobs if _room(job) not in _TRANSFERS]
+        for room in _TRANSFERS:
+            chosen += self._in_turn(room, [job for job in jobs if _room(job) is room])
+        return chosen
+
+    def _in_turn(self, room: _Room, jobs: list[Job]) -> list[Job]:
+        """Those whose turn it is.
 
         A transfer may take hours, so they are not given away before there is a thread for them.
         """
-        results = {job.id: job for job in jobs if _room(job) is _Room.STAGE_OUT}
-        others = [job for job in jobs if job.id not in results]
-        owners = {job.owner for job in results.values()}
+        transfers = {job.id: job for job in jobs}
+        owners = {job.owner for job in jobs}
+        last_turn = self._last_turns[room]
         with self._lock:
-            under_way = [results.pop(job_id) for job_id in self._in_flight & results.keys()]
-        waiting = ((job.id, job.owner) for job in results.values() if self._may_go_on(job))
-        turns = in_turn(waiting, Counter(job.owner for job in under_way), self._last_fetched)
+            under_way = [transfers.pop(job_id) for job_id in self._in_flight & transfers.keys()]
+        waiting = ((job.id, job.owner) for job in transfers.values() if self._may_go_on(job))
+        turns = in_turn(waiting, Counter(job.owner for job in under_way), last_turn)
         free = max(self._transfers - len(under_way), 0)
-        chosen = [results[job_id] for job_id in itertools.islice(turns, free)]
-        # Where one is fetched at a time, none is under way now, and only this tells whose turn it is.
-        self._last_fetched |= {job.owner: next(self._fetches) for job in chosen}
-        self._last_fetched = {o: last for o, last in self._last_fetched.items() if o in owners}
-        return others + chosen
+        chosen = [transfers[job_id] for job_id in itertools.islice(turns, free)]
+        # Where there is one thread, none is under way now, and only this tells whose turn it is.
+        last_turn |= {job.owner: next(self._turns) for job in chosen}
+        self._last_turns[room] = {o: last for o, last in last_turn.items() if o in owners}
+        return chosen
 
     def _may_go_on(self, job: Job) -> bool:
         return time.monotonic() >= self._not_before.get(job.id, 0.0)
@@ -434,8 +444,8 @@ class Worker:
                 self._in_flight.discard(job.id)
                 if pause:
                     self._not_before[job.id] = time.monotonic() + pause
-            if room is _Room.STAGE_OUT:
-                self._wake.set()  # somebody else's result may have its turn
+            if room in _TRANSFERS:
+                self._wake.set()  # somebody else's may have its turn
         is_over = after.state.is_final or self._stopping.is_set()
         if after.version != job.version and not (is_over or _needs_turn(after)):
             self._start(after, self._carry_on)
@@ -483,7 +493,7 @@ def _is_watched(job: Job) -> bool:
 
 def _needs_turn(job: Job) -> bool:
     """Whether more than the job itself decides when it gets its next step."""
-    return _is_watched(job) or _room(job) is _Room.STAGE_OUT
+    return _is_watched(job) or _room(job) in _TRANSFERS
 
 
 def _room(job: Job) -> _Room:

@@ -24,7 +24,7 @@ from die_algorithm.wps2_operations import (
     check_described,
     check_execute,
 )
-from die_algorithm.wps_kvp import parse_query
+from die_algorithm.wps_kvp import read_query
 from die_algorithm.wps_operations import DescribeProcess, Execute
 
 
@@ -78,7 +78,7 @@ class Wps2Jobs:
 
     def _answer_about_job(self, operation: JobOperation, request: Request) -> Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        token = user_token(parse_query(request.query_string.decode("latin-1")), headers)
+        token = user_token(read_query(request.query_string), headers)
         engine = self._runtime.engine
         if isinstance(operation, Dismiss):
             return self._dismiss(operation, token, request)

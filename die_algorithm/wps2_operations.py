@@ -43,7 +43,7 @@ LITERAL_FORMATS = ("text/plain", "text/xml")
 
 _ALL = "ALL"
 _BASE64 = "base64"
-_PLAIN = ("", "raw", "utf-8")
+_PLAIN = ("", "raw", "utf-8", "utf8")
 _MODES = ("sync", "async", "auto")
 _RESPONSES = ("raw", "document")
 _TRANSMISSIONS = {"": False, "value": False, "reference": True}

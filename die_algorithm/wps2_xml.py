@@ -132,7 +132,8 @@ def _input_value(name: str, element: Element) -> InputValue:
 def _data(name: str, element: Element) -> InputValue:
     given = _format(element)
     check_input_format(name, given)
-    if is_file(name, given):
+    holds_literal = len(element) == 1 and element[0].tag == _LITERAL_VALUE
+    if is_file(name, given) and not holds_literal:
         text = embedded_text(name, element)
         return complex_value(name, text, mime_type=given.mime_type, encoding=given.encoding)
     content = _literal_value(name, element) if len(element) else element

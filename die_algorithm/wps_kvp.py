@@ -32,6 +32,7 @@ from die_algorithm.wps_operations import (
     check_response_form,
     check_service,
     check_version,
+    media_type,
     negotiate_version,
     truth,
 )
@@ -40,12 +41,25 @@ _MAX_PARAMETERS = 200
 _MAX_PARTS = 50
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
 _ESCAPE = re.compile(r"%[0-9a-fA-F]{2}")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _ATTRIBUTE = re.compile(
-    r"@(?=(?:mimeType|encoding|schema|datatype|uom|method|asReference|xlink:href|href)=)",
+    r"@(?=(?:mimeType|format|encoding|schema|datatype|uom|method|asReference|xlink:href|href)=)",
     re.IGNORECASE,
 )
 
 Query = Mapping[str, tuple[str, ...]]
+
+
+def read_query(query_string: bytes) -> dict[str, tuple[str, ...]]:
+    """Split the query of a request; curl sends what it is given, escaped or not.
+
+    Raises:
+        MalformedRequest: as :func:`parse_query`.
+    """
+    try:
+        return parse_query(query_string.decode())
+    except UnicodeDecodeError:
+        raise MalformedRequest("The query is not UTF-8.") from None
 
 
 def parse_query(query_string: str) -> dict[str, tuple[str, ...]]:
@@ -178,13 +192,17 @@ def _output(text: str) -> OutputRequest:
         # Some clients write an output like an input that has attributes alone: ``name=@asReference=true``.
         identifier=_decoded_again(identifier.strip().removesuffix("=")),
         as_reference=truth(given.get("asreference", "false"), "asReference"),
-        mime_type=given.get("mimetype"),
+        mime_type=media_type(given.get("mimetype")),
     )
 
 
 def _attributes(parts: Sequence[str]) -> dict[str, str]:
     pairs = (part.partition("=") for part in parts)
-    return {name.lower(): _decoded_again(value) for name, _, value in pairs}
+    given = {name.lower(): _decoded_again(value) for name, _, value in pairs}
+    # The standard's examples call it Format (05-007r7, 10.2.2.1).
+    if "format" in given:
+        given.setdefault("mimetype", given.pop("format"))
+    return given
 
 
 def _flag(query: Query, name: str) -> bool:
@@ -192,6 +210,9 @@ def _flag(query: Query, name: str) -> bool:
 
 
 def _parts(text: str, locator: str) -> list[str]:
+    stripped = text.strip()
+    if stripped.startswith("[") and stripped.endswith("]"):
+        text = stripped[1:-1]  # as old examples write lists; no name begins so
     parts = [part for part in text.split(";") if part.strip()]
     if len(parts) > _MAX_PARTS:
         raise InvalidParameterValue(f"{locator} has more than {_MAX_PARTS} parts.", locator)
@@ -241,8 +262,8 @@ def _decoded(text: str) -> str:
 
 def _decoded_again(text: str) -> str:
     """Decode a value that its writer encoded twice, as the standard asks; leave others alone."""
-    if not _ESCAPE.search(text):
-        return text
+    if not _ESCAPE.search(text) or _ADDRESS.match(text):
+        return text  # one that was encoded twice would not be an address yet
     try:
         return unquote(text, errors="strict")
     except UnicodeDecodeError:

@@ -140,10 +140,16 @@ def check_language(language: str) -> None:
     Raises:
         InvalidParameterValue: locator ``language``.
     """
-    if language not in LANGUAGES:
+    # RFC 5646, 2.1.1: case carries no meaning.
+    if language.lower() not in {offered.lower() for offered in LANGUAGES}:
         raise InvalidParameterValue(
             f"This service speaks {' and '.join(LANGUAGES)} only.", "language"
         )
+
+
+def media_type(text: str | None) -> str | None:
+    """A media type without its parameters, in lower case; None if there is none."""
+    return (text or "").partition(";")[0].strip().lower() or None
 
 
 def check_literal(name: str, data_type: str | None, uom: str | None) -> None:

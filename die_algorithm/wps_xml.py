@@ -30,6 +30,7 @@ from die_algorithm.wps_operations import (
     check_response_form,
     check_service,
     check_version,
+    media_type,
     negotiate_version,
     truth,
 )
@@ -183,7 +184,7 @@ def _output(element: Element) -> OutputRequest:
     return OutputRequest(
         identifier=_identifier(element),
         as_reference=_flag(element, "asReference"),
-        mime_type=element.get("mimeType"),
+        mime_type=media_type(element.get("mimeType")),
     )
 
 

@@ -15,6 +15,7 @@ from lxml import etree
 from die_algorithm.errors import InvalidParameterValue, MalformedRequest
 from die_algorithm.xml_writer import Element
 
+_NO_MARKUP = re.compile(rb"<!--.*?-->|<\?.*?\?>|<!\[CDATA\[.*?\]\]>", re.DOTALL)
 _ENCODING = re.compile(rb"^<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"']")
 
 
@@ -34,8 +35,9 @@ def read_root(body: bytes) -> Element:
         text.decode("utf-8")
     except UnicodeDecodeError:
         raise MalformedRequest("The request is not UTF-8.") from None
-    # In UTF-8 a document type can be written in one way only, so a search finds every one of them.
-    if b"<!DOCTYPE" in text or b"\x00" in text:
+    # In UTF-8 a document type can be written in one way only, so a search finds every one of them; what
+    # stands in a comment, an instruction or a CDATA section is none.
+    if b"<!DOCTYPE" in _NO_MARKUP.sub(b"", text) or b"\x00" in text:
         raise MalformedRequest("The request holds a document type or a NUL, which is not accepted.")
     parser = etree.XMLParser(
         encoding="utf-8",

@@ -194,7 +194,7 @@ class JobStore:
         with self._database.writing() as connection:
             if connection.execute(update).rowcount != 1:
                 raise StaleJob(f"The job {job.id} was written by somebody else.")
-            if job.state.is_final and job.request.content:
+            if job.state.is_final:
                 connection.execute(INPUTS.delete().where(INPUTS.c.job_id == job.id))
         return changed
 

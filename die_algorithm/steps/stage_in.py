@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from die_algorithm.errors import JobFault, StaleJob
+from die_algorithm.errors import DieError, JobFault, StaleJob, StepInterrupted
 from die_algorithm.fail_points import InputPoint, Point
 from die_algorithm.input_files import content_name
 from die_algorithm.job_store import JobStore
@@ -88,8 +88,8 @@ class StageIn:
                 self._temp_folder.undo(job, token, root, temp)
                 raise
         own = self._input_folder.make(job, token, root)
-        item_id = self._upload(job, token, own.folder)
         try:
+            item_id = self._upload(job, token, own.folder)
             return self._ledger.reach(
                 job,
                 JobState.STAGED_IN,
@@ -97,10 +97,16 @@ class StageIn:
                 input_folder=own.folder,
                 staged_item=item_id,
             )
-        except StaleJob:
-            self._temp_folder.undo(job, token, root, temp)
-            self._input_folder.undo(job, token, root, own)
+        except DieError:
+            if self._is_lost(job):
+                self._temp_folder.undo(job, token, root, temp)
+                self._input_folder.undo(job, token, root, own)
             raise
+
+    def _is_lost(self, job: Job) -> bool:
+        """Whether the job has gone to another worker."""
+        fresh = self._ledger.fresh(job)
+        return fresh is None or fresh.fence != job.fence or fresh.version != job.version
 
     def _described(self, job: Job) -> str:
         return f"{job.request.image}, job {job.id}, {self._mark}"
@@ -124,10 +130,17 @@ class StageIn:
                 token,
                 folder.id,
                 file.name,
-                self._transfers.interruptible(job, file.chunks),
+                self._transfers.interruptible(job, self._in_time(job, file.chunks)),
                 f"Input of job {job.id}",
                 size=file.size,
             )
+
+    def _in_time(self, job: Job, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """Pass pieces on as long as the job may take; then its next step gives it up."""
+        for chunk in chunks:
+            if self._ledger.is_past_total(job):
+                raise StepInterrupted("the job has taken too long")
+            yield chunk
 
     def _content(self, job: Job) -> bytes:
         content = self._store.content(job.id)

@@ -28,6 +28,7 @@ from die_algorithm.wps_kvp import parse_query
 from die_algorithm.wps_operations import DescribeProcess, Execute, GetCapabilities, InputValue
 from die_algorithm.xml_reader import read_root
 
+ITEM = "2f4c9e0a-5b1d-4a6e-9c39-1d5c1f8f7a11"
 MALFORMED = (400, "NoApplicableCode", None)
 
 
@@ -135,7 +136,12 @@ def file(content: bytes, media_type: str) -> InputValue:
         (data("FileParam", "abc"), InputValue(text="abc")),
         (data("FileParam", "a,b", 'mimeType="text/csv"'), file(b"a,b", "text/csv")),
         (data("FileParam", "AAE=", 'encoding="base64"'), file(b"\0\1", "application/octet-stream")),
-        (data("FileParam", "<a>b</a>", 'mimeType="text/xml"'), file(b"<a>b</a>", "text/xml")),
+        (data("FileParam", "a,b", 'mimeType="text/csv" encoding="raw"'), file(b"a,b", "text/csv")),
+        (
+            f'<wps:Input id="FileParam"><wps:Data mimeType="text/xml"><wps:LiteralValue>{ITEM}'
+            "</wps:LiteralValue></wps:Data></wps:Input>",
+            InputValue(text=ITEM),
+        ),
         (
             data("FileParam", "https://x/y", 'mimeType="text/plain"'),
             InputValue(text="https://x/y", is_file=True),
@@ -146,6 +152,17 @@ def file(content: bytes, media_type: str) -> InputValue:
 def test_an_input_is_read_as_literal_file_or_reference(written: str, value: InputValue) -> None:
     (values,) = execution(execute(written)).inputs.values()
     assert values == (value,)
+
+
+def test_elements_are_a_files_content() -> None:
+    written = (
+        '<wps:Input id="FileParam"><wps:Data mimeType="text/xml"><a>b</a></wps:Data></wps:Input>'
+    )
+    ((value,),) = execution(execute(written)).inputs.values()
+    assert value.content is not None
+    assert value.content.media_type == "text/xml"
+    document = etree.fromstring(value.content.data)
+    assert (etree.QName(document).localname, document.text) == ("a", "b")
 
 
 NDO = OutputRequest(identifier=NON_DETERMINISTIC)

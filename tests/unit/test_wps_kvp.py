@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from die_algorithm.description import IDENTIFIER, check_inputs, check_outputs
+from die_algorithm.description import IDENTIFIER, RESULT, check_inputs, check_outputs
 from die_algorithm.errors import RequestError
 from die_algorithm.models import InputContent, OutputRequest, ResponseForm
-from die_algorithm.wps_kvp import parse_kvp, parse_query
+from die_algorithm.wps_kvp import parse_kvp, parse_query, read_query
 from die_algorithm.wps_operations import DescribeProcess, Execute, GetCapabilities, Operation
 
 BASE = f"service=WPS&version=1.0.0&request=Execute&Identifier={IDENTIFIER}"
@@ -391,3 +391,39 @@ def test_any_query_is_read_or_refused(query: str) -> None:
 def test_any_bytes_in_a_query_are_read_or_refused(query: bytes) -> None:
     with contextlib.suppress(RequestError):
         parse(query.decode("latin-1"))
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://h/a%23b.csv", "https://h/x?sig=ab%2Bcd%2Fe%3D&c=A%2FB", "https://h/a%3Fb", "https://h/E_a%2Fb=="],
+)  # fmt: skip
+def test_an_address_keeps_its_own_escapes_however_often_it_is_encoded(address: str) -> None:
+    """The portal's own link encodes once (W2), the standard asks for twice; both mean the address."""
+    for encoded in (quote(address, safe=""), quote(quote(address, safe=""), safe="")):
+        assert inputs(f"FileParam={encoded}") == {"FileParam": (address,)}
+        assert inputs(f"FileParam=@xlink:href={encoded}") == {"FileParam": (address,)}
+
+
+def test_a_format_may_be_called_as_in_the_standards_examples() -> None:
+    """05-007r7, 10.2.2.1: ``@Format=text/xml@Encoding=utf-8``."""
+    operation = execute(f"{BASE}&DataInputs=FileParam=a,b@Format=text/csv@Encoding=utf-8")
+    (value,) = operation.inputs["FileParam"]
+    assert value.content == InputContent(data=b"a,b", media_type="text/csv")
+    form = execute(f"{BASE}&ResponseDocument=Result@Format=application/zip").response_form
+    assert form.outputs == (OutputRequest(identifier=RESULT, mime_type="application/zip"),)
+
+
+def test_what_is_no_file_has_no_format() -> None:
+    assert inputs("Image=alpine@mimeType=text/plain") == {"Image": ("alpine",)}
+
+
+def test_lists_may_stand_in_brackets_as_in_old_examples() -> None:
+    operation = execute(f"{BASE}&DataInputs=[Image=alpine;CommandName=x]&RawDataOutput=[Result]")
+    assert operation.texts() == {"Image": ("alpine",), "CommandName": ("x",)}
+    assert operation.response_form.raw == OutputRequest(identifier=RESULT)
+
+
+def test_a_query_that_was_not_escaped_is_read_as_utf_8() -> None:
+    assert read_query("a=données".encode()) == {"a": ("données",)}
+    with pytest.raises(RequestError, match="not UTF-8"):
+        read_query(b"a=\xff")

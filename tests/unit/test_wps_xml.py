@@ -571,3 +571,27 @@ def test_any_bytes_are_read_or_refused(document: bytes) -> None:
     with contextlib.suppress(RequestError):
         operation = parse_xml(document)
         assert isinstance(operation, GetCapabilities | DescribeProcess | Execute)
+
+
+def test_a_document_type_inside_a_files_content_is_content() -> None:
+    page = "<!DOCTYPE html><p>a</p>"
+    content = f'<wps:ComplexData mimeType="text/html"><![CDATA[{page}]]></wps:ComplexData>'
+    operation = execute(body(given_as("FileParam", f"<wps:Data>{content}</wps:Data>")))
+    (value,) = operation.inputs["FileParam"]
+    assert value.content == InputContent(data=page.encode(), media_type="text/html")
+
+
+@pytest.mark.parametrize(
+    "prolog",
+    [
+        "<!DOCTYPE a>",
+        "<!-- <![CDATA[ --><!DOCTYPE a><!-- ]]> -->",
+        "<?p <![CDATA[ ?><!DOCTYPE a><?p ]]> ?>",
+        "<!-- <? --><!DOCTYPE a><!-- ?> -->",
+        "<?p <!-- ?><!DOCTYPE a><?p --> ?>",
+        '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "<![CDATA[">]>',
+        "<![CDATA[<!DOCTYPE a>]]>",
+    ],
+)
+def test_no_document_type_hides_behind_what_is_none(prolog: str) -> None:
+    assert refusal(body(prolog=prolog)) == MALFORMED

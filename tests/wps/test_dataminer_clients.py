@@ -454,6 +454,10 @@ def test_nothing_shows_the_token(
     assert "gcubeToken: ***" in shown[1]
     url = stage.service.execute_url(ALICE.token, **stage.values("probe print-tokens"))
     shown += [stage.service.get(url).text, stage.service.get(status_path(computation.job_id)).text]
+    # Appended to addresses that have no query, as template clients do.
+    result = f"/results/{'0' * 32}/a.zip"
+    for path in ("/wps/WebProcessingService", "/wps/RetrieveResultServlet%3Fid=1", result):
+        stage.service.get(f"{path}&gcube-token={ALICE.token}")
     shown.append(caplog.text)
     assert not any(ALICE.token in each for each in shown)
 

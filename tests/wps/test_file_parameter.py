@@ -8,6 +8,7 @@ import socket
 import uuid
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from urllib.parse import quote
@@ -373,6 +374,27 @@ def test_a_link_is_looked_at_before_a_job_is_accepted(
         assert (found, locator) == (status, "FileParam" if status == 400 else None)
         assert words in text
         assert len(host.requests) == 1
+
+
+def test_a_host_that_hangs_hinders_only_those_who_wait_for_it(world: Quick, tmp_path: Path) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=50) as silent,
+        own(
+            world,
+            tmp_path,
+            trusted_hosts=f"127.0.0.1:{silent.getsockname()[1]}",
+            storagehub_timeout="5s",
+        ) as service,
+        ThreadPoolExecutor(20) as clients,
+    ):
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/x"
+        asked = [clients.submit(service.get, kvp(service, address)) for _ in range(20)]
+        connection, _ = silent.accept()
+        answer = service.get(kvp(service, world.item))
+        assert answer.status_code == 200
+        assert not all(each.done() for each in asked)
+        assert {each.result().status_code for each in asked} == {503}
+        connection.close()
 
 
 # -- idempotency
