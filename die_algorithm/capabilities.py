@@ -39,7 +39,7 @@ def capabilities(service_url: str) -> bytes:
     document.set("service", "WPS")
     document.set("version", "1.0.0")
     document.set(XML_LANG, LANGUAGE)
-    _write_service(document, service_url)
+    write_service(document, OWS, ("1.0.0",), service_url)
     _write_operations(document, service_url)
     offerings = child(document, WPS, "ProcessOfferings")
     process = child(offerings, WPS, "Process")
@@ -55,16 +55,25 @@ def capabilities(service_url: str) -> bytes:
     return serialise(document)
 
 
-def _write_service(document: Element, service_url: str) -> None:
-    identification = child(document, OWS, "ServiceIdentification")
-    child(identification, OWS, "Title", description.TITLE)
-    child(identification, OWS, "Abstract", description.ABSTRACT)
-    child(identification, OWS, "ServiceType", "WPS")
-    child(identification, OWS, "ServiceTypeVersion", "1.0.0")
-    provider = child(document, OWS, "ServiceProvider")
-    child(provider, OWS, "ProviderName", description.CATEGORY)
-    child(provider, OWS, "ProviderSite").set(f"{{{XLINK}}}href", service_url)
-    child(provider, OWS, "ServiceContact")
+def write_service(document: Element, ows: str, versions: Sequence[str], service_url: str) -> None:
+    """Write who offers the service, which is alike in all versions.
+
+    Args:
+        document: the capabilities.
+        ows: the namespace of OWS Common in that version.
+        versions: of the service type.
+        service_url: where the service answers.
+    """
+    identification = child(document, ows, "ServiceIdentification")
+    child(identification, ows, "Title", description.TITLE)
+    child(identification, ows, "Abstract", description.ABSTRACT)
+    child(identification, ows, "ServiceType", "WPS")
+    for version in versions:
+        child(identification, ows, "ServiceTypeVersion", version)
+    provider = child(document, ows, "ServiceProvider")
+    child(provider, ows, "ProviderName", description.CATEGORY)
+    child(provider, ows, "ProviderSite").set(f"{{{XLINK}}}href", service_url)
+    child(provider, ows, "ServiceContact")
 
 
 def _write_operations(document: Element, service_url: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from die_algorithm import description
+from die_algorithm.capabilities import write_service
 from die_algorithm.description import InputDescription, OutputDescription
 from die_algorithm.wps2_operations import (
     BASE64,
@@ -40,7 +41,7 @@ def wps2_capabilities(service_url: str) -> bytes:
     document = root(WPS_2, "Capabilities", wps=WPS_2, ows=OWS_2, xlink=XLINK)
     document.set("service", "WPS")
     document.set("version", VERSION)
-    _write_service(document, service_url)
+    write_service(document, OWS_2, SPOKEN[::-1], service_url)
     _write_operations(document, service_url)
     languages = child(document, OWS_2, "Languages")
     for language in LANGUAGES:
@@ -64,19 +65,6 @@ def process_offerings() -> bytes:
     for output in description.OUTPUTS:
         _write_output(process, output)
     return serialise(document)
-
-
-def _write_service(document: Element, service_url: str) -> None:
-    identification = child(document, OWS_2, "ServiceIdentification")
-    child(identification, OWS_2, "Title", description.TITLE)
-    child(identification, OWS_2, "Abstract", description.ABSTRACT)
-    child(identification, OWS_2, "ServiceType", "WPS")
-    for version in reversed(SPOKEN):
-        child(identification, OWS_2, "ServiceTypeVersion", version)
-    provider = child(document, OWS_2, "ServiceProvider")
-    child(provider, OWS_2, "ProviderName", description.CATEGORY)
-    child(provider, OWS_2, "ProviderSite").set(f"{{{XLINK}}}href", service_url)
-    child(provider, OWS_2, "ServiceContact")
 
 
 def _write_operations(document: Element, service_url: str) -> None:
