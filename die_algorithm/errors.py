@@ -270,7 +270,7 @@ class LinkUnavailable(LinkError):
 
 
 class LinkUnusable(LinkError):
-    """There is no file at the link, not for everybody, or it leads to a host that is not trusted."""
+    """There is no file at the link, not for everybody, of unknown length, or on an untrusted host."""
 
 
 class LinkTooLarge(LinkError):

@@ -45,6 +45,14 @@ def content_name(media_type: str) -> str:
     return INPUT + _SUFFIXES.get(media_type, "")
 
 
+def as_utf8(header: str) -> str:
+    """Header text as it was meant: it arrives as Latin-1, and StorageHub writes UTF-8."""
+    try:
+        return header.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return header
+
+
 def linked_name(disposition: str, last_segment: str) -> str:
     """The name of a file that a link leads to, safe in any workspace and on any disk.
 
@@ -52,15 +60,7 @@ def linked_name(disposition: str, last_segment: str) -> str:
         disposition: the answer's Content-Disposition, empty if it has none.
         last_segment: of the link's path, decoded.
     """
-    return _safe(_in_disposition(_utf8(disposition))) or _safe(last_segment) or INPUT
-
-
-def _utf8(header: str) -> str:
-    """Header text as it was meant: it arrives as Latin-1, and StorageHub writes UTF-8."""
-    try:
-        return header.encode("latin-1").decode("utf-8")
-    except UnicodeError:
-        return header
+    return _safe(_in_disposition(as_utf8(disposition))) or _safe(last_segment) or INPUT
 
 
 def _in_disposition(header: str) -> str:

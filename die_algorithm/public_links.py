@@ -16,10 +16,11 @@ import requests
 
 from die_algorithm import __version__
 from die_algorithm.errors import LinkTooLarge, LinkUnavailable, LinkUnusable
-from die_algorithm.input_files import linked_name
+from die_algorithm.input_files import as_utf8, linked_name
 from die_algorithm.paced_http import (
     NETWORK_ERRORS,
     PacedAdapter,
+    UnframedError,
     check_frame,
     content_length,
     is_success,
@@ -31,7 +32,6 @@ _HEADERS = {
     "Accept": "*/*",
     # An answer that is compressed all the same is refused: no decompression, no bomb.
     "Accept-Encoding": "identity",
-    "Connection": "close",
     "User-Agent": f"docker-image-executor/{__version__}",
 }
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -54,9 +54,11 @@ class LinkedFile:
         self._response = response
         self._max_size = max_size
         try:
-            check_frame(response.status_code, response.headers, marked=False)
-            #: Bytes, None if the host does not say.
+            check_frame(response.status_code, response.headers, marked=True)
+            #: Bytes, None if the body is chunked.
             self.size = content_length(response.headers)
+        except UnframedError:  # half of it would look like the whole
+            raise LinkUnusable("its host does not say how long the file is") from None
         except ValueError as error:
             raise LinkUnavailable(f"the answer of its host is odd: {error}") from None
         if response.status_code != 200:
@@ -70,8 +72,8 @@ class LinkedFile:
         """Yield the content.
 
         Raises:
-            LinkUnavailable: the connection broke, another length than announced came, or it is
-                slower than the smallest rate allowed.
+            LinkUnavailable: the connection broke, another length than announced came, the chunks
+                are damaged, or it is slower than the smallest rate allowed.
             LinkTooLarge: more came than may.
         """
         received = 0
@@ -89,7 +91,7 @@ class PublicLinks:
     """Fetches files from trusted hosts. Safe to use from several threads.
 
     Every method may raise LinkUnavailable (no answer, or none as it should be; it may pass),
-    LinkUnusable (no file, or not for everybody; it stays so) and LinkTooLarge.
+    LinkUnusable (no file, or not for everybody, or of unknown length; it stays so) and LinkTooLarge.
 
     Args:
         trusted: where requests may go.
@@ -166,7 +168,7 @@ def _next(link: PublicLink, response: requests.Response) -> PublicLink:
     if status not in _REDIRECTS or not location:
         raise LinkUnusable(_refusal(status))
     try:
-        return link.joined(location)
+        return link.joined(as_utf8(location))
     except ValueError:
         raise LinkUnusable("it leads to something that is no web address") from None
 
@@ -199,5 +201,5 @@ def _mapped() -> Iterator[None]:
         elif isinstance(error, requests.exceptions.SSLError):
             text = "the TLS certificate of its host is not accepted"
         else:
-            text = "its host cannot be reached, or broke the connection"
+            text = "its host cannot be reached, or its answer broke off or is damaged"
         raise LinkUnavailable(text) from None

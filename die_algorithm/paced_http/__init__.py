@@ -13,13 +13,20 @@ frames      whether an answer says where it ends, and how it is sent
 
 from die_algorithm.paced_http.adapter import NETWORK_ERRORS, PacedAdapter, is_timeout
 from die_algorithm.paced_http.connections import QUERY_HEADER, Pace
-from die_algorithm.paced_http.frames import check_frame, content_length, is_success, media_type
+from die_algorithm.paced_http.frames import (
+    UnframedError,
+    check_frame,
+    content_length,
+    is_success,
+    media_type,
+)
 
 __all__ = [
     "NETWORK_ERRORS",
     "QUERY_HEADER",
     "Pace",
     "PacedAdapter",
+    "UnframedError",
     "check_frame",
     "content_length",
     "is_success",

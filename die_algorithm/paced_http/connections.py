@@ -1,7 +1,8 @@
 """HTTP connections that cannot be held up, and that keep the user token out of the URLs they print.
 
 The time-outs of requests and urllib3 count each read on its own: an answer that drips a byte a
-second never ends (reference: safety 3.4). Here the patience is renewed only by a quota of bytes.
+second never ends (reference: safety 3.4). Here the patience is renewed only by a quota of bytes. Nor do
+they count what is no content, such as "100 Continue" and trailers; here that has a limit, too.
 """
 
 # ruff: noqa: ANN401 - urllib3's own arguments are passed on as they come
@@ -27,6 +28,9 @@ from urllib3.response import HTTPResponse
 QUERY_HEADER = "?query"
 
 _BUFFER = 256 * 1024
+#: Bytes around an answer's content (heads, chunk sizes with their extensions, trailers), beyond as many
+#: as the content has: chunks of one byte are still taken.
+_MAX_FRAMING = 2**20
 
 
 class Pace:
@@ -64,6 +68,36 @@ class Pace:
             self._count = 0
 
 
+class _Misframed(http.client.HTTPException):
+    """Far too much comes around an answer's content, or a chunk's size is below zero."""
+
+
+class _BoundedReader(io.BufferedReader):
+    """Reads an answer, and no more of what is no content than any answer needs.
+
+    http.client and urllib3 read lines of what is around the content, and the content by its size.
+    """
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        super().__init__(raw, _BUFFER)
+        self._room = _MAX_FRAMING
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(size)
+        self._room -= len(line)
+        if self._room < 0:
+            raise _Misframed("more around the content than allowed")
+        return line
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        # A chunk size of -1 would be read to the end of the connection, into memory.
+        if size is None or size < 0:
+            raise _Misframed("a size below zero")
+        data = super().read(size)
+        self._room += len(data)
+        return data
+
+
 class _PacedReader(io.RawIOBase):
     """What http.client reads an answer from, in the place of the socket's own file."""
 
@@ -74,7 +108,7 @@ class _PacedReader(io.RawIOBase):
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         """Pass for a socket towards http.client, which asks for nothing else of one."""
-        return io.BufferedReader(self, _BUFFER)
+        return _BoundedReader(self)
 
     def readable(self) -> bool:
         return True
@@ -95,7 +129,7 @@ class _Paced(HTTPConnection):
     """The rules above on one connection.
 
     The header block must arrive whole within the read time-out; the body at ``min_rate`` or faster,
-    seen over the length of that time-out.
+    seen over the length of that time-out. What is around the body is bounded.
     """
 
     def __init__(self, *args: Any, min_rate: int, **kwargs: Any) -> None:

@@ -8,6 +8,10 @@ from collections.abc import Mapping
 _LENGTH = re.compile(r"\d{1,18}", re.ASCII)
 
 
+class UnframedError(ValueError):
+    """An answer does not say where it ends."""
+
+
 def is_success(status: int) -> bool:
     """Whether it is any of 2xx."""
     return 200 <= status < 300
@@ -25,13 +29,20 @@ def check_frame(status: int, headers: Mapping[str, str], *, marked: bool) -> Non
         marked: whether the end must be marked; otherwise any header is enough.
 
     Raises:
-        ValueError: it does not, or is.
+        UnframedError: it does not, though there are headers.
+        ValueError: it is compressed, cut off, or of a length that is no number.
     """
     if headers.get("Content-Encoding", "identity").strip().lower() != "identity":
         raise ValueError("it is compressed, which was not asked for")
-    has_end = content_length(headers) is not None or "Transfer-Encoding" in headers or status == 204
-    if not has_end and (marked or not headers):
+    if not headers:
         raise ValueError("it is cut off")
+    coding = headers.get("Transfer-Encoding")
+    # Of any other coding, the libraries below us would read to the end of the connection.
+    if coding is not None and coding.strip().lower() != "chunked":
+        raise UnframedError("it does not say where it ends")
+    has_end = content_length(headers) is not None or coding is not None or status == 204
+    if marked and not has_end:
+        raise UnframedError("it does not say where it ends")
 
 
 def content_length(headers: Mapping[str, str]) -> int | None:

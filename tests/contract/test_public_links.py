@@ -44,6 +44,10 @@ def redirect(location: str, status: str = "302 Found") -> bytes:
     return http(status, b"", f"Location: {location}")
 
 
+def chunked(body: bytes = b"", coding: str = "chunked") -> bytes:
+    return http("200 OK", body, f"Transfer-Encoding: {coding}", length=False)
+
+
 class Listener:
     """Counts who knocks."""
 
@@ -78,20 +82,12 @@ def test_a_file_comes_whole_with_its_name_and_size() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        http("200 OK", DATA, length=False),
-        http(
-            "200 OK",
-            b"%x\r\n%b\r\n0\r\n\r\n" % (len(DATA), DATA),
-            "Transfer-Encoding: chunked",
-            length=False,
-        ),
-    ],
-)
-def test_a_file_of_unknown_length_comes_whole(answer: bytes) -> None:
-    with RawServer(answer) as server:
+@pytest.mark.parametrize("coding", ["chunked", "Chunked"])
+@pytest.mark.parametrize("size", [1, 1000, LIMIT])
+def test_a_file_in_chunks_comes_whole(coding: str, size: int) -> None:
+    parts = (DATA[start : start + size] for start in range(0, LIMIT, size))
+    body = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
+    with RawServer(chunked(body + b"0\r\nX-A: b\r\n\r\n", coding)) as server:
         assert fetch(links(server), link(server, "/x/c.txt?d")) == ("c.txt", DATA, None)
 
 
@@ -122,6 +118,21 @@ def test_a_redirect_on_the_same_host_is_resolved_against_the_link() -> None:
 
 
 @pytest.mark.parametrize(
+    ("location", "target"),
+    [
+        ("/café".encode(), "/caf%C3%A9"),
+        ("/Ä.csv?ö".encode(), "/%C3%84.csv?%C3%B6"),
+        ("/表.csv".encode(), "/%E8%A1%A8.csv"),
+        (b"/caf\xe9", "/caf%C3%A9"),
+    ],
+)
+def test_a_redirect_may_hold_letters_as_they_are(location: bytes, target: str) -> None:
+    with RawServer(redirect(location.decode("latin-1")), GOOD) as server:
+        assert fetch(links(server), link(server))[1] == DATA
+        assert server.requests[1].target == target
+
+
+@pytest.mark.parametrize(
     "location",
     [
         "http://127.0.0.1:{stranger}/",
@@ -139,6 +150,11 @@ def test_a_redirect_on_the_same_host_is_resolved_against_the_link() -> None:
         "file:///etc/passwd",
         "gopher://127.0.0.1:{stranger}/",
         "http://127.0.0.1:{stranger}/\tx",
+        # As UTF-8: a full-width digit, a full-width slash, a line separator.
+        *(
+            each.encode().decode("latin-1")
+            for each in ("http://\uff1127.0.0.1:{here}/", "//127.0.0.1\uff0f:{here}/", "/\u2028")
+        ),
     ],
 )
 def test_a_redirect_leads_to_no_other_host(location: str, stranger: Listener) -> None:
@@ -228,21 +244,74 @@ def test_a_file_above_the_limit_is_refused_by_its_announced_length() -> None:
         links(server).check(link(server))
 
 
-def test_a_file_without_a_length_is_counted_while_it_comes() -> None:
-    sent: list[int] = []
+@pytest.mark.parametrize(
+    "answer",
+    [
+        http("200 OK", DATA, length=False),
+        http("200 OK", DATA[:-1], "Content-Type: text/csv", length=False),
+        *(
+            chunked(b"%x\r\n%b\r\n0\r\n\r\n" % (LIMIT, DATA), coding)
+            for coding in ("identity", "", "gzip", "gzip, chunked", "chunked, chunked", "xchunked")
+        ),
+        http("200 OK", DATA, "Transfer-Encoding: identity"),
+    ],
+)
+def test_a_file_whose_end_is_not_marked_is_refused(answer: bytes) -> None:
+    with RawServer(answer) as server, pytest.raises(LinkUnusable, match="how long the file is"):
+        links(server).check(link(server))
 
-    def endless(connection: Connection) -> None:
-        connection.send(http("200 OK", b"", length=False))
-        for _ in range(10_000):
-            connection.send(bytes(65536))
-            sent.append(65536)
 
-    with RawServer(endless) as server:
+class Flood:
+    """Sends a piece for ever, as fast as it is taken, and counts the bytes.
+
+    Args:
+        beginning: what comes first.
+        piece: what comes then.
+    """
+
+    def __init__(self, beginning: bytes, piece: bytes) -> None:
+        self._beginning = beginning
+        self._pieces = piece * (65536 // len(piece) + 1)
+        self.sent = 0
+
+    def __call__(self, connection: Connection) -> None:
+        connection.send(self._beginning)
+        while self.sent < 1_000_000_000:
+            connection.send(self._pieces)
+            self.sent += len(self._pieces)
+
+
+def test_a_file_in_chunks_is_counted_while_it_comes() -> None:
+    flood = Flood(chunked(), b"10000\r\n%b\r\n" % bytes(65536))
+    with RawServer(flood) as server:
         client = links(server)
         client.check(link(server))
         with pytest.raises(LinkTooLarge):
             fetch(client, link(server))
-    assert sum(sent) < 100_000_000
+    assert flood.sent < 100_000_000
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        pytest.param(Flood(chunked(b"-1\r\n"), bytes(65536)), id="a chunk of -1 bytes"),
+        pytest.param(Flood(chunked(b"1\r\na\r\n0\r\n"), b"X-A: b\r\n"), id="trailers"),
+        pytest.param(Flood(chunked(), b"1;%b\r\na\r\n" % (b"e" * 1000)), id="extensions of chunks"),
+        pytest.param(Flood(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), id="heads"),
+        pytest.param(
+            Flood(b"", b"HTTP/1.1 100 Continue\r\nX-A: %b\r\n\r\n" % (b"a" * 60_000)),
+            id="large heads",
+        ),
+        pytest.param(Flood(b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n"), id="headers"),
+    ],
+)
+def test_what_goes_on_and_on_without_content_is_given_up(flood: Flood) -> None:
+    with RawServer(flood) as server:
+        started = time.monotonic()
+        with pytest.raises(LinkUnavailable, match="damaged"):
+            fetch(links(server, seconds=20), link(server))
+        assert time.monotonic() - started < 10
+    assert flood.sent < 50_000_000  # what the sockets hold, and 1 MiB
 
 
 def dripping(connection: Connection) -> None:
@@ -262,7 +331,11 @@ def reset(connection: Connection) -> None:
 
 FAULTS: dict[str, Answer] = {
     "cut off": http("200 OK", DATA[:-1], f"Content-Length: {LIMIT}", length=False),
-    "chunks cut off": http("200 OK", b"5\r\nab", "Transfer-Encoding: chunked", length=False),
+    "chunks cut off": chunked(b"5\r\nab"),
+    "chunks without the last": chunked(b"2\r\nab\r\n"),
+    "a chunk below zero": chunked(b"-5\r\nabcde\r\n0\r\n\r\n"),
+    "a chunk of -1 bytes": chunked(b"-1\r\nabcde\r\n0\r\n\r\n"),
+    "a chunk size that is no number": chunked(b"x\r\nab\r\n0\r\n\r\n"),
     "reset": reset,
     "a byte now and then": dripping,
     "silent": silent,

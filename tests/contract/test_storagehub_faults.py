@@ -80,6 +80,10 @@ def endless_headers(connection: Connection) -> None:
     connection.drip(itertools.repeat(b"X-A: b\r\n"), every=0.1)
 
 
+def endless_heads(connection: Connection) -> None:
+    connection.drip(itertools.repeat(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000), every=0)
+
+
 def endless_json(connection: Connection) -> None:
     connection.send(http("200 OK", b"", JSON, "Content-Length: 9999999", length=False))
     connection.drip(itertools.repeat(b" "), every=0.05)
@@ -119,6 +123,7 @@ UNREADABLE: dict[str, Answer] = {
     "nothing, for ever": nothing,
     "head of one byte at a time": slow_head,
     "headers without end": endless_headers,
+    "heads without end": endless_heads,
     "body of one byte at a time": endless_json,
     "body that goes on and on": fast_enough_but_long,
     "chunks without end": endless_chunks,
@@ -526,6 +531,11 @@ def broken_off(connection: Connection) -> None:
     connection.reset()
 
 
+def endless_trailers(connection: Connection) -> None:
+    connection.send(http("200 OK", b"0\r\n", "Transfer-Encoding: chunked", length=False))
+    connection.drip(itertools.repeat(b"X-A: b\r\n" * 10_000), every=0)
+
+
 DAMAGED: dict[str, Answer] = {
     "header block cut": b"HTTP/1.1 200 OK\r\n",
     "shorter than announced": http("200 OK", b"abc", "Content-Length: 9", length=False),
@@ -538,6 +548,14 @@ DAMAGED: dict[str, Answer] = {
     "chunk size that is no number": http(
         "200 OK", b"x\r\nabc\r\n", "Transfer-Encoding: chunked", length=False
     ),
+    "chunk size below zero": http(
+        "200 OK", b"-5\r\nabcde\r\n0\r\n\r\n", "Transfer-Encoding: chunked", length=False
+    ),
+    "chunk to the end of the connection": http(
+        "200 OK", b"-1\r\nabc", "Transfer-Encoding: chunked", length=False
+    ),
+    "coding that marks no end": http("200 OK", b"abc", "Transfer-Encoding: identity"),
+    "trailers without end": endless_trailers,
     "length that is no number": http("200 OK", b"abc", "Content-Length: 3x", length=False),
     "part": http("206 Partial Content", b"abc"),
     "compressed": http("200 OK", gzip.compress(b"abc"), "Content-Encoding: gzip"),
