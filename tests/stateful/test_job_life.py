@@ -178,7 +178,8 @@ class JobLife(RuleBasedStateMachine):
             command="probe noop nonsense",
             item="0" * 36 if request == "wrong item" else self.world.items[ALICE],
         )
-        kind = "NotAuthorized" if request == "wrong token" else "ItemNotAccessible"
+        kinds = {"wrong token": "NotAuthorized", "wrong item": "ItemNotAccessible"}
+        kind = kinds.get(request, "InvalidParameterValue")
         self.expect_refusal(f"submit with a {request}", call, kind)
 
     @rule(choice=_CHOICE)
