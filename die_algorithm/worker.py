@@ -166,8 +166,9 @@ class Worker:
                 if self._wake.wait(pause):
                     self._stopping.wait(began + _BREATH - time.monotonic())
                 self._wake.clear()
-        for pool in self._pools.values():
-            pool.shutdown(cancel_futures=True)
+        # The watch first: it gives jobs to the others.
+        for room in reversed(_Room):
+            self._pools[room].shutdown(cancel_futures=True)
         self._hand_over()
         self._place.leave()
 

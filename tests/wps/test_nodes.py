@@ -184,10 +184,9 @@ def test_a_swarm_without_a_leader_is_waited_for(
     while not (job := engine.wait(job_id, 0.05)).waiting:
         assert not job.state.is_final, job.failure
     waiting = submit(engine, "probe noop", item)
-    ready = readiness(settings.model_copy(update={"docker_host": nodes.docker_host}))
-    assert [check.text for check in ready if not check.passed] == [
-        "The Swarm has no leader: most of its managers are away."
-    ]
+    own = settings.model_copy(update={"docker_host": nodes.docker_host})
+    lost = ["The Swarm has no leader: most of its managers are away."]
+    wait_until(lambda: [each.text for each in readiness(own) if not each.passed] == lost)
     wait_until(lambda: not worker.runs(container[0]))
     second.reconnect()
     assert engine.wait(job_id, 90).state is JobState.SUCCEEDED
