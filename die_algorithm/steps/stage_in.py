@@ -119,7 +119,8 @@ class StageIn:
         """
         if job.request.link is not None:
             with self._public_links.open(job.request.link) as file:
-                return self._put(job, token, folder, _File(file.name, file, file.size))
+                chunks = self._in_time(job, file)
+                return self._put(job, token, folder, _File(file.name, chunks, file.size))
         name = content_name(job.request.content.media_type if job.request.content else "")
         content = self._content(job)
         return self._put(job, token, folder, _File(name, [content], len(content)))
@@ -130,7 +131,7 @@ class StageIn:
                 token,
                 folder.id,
                 file.name,
-                self._transfers.interruptible(job, self._in_time(job, file.chunks)),
+                self._transfers.interruptible(job, file.chunks),
                 f"Input of job {job.id}",
                 size=file.size,
             )

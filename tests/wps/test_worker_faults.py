@@ -11,7 +11,7 @@ import pytest
 import requests
 from service_fixture import Service, connect, elements, running_service
 from storagehub_fixture import ALICE, HubClient
-from swarm_fixture import PROBE
+from swarm_fixture import PROBE, registry_outage
 
 from die_algorithm import worker as worker_module
 from die_algorithm.engine import Engine
@@ -47,12 +47,13 @@ def wait_for(engine: Engine, job_id: str, state: JobState) -> Job:
 
 
 def test_a_lost_key_never_publishes_a_log_that_cannot_be_masked(
-    own: Settings, item: str, alice: HubClient
+    own: Settings, item: str, alice: HubClient, swarm: LocalSwarm
 ) -> None:
     first = Runtime(lambda: own)
-    job_id = submit(first.engine, "probe print-token", item)
-    wait_for(first.engine, job_id, JobState.STAGED_IN)
-    first.stop()
+    with registry_outage(swarm):  # so that the job stays where it is
+        job_id = submit(first.engine, "probe print-token", item)
+        wait_for(first.engine, job_id, JobState.STAGED_IN)
+        first.stop()
     (own.data_dir / "token.key").unlink()
     second = Runtime(lambda: own)
     try:
