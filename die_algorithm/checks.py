@@ -12,14 +12,18 @@ from pathlib import Path
 
 from die_algorithm.errors import (
     DieError,
+    RegistryUnavailable,
     SettingsError,
     StorageHubError,
     StoreError,
     SwarmError,
 )
+from die_algorithm.image_reference import DOCKER_HUB
 from die_algorithm.models import EngineFacts, NodeFacts, WorkerReport
+from die_algorithm.policy import Policy
+from die_algorithm.registry import Registry
 from die_algorithm.results import Results
-from die_algorithm.runtime import job_store
+from die_algorithm.runtime import job_store, registry_client
 from die_algorithm.settings import Settings
 from die_algorithm.storagehub import StorageHub
 from die_algorithm.swarm import Swarm
@@ -85,7 +89,11 @@ def workers(reports: Callable[[], Sequence[WorkerReport]], *, works_here: bool) 
 def doctor(settings: Settings) -> list[Check]:
     """Everything an operator can mend, what only warns included. Names tell where it was looked."""
     swarm, facts = _swarm(settings)
-    checks = [_database(settings), _results(settings), _storagehub(settings), swarm]
+    checks = [
+        *(_database(settings), _results(settings), _storagehub(settings)),
+        *_registries(settings),
+        swarm,
+    ]
     if facts is not None:
         checks += _engine_warnings(facts)
         if swarm.passed:
@@ -172,6 +180,46 @@ def _storagehub(settings: Settings) -> Check:
     finally:
         client.close()
     return Check(name=name, passed=True, text="StorageHub answers.", place=place)
+
+
+def _registries(settings: Settings) -> list[Check]:
+    try:
+        policy = Policy.load(settings.policy_file)
+        registry = registry_client(settings, policy)
+    except SettingsError as error:
+        return [
+            Check(
+                name="policy",
+                passed=False,
+                text=str(error),
+                remedy="Mend the file; until then the service does not start.",
+            )
+        ]
+    if registry is None:
+        return []
+    try:
+        return [_registry(registry, name, settings) for name in policy.images.registries]
+    finally:
+        registry.close()
+
+
+def _registry(registry: Registry, name: str, settings: Settings) -> Check:
+    check = Check(
+        name=f"registry {name}",
+        passed=True,
+        text="The registry answers.",
+        place=_address(settings.docker_hub_url) if name == DOCKER_HUB else "",
+    )
+    try:
+        registry.ping(name)
+    except RegistryUnavailable:
+        return dataclasses.replace(
+            check,
+            text="The registry does not answer: a wrong image is found only when its job starts.",
+            remedy="Check the way there and the setting 'docker_hub_url'; 'engine' leaves all questions to "
+            "the Docker engine.",
+        )
+    return check
 
 
 def _swarm(settings: Settings) -> tuple[Check, EngineFacts | None]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import unquote
 
 from die_algorithm.errors import NotAuthorized
 from die_algorithm.models import UserToken
@@ -84,6 +86,25 @@ def _checked(secret: str, username: str | None) -> UserToken:
             f"characters that none has. {_HOW}"
         )
     return UserToken(secret, username)
+
+
+def vre_of(token: UserToken) -> str | None:
+    """The context that a token was made for: the audience of a JWT that names one.
+
+    The signature is not looked at here: a token counts only after StorageHub has accepted it
+    (reference: storagehub 3.1).
+    """
+    if not token.is_jwt:
+        return None
+    part = token.secret.split(".")[1]
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    except ValueError:
+        return None
+    audience = claims.get("aud") if isinstance(claims, dict) else None
+    named = audience if isinstance(audience, list) else [audience]
+    contexts = (unquote(each) for each in named if isinstance(each, str))
+    return next((context for context in contexts if context.startswith("/")), None)
 
 
 def redact(text: str, token: UserToken) -> str:

@@ -19,8 +19,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from urllib.parse import unquote
 
+from die_algorithm.credentials import vre_of
 from die_algorithm.errors import (
     FileSizeExceeded,
+    ImageNotFound,
+    ImageUnusable,
     InvalidParameterValue,
     ItemNotAccessible,
     ItemUnusable,
@@ -38,8 +41,10 @@ from die_algorithm.errors import (
     TokenRejected,
 )
 from die_algorithm.fail_points import FailPoints, Point
+from die_algorithm.image_reference import ImageReference
+from die_algorithm.images import Images
 from die_algorithm.job_options import IDEMPOTENCY_KEY, JobOptions
-from die_algorithm.job_request import parse_job_request
+from die_algorithm.job_request import IMAGE, parse_job_request
 from die_algorithm.job_store import JobStore
 from die_algorithm.models import (
     InputContent,
@@ -91,6 +96,7 @@ class Engine:
         store: the jobs' records.
         storagehub: to ask whose token it is, and whether the item can be used.
         public_links: to ask whether a link can.
+        images: which images there are, and may be run.
         fail_points: where to die on purpose.
     """
 
@@ -100,6 +106,8 @@ class Engine:
         store: JobStore,
         storagehub: StorageHub,
         public_links: PublicLinks,
+        *,
+        images: Images,
         fail_points: FailPoints | None = None,
     ) -> None:
         self._fail_points = fail_points or FailPoints()
@@ -108,6 +116,7 @@ class Engine:
         self._storagehub = storagehub
         self._owners = Owners(self._ask_owner)
         self._public_links = public_links
+        self._images = images
         #: Called after a job was accepted or its cancel noted, to wake a worker of this process.
         self.on_submit: Callable[[], None] = lambda: None
         #: Called with the id of a job that the worker of this process has ended.
@@ -165,10 +174,16 @@ class Engine:
         owner = self.owner(token)
         if former := self._former(owner, request, options):
             return former
+        vre = vre_of(token)
+        image = ImageReference.recorded(request.image)
+        self._images.check(image, owner, vre)
         request = self._with_item(request, token, owner)
+        digest = self._digest(image)
         job = Job(
             id=str(uuid.uuid4()),
             owner=owner,
+            vre=vre,
+            digest=digest,
             request=request,
             response_form=form,
             state=JobState.ACCEPTED,
@@ -183,13 +198,17 @@ class Engine:
             added = self._add(job, options, _content(inputs))
         if added.id != job.id:
             return _same_request(added, request)
-        LOGGER.info("Job %s accepted: image %s, owner %s.", job.id, request.image, owner)
+        LOGGER.info(
+            "Job %s accepted: image %s %s, owner %s.", job.id, request.image, digest or "", owner
+        )
         self.on_submit()
         return job
 
     def _parsed(self, inputs: Inputs, token: UserToken) -> JobRequest:
         settings = self._settings
-        request = parse_job_request(inputs, settings.storagehub_url, settings.trusted_links)
+        request = parse_job_request(
+            inputs, settings.storagehub_url, settings.trusted_links, self._images.registries
+        )
         if request.content and request.content.size > settings.max_request_size:
             raise FileSizeExceeded(
                 f"The content is larger than {settings.max_request_size} bytes. Put the file into your "
@@ -203,6 +222,22 @@ class Engine:
                     f"{name} holds your token. The container gets it anyway; leave it out.", name
                 )
         return request
+
+    def _digest(self, image: ImageReference) -> str | None:
+        """What the reference means at this moment; None if the registry does not say: the job waits.
+
+        Raises:
+            InvalidParameterValue: there is no such image that can be run.
+            ImageForbidden: what it means may not be run.
+        """
+        try:
+            facts = self._images.try_to_resolve(image)
+        except (ImageNotFound, ImageUnusable) as error:
+            raise InvalidParameterValue(str(error), IMAGE) from None
+        if facts is None:
+            return None
+        self._images.check_resolved(image, facts)
+        return facts.digest
 
     def _former(self, owner: str, request: JobRequest, options: JobOptions) -> Job | None:
         """The job that was accepted for the same idempotency key."""

@@ -11,6 +11,7 @@
     │   ├── VersionNegotiationFailed 400
     │   ├── MalformedRequest         400  (NoApplicableCode)
     │   ├── NotAuthorized            401  (NoApplicableCode)
+    │   ├── ImageForbidden           403  (NoApplicableCode)
     │   ├── NotFound                 404  (NoApplicableCode)
     │   ├── Gone                     410  (NoApplicableCode)
     │   ├── MethodNotAllowed         405  (NoApplicableCode)
@@ -33,11 +34,14 @@
     │   ├── LinkUnavailable          it may pass: connection, time-out, 5xx, cut off
     │   ├── LinkUnusable             gone, forbidden, or leads where nobody may go
     │   └── LinkTooLarge             more bytes than the operator allows
+    ├── ImageError
+    │   ├── ImageNotFound            the registry knows no such image, or it is not public
+    │   ├── ImageUnusable            it is there, but cannot be run: platform, form, size of its manifest
+    │   └── RegistryUnavailable      it may pass: the registry does not answer
+    │       └── RegistryLimits       it answers that it is asked too often
     ├── SwarmError
     │   ├── SwarmUnavailable         it may pass: the engine's API does not answer
     │   ├── NotASwarm                the engine answers, but is no Swarm manager
-    │   ├── ImageNotFound            the registry knows no such image, or it is not public
-    │   ├── RegistryUnavailable      it may pass: the registry does not answer
     │   ├── ServiceRefused           the engine refuses the service
     │   └── ServiceGone              the service was removed before it was started
     ├── ArchiveError
@@ -121,6 +125,12 @@ class NotAuthorized(RequestError):
     """The request carries no user token, or one that is not accepted."""
 
     http_status = 401
+
+
+class ImageForbidden(RequestError):
+    """The operator's policy does not let this user run the image."""
+
+    http_status = 403
 
 
 class NotFound(RequestError):
@@ -277,6 +287,26 @@ class LinkTooLarge(LinkError):
     """The file is larger than the operator allows."""
 
 
+class ImageError(DieError):
+    """Something is wrong with an image, or with the registry that has it."""
+
+
+class ImageNotFound(ImageError):
+    """The registry knows no such image, or does not show it to the public."""
+
+
+class ImageUnusable(ImageError):
+    """The image is there, but cannot be run here."""
+
+
+class RegistryUnavailable(ImageError):
+    """The registry does not answer, or not as it should: it may pass."""
+
+
+class RegistryLimits(RegistryUnavailable):
+    """The registry is asked too often: it may pass."""
+
+
 class SwarmError(DieError):
     """Something went wrong with the Docker engine or its Swarm."""
 
@@ -287,14 +317,6 @@ class SwarmUnavailable(SwarmError):
 
 class NotASwarm(SwarmError):
     """The engine answers, but it is not a manager of a Swarm."""
-
-
-class ImageNotFound(SwarmError):
-    """The registry knows no such image, or does not show it to the public."""
-
-
-class RegistryUnavailable(SwarmError):
-    """The registry does not answer, or limits us: it may pass."""
 
 
 class ServiceRefused(SwarmError):

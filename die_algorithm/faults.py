@@ -10,6 +10,7 @@ from die_algorithm.errors import (
     DamagedDownload,
     DieError,
     ImageNotFound,
+    ImageUnusable,
     ItemUnusable,
     JobFault,
     LinkTooLarge,
@@ -17,6 +18,7 @@ from die_algorithm.errors import (
     LinkUnusable,
     NoRoom,
     NotASwarm,
+    RegistryLimits,
     RegistryUnavailable,
     ServiceRefused,
     StorageHubError,
@@ -40,6 +42,7 @@ PASSING = (
 #: Errors whose message is written for the client already.
 _SPEAKING: dict[type[DieError], FaultClass] = {
     ImageNotFound: FaultClass.IMAGE,
+    ImageUnusable: FaultClass.IMAGE,
     ArchiveTooLarge: FaultClass.LIMIT,
     ServiceRefused: FaultClass.SYSTEM,
 }
@@ -107,12 +110,20 @@ def internal() -> Failure:
 
 def waiting_for(error: DieError) -> str:
     """What a job waits for after an error that may pass, as half a sentence."""
+    if isinstance(error, RegistryLimits):
+        return "waiting until the image registry may be asked again, which limits how often that is"
     return f"waiting for {_away(error)}, which does not answer as it should"
 
 
 def given_up(error: DieError, since: datetime) -> Failure:
     """The failure of a job that has waited long enough."""
     name = _away(error)
+    if isinstance(error, RegistryLimits):
+        return Failure(
+            fault_class=FaultClass.SYSTEM,
+            text="The job was given up because the image registry has let nobody here ask it since "
+            f"{since:%Y-%m-%d %H:%M} UTC. Submit it again later, or tell the operator: a mirror helps.",
+        )
     return Failure(
         fault_class=FaultClass.STORAGE if name in (_STORAGEHUB, _LINK_HOST) else FaultClass.SYSTEM,
         text=f"The job was given up because {name} has not answered since {since:%Y-%m-%d %H:%M} UTC. "

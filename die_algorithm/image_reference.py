@@ -1,24 +1,27 @@
-"""Which image to run: a strict grammar for image references on Docker Hub.
+"""Which image to run: a strict grammar for image references.
 
 Docker's own parsers disagree with each other about upper case, registries and ids, so none of them
 decides here. The grammar is a subset of theirs: whatever it accepts means the same image to every
-Docker engine (reference: safety 2.6).
+Docker engine (reference: safety 2.6). Which registries may be named is the operator's choice; without
+one it is Docker Hub alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Collection
 
 from die_algorithm.errors import InvalidParameterValue
 
 #: The input at fault, for the locator of an exception report.
 _IMAGE = "Image"
 
-_HUB = "docker.io"
-_HUB_PREFIX = re.compile(r"(?:docker\.io|index\.docker\.io)/", re.ASCII)
-_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_REPOSITORY = re.compile(rf"(?:{_COMPONENT}/)?{_COMPONENT}", re.ASCII)
+#: The registry of a reference that names none.
+DOCKER_HUB = "docker.io"
+_HUB_NAMES = (DOCKER_HUB, "index.docker.io")
+_REGISTRY = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?(?::[1-9]\d{0,4})?", re.ASCII)
+_COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*", re.ASCII)
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _DIGEST = re.compile(r"sha256:[a-f0-9]{64}", re.ASCII)
 _IMAGE_ID = re.compile(r"[a-f0-9]{64}", re.ASCII)
@@ -37,53 +40,77 @@ _EXAMPLE = "Write it as 'docker run' does: user/name:tag."
 
 @dataclasses.dataclass(frozen=True)
 class ImageReference:
-    """An image on Docker Hub, by tag, by digest, or by both; then the digest decides."""
+    """An image in a registry, by tag, by digest, or by both; then the digest decides."""
 
-    #: Name space and name, such as ``d4science/sortapp`` or ``library/alpine``.
+    #: Name in its registry, such as ``d4science/sortapp`` or ``library/alpine``.
     repository: str
     #: None only if there is a digest.
     tag: str | None
     #: ``sha256:`` and 64 hexadecimal digits.
     digest: str | None
+    #: Host name of the registry, with its port if that is an unusual one.
+    registry: str = DOCKER_HUB
 
     @classmethod
-    def parse(cls, text: str) -> ImageReference:
+    def parse(cls, text: str, registries: Collection[str] = (DOCKER_HUB,)) -> ImageReference:
         """Read what a user gave as the image.
 
-        Without tag and digest the tag is ``latest``, and a name of one component is an official
-        image, as for ``docker run``.
+        Without tag and digest the tag is ``latest``, and a name of one component on Docker Hub is an
+        official image, as for ``docker run``.
+
+        Args:
+            text: as the user wrote it.
+            registries: those that may be named; a name without one is on Docker Hub.
 
         Raises:
-            InvalidParameterValue: it is no reference to an image on Docker Hub; says why.
+            InvalidParameterValue: it is no reference to an image in one of them; says why.
         """
         _refuse_what_is_no_reference(text)
         name, at, digest = text.partition("@")
-        prefix = _HUB_PREFIX.match(name)
-        path, colon, tag = name[prefix.end() if prefix else 0 :].rpartition(":")
+        registry, rest = _split_registry(name, registries)
+        path, colon, tag = rest.rpartition(":")
         if not colon or "/" in tag:
             path, colon, tag = path + colon + tag, "", ""
-        _check_repository(path, has_prefix=prefix is not None)
+        _check_repository(path, registry)
         if colon and not _TAG.fullmatch(tag):
             raise _refused("The image's tag is wrong: letters, digits, '_', '.' and '-' only.")
         if at and not _DIGEST.fullmatch(digest):
             raise _refused("The image's digest is wrong: 'sha256:' and 64 hexadecimal digits.")
         return cls(
-            repository=path if "/" in path else _OFFICIAL + path,
+            repository=_full_path(path, registry),
             tag=tag if colon else None if at else _DEFAULT_TAG,
             digest=digest if at else None,
+            registry=registry,
         )
+
+    @classmethod
+    def recorded(cls, canonical: str) -> ImageReference:
+        """Read back what :attr:`canonical` has given, whatever registries may be named by now."""
+        return cls.parse(canonical, (canonical.partition("/")[0],))
+
+    @property
+    def name(self) -> str:
+        """Registry and repository, such as ``docker.io/d4science/sortapp``."""
+        return f"{self.registry}/{self.repository}"
+
+    @property
+    def place(self) -> str:
+        """What people call its registry."""
+        return "Docker Hub" if self.registry == DOCKER_HUB else self.registry
 
     @property
     def canonical(self) -> str:
         """The full form, such as ``docker.io/d4science/sortapp:latest``."""
-        return f"{_HUB}/{self.repository}{self._suffix}"
+        return self.name + self._suffix
 
     @property
     def familiar(self) -> str:
         """The short form that people use, such as ``alpine:3.20``; it parses to the same."""
+        if self.registry != DOCKER_HUB:
+            return self.canonical
         name = self.repository.removeprefix(_OFFICIAL)
         if _looks_like_registry(name):
-            name = f"{_HUB}/{name}"
+            name = f"{DOCKER_HUB}/{name}"
         return name + self._suffix
 
     def pinned(self, digest: str) -> ImageReference:
@@ -120,23 +147,44 @@ def _refuse_what_is_no_reference(text: str) -> None:
         raise _refused("The image's name is too long.")
 
 
-def _check_repository(path: str, *, has_prefix: bool) -> None:
-    if not has_prefix and _looks_like_registry(path):
+def _split_registry(name: str, registries: Collection[str]) -> tuple[str, str]:
+    """The registry that a name is of, and the rest."""
+    first, _, rest = name.partition("/")
+    if not _looks_like_registry(name):
+        return DOCKER_HUB, name
+    if first in _HUB_NAMES:
+        first = DOCKER_HUB
+    if first in registries:
+        return first, rest
+    if set(registries) <= {DOCKER_HUB}:
         raise _refused(f"Only images on Docker Hub can be run, no other registry's. {_EXAMPLE}")
+    raise _refused(f"Only images of these registries can be run: {', '.join(registries)}.")
+
+
+def _check_repository(path: str, registry: str) -> None:
+    is_on_hub = registry == DOCKER_HUB
     if path != path.lower():
-        raise _refused("The image's name has upper-case letters; names on Docker Hub have none.")
-    if path.count("/") > 1:
+        raise _refused("The image's name has upper-case letters; names in registries have none.")
+    if is_on_hub and path.count("/") > 1:
         raise _refused(f"The image's name has too many parts. {_EXAMPLE}")
-    if not _REPOSITORY.fullmatch(path):
+    if not all(_COMPONENT.fullmatch(component) for component in path.split("/")):
         raise _refused(f"The image's name is wrong. {_EXAMPLE}")
     name = path.removeprefix(_OFFICIAL)
-    if name == "scratch":
+    if is_on_hub and name == "scratch":
         raise _refused("The image 'scratch' is empty and cannot be run.")
     if name in _ALGORITHMS:
         raise _refused(f"A digest alone does not say where the image comes from. {_EXAMPLE}")
-    full_path = path if "/" in path else _OFFICIAL + path
-    if len(f"{_HUB}/{full_path}") > _MAX_NAME:
+    if len(f"{registry}/{_full_path(path, registry)}") > _MAX_NAME:
         raise _refused("The image's name is too long.")
+
+
+def _full_path(path: str, registry: str) -> str:
+    return path if "/" in path or registry != DOCKER_HUB else _OFFICIAL + path
+
+
+def is_registry(text: str) -> bool:
+    """Whether a text names a registry, in the form that a reference would name it in."""
+    return bool(_REGISTRY.fullmatch(text)) and _looks_like_registry(f"{text}/")
 
 
 def _looks_like_registry(path: str) -> bool:

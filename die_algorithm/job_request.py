@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 
 from die_algorithm.errors import FileSizeExceeded, InvalidParameterValue, MissingParameterValue
-from die_algorithm.image_reference import ImageReference
+from die_algorithm.image_reference import DOCKER_HUB, ImageReference
 from die_algorithm.item_reference import ItemReference, parse_item_reference, without_query
 from die_algorithm.models import ContentDigest, InputContent, JobRequest
 from die_algorithm.public_link import TrustedHosts
@@ -27,7 +27,10 @@ _SHELL = re.compile(r"[\"'`$;&|<>\\*?(){}\[\]!#~^]")
 
 
 def parse_job_request(
-    inputs: Mapping[str, Sequence[str | InputContent]], storagehub_url: str, trusted: TrustedHosts
+    inputs: Mapping[str, Sequence[str | InputContent]],
+    storagehub_url: str,
+    trusted: TrustedHosts,
+    registries: Collection[str] = (DOCKER_HUB,),
 ) -> JobRequest:
     """Check the inputs of an Execute and parse them once.
 
@@ -35,6 +38,7 @@ def parse_job_request(
         inputs: each input's values by its name, as the client wrote them.
         storagehub_url: the workspace's address; items below it are taken as URLs.
         trusted: the hosts whose public links are taken.
+        registries: those that the image may be of.
 
     Raises:
         MissingParameterValue: an input is absent.
@@ -52,7 +56,7 @@ def parse_job_request(
         reference = parse_item_reference(item, storagehub_url, trusted, parameter)
         content, given = None, without_query(item)
     return JobRequest(
-        image=ImageReference.parse(image).canonical,
+        image=ImageReference.parse(image, registries).canonical,
         command=parse_command(command),
         item_id=reference.item_id,
         item_parameter=parameter,

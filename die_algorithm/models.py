@@ -262,6 +262,17 @@ class JobService:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageFacts:
+    """What a registry tells about an image."""
+
+    #: ``sha256:`` and 64 hexadecimal digits: what the reference means, of all platforms.
+    digest: str
+    #: Bytes of all layers as they are fetched; None if nobody has told.
+    size: int | None = None
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class EngineFacts:
     """What the Docker engine says about itself, read at start."""
 
@@ -370,6 +381,8 @@ class Job:
     id: str
     #: The user whom the token belongs to.
     owner: str
+    #: The context that the token was made for, None if it does not tell.
+    vre: str | None = None
     request: JobRequest
     response_form: ResponseForm
     state: JobState

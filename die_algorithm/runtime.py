@@ -13,11 +13,15 @@ import threading
 from collections.abc import Callable
 
 from die_algorithm.engine import Engine
+from die_algorithm.errors import SettingsError
 from die_algorithm.fail_points import FailPoints
+from die_algorithm.images import Images
 from die_algorithm.janitor import Janitor
 from die_algorithm.job_store import JobStore, QueueLimits
 from die_algorithm.models import Job, WorkerReport
+from die_algorithm.policy import Policy
 from die_algorithm.public_links import PublicLinks
+from die_algorithm.registry import Registry, this_platform
 from die_algorithm.results import Results
 from die_algorithm.settings import Settings
 from die_algorithm.steps import Steps
@@ -26,6 +30,9 @@ from die_algorithm.storagehub import StorageHub
 from die_algorithm.swarm import Swarm
 from die_algorithm.worker import Worker
 from die_algorithm.worker_place import WorkerPlace
+
+#: Seconds that a question to a registry may take, with all that it needs; a client waits meanwhile.
+_REGISTRY_PATIENCE = 5.0
 
 
 class _WorkerThread:
@@ -63,6 +70,7 @@ class _Parts:
     store: JobStore
     storagehub: StorageHub
     public_links: PublicLinks
+    registry: Registry | None
     engine: Engine
     worker: _WorkerThread | None
 
@@ -164,6 +172,8 @@ class Runtime:
             parts.worker.stop()
         parts.storagehub.close()
         parts.public_links.close()
+        if parts.registry:
+            parts.registry.close()
         parts.store.close()
 
     def _build(self, settings: Settings) -> _Parts:
@@ -171,10 +181,20 @@ class Runtime:
         # A client waits for the answers to these questions, so they are not asked for long.
         storagehub = storagehub_client(settings, attempts=2)
         public_links = public_links_client(settings)
-        engine = Engine(settings, store, storagehub, public_links, self._fail_points)
+        policy = Policy.load(settings.policy_file)
+        registry = registry_client(settings, policy)
+        images = Images(policy.images, registry)
+        engine = Engine(
+            settings,
+            store,
+            storagehub,
+            public_links,
+            images=images,
+            fail_points=self._fail_points,
+        )
         thread = None
         if self._works_here:
-            thread = self._start_worker(settings, store, engine)
+            thread = self._start_worker(settings, store, engine, policy, registry)
             engine.on_submit = thread.worker.wake
         return _Parts(
             process_id=os.getpid(),
@@ -182,11 +202,19 @@ class Runtime:
             store=store,
             storagehub=storagehub,
             public_links=public_links,
+            registry=registry,
             engine=engine,
             worker=thread,
         )
 
-    def _start_worker(self, settings: Settings, store: JobStore, engine: Engine) -> _WorkerThread:
+    def _start_worker(
+        self,
+        settings: Settings,
+        store: JobStore,
+        engine: Engine,
+        policy: Policy,
+        registry: Registry | None,
+    ) -> _WorkerThread:
         storagehub = storagehub_client(settings)
         public_links = public_links_client(settings)
         swarm = Swarm(settings.docker_host)
@@ -198,6 +226,7 @@ class Runtime:
             swarm,
             results,
             public_links=public_links,
+            images=Images(policy.images, registry, swarm.resolve_digest),
             fail_points=self._fail_points,
             stopwatches=Stopwatches(),
         )
@@ -230,6 +259,23 @@ def storagehub_client(settings: Settings, *, attempts: int = 4) -> StorageHub:
         min_rate=settings.transfer_min_rate,
         attempts=attempts,
     )
+
+
+def registry_client(settings: Settings, policy: Policy) -> Registry | None:
+    """The client for image registries; None if this service is not to ask any.
+
+    Raises:
+        SettingsError: the policy demands what only a registry can tell.
+    """
+    if settings.asks_registries:
+        platform = policy.images.platform or this_platform()
+        return Registry(settings.docker_hub_url, platform, _REGISTRY_PATIENCE)
+    if policy.images.max_size is not None:
+        raise SettingsError(
+            "The policy limits the images' size by 'max_size', but 'docker_hub_url' leaves the questions to "
+            "the engine, which cannot tell how large they are."
+        )
+    return None
 
 
 def public_links_client(settings: Settings) -> PublicLinks:

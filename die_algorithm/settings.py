@@ -22,22 +22,25 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticUndefined
+from pydantic_core import PydanticUndefined
 
 from die_algorithm.errors import SettingsError
 from die_algorithm.models import Deadlines
 from die_algorithm.public_link import TrustedHosts
 from die_algorithm.settings_values import (
+    ASK_ENGINE,
     Addresses,
     Constraints,
     Duration,
     EngineAddress,
     Hosts,
     HttpUrl,
+    HubUrl,
     Label,
     PublicUrl,
     Size,
     TrustedNames,
+    reason,
 )
 
 SECTION = "die"
@@ -133,6 +136,17 @@ class Settings(BaseModel):
         _as_written("30m"),
         description="How long a job waits for StorageHub, a public link's host, the registry or the "
         "engine to come back.",
+    )
+    policy_file: Path | None = Field(
+        None,
+        description="TOML file of what may be run: see [Which images may run](#which-images-may-run); "
+        "empty: any public image of Docker Hub.",
+    )
+    docker_hub_url: HubUrl = Field(
+        "https://registry-1.docker.io",
+        description="Where the service asks about images of Docker Hub when a job is submitted: there, or "
+        "a mirror's address; `engine`: it asks no registry, and the worker learns what it can through "
+        "the engine when it starts the job.",
     )
     docker_host: EngineAddress = Field(
         "unix:///var/run/docker.sock",
@@ -245,6 +259,11 @@ class Settings(BaseModel):
                 "left that nothing knows of"
             )
         return self
+
+    @property
+    def asks_registries(self) -> bool:
+        """Whether this service itself asks registries about images."""
+        return self.docker_hub_url != ASK_ENGINE
 
     @property
     def deadlines(self) -> Deadlines:
@@ -389,27 +408,9 @@ def _explain(error: ValidationError, given: _Given) -> str:
         if item["type"] == "extra_forbidden":
             lines.append(f"The setting {name!r} does not exist{place}.")
         elif not name:
-            lines.append(f"The settings do not fit together: {_reason(item)}.")
+            lines.append(f"The settings do not fit together: {reason(item)}.")
         else:
             lines.append(
-                f"The setting {name!r} = {item['input']!r} is wrong{place}: {_reason(item)}."
+                f"The setting {name!r} = {item['input']!r} is wrong{place}: {reason(item)}."
             )
     return " ".join(lines)
-
-
-def _reason(item: ErrorDetails) -> str:
-    """What is wrong with a value, in an operator's words."""
-    limits = item.get("ctx", {})
-    match item["type"]:
-        case "int_parsing" | "int_parsing_size" | "int_from_float":
-            return "must be a whole number"
-        case "float_parsing" | "finite_number":
-            return "must be a number"
-        case "greater_than":
-            return f"must be more than {limits['gt']:g}"
-        case "greater_than_equal":
-            return f"must be {limits['ge']:g} or more"
-        case "literal_error" | "bool_parsing":
-            return f"must be {limits.get('expected', 'true or false')}"
-        case _:
-            return item["msg"].removeprefix("Value error, ")

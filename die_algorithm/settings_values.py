@@ -14,6 +14,7 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
+from pydantic_core import ErrorDetails
 
 _UNITS = {
     "ms": timedelta(milliseconds=1),
@@ -23,6 +24,8 @@ _UNITS = {
     "d": timedelta(days=1),
 }
 _DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(ms|s|m|h|d)", re.ASCII)
+#: In place of a registry's address: the Docker engine asks it.
+ASK_ENGINE = "engine"
 #: The engine counts in 64 bits.
 _LARGEST_SIZE = 2**63 - 1
 _SIZE = re.compile(r"\d+(?:\.\d+)? ?[A-Za-z]*", re.ASCII)
@@ -34,6 +37,24 @@ _DOCKER_HOST = re.compile(
 _CONSTRAINT = re.compile(
     r"[a-z_][a-z0-9_.-]+\s*[=!]=\s*[a-z0-9:_.*()?+\[\]\\^$|/\s-]+", re.ASCII | re.IGNORECASE
 )
+
+
+def reason(item: ErrorDetails) -> str:
+    """What is wrong with a value, in an operator's words."""
+    limits = item.get("ctx", {})
+    match item["type"]:
+        case "int_parsing" | "int_parsing_size" | "int_from_float":
+            return "must be a whole number"
+        case "float_parsing" | "finite_number":
+            return "must be a number"
+        case "greater_than":
+            return f"must be more than {limits['gt']:g}"
+        case "greater_than_equal":
+            return f"must be {limits['ge']:g} or more"
+        case "literal_error" | "bool_parsing":
+            return f"must be {limits.get('expected', 'true or false')}"
+        case _:
+            return item["msg"].removeprefix("Value error, ")
 
 
 def as_written(duration: timedelta) -> str:
@@ -85,6 +106,14 @@ def _http_url(value: str) -> str:
     if value and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", value):
         raise ValueError("must be an http:// or https:// address without query")
     return value.rstrip("/")
+
+
+def _hub_url(value: str) -> str:
+    if value == ASK_ENGINE:
+        return value
+    if not value:
+        raise ValueError("must be an address, or 'engine'")
+    return _http_url(value)
 
 
 def _plain_path(value: str) -> str:
@@ -148,6 +177,8 @@ Size = Annotated[ByteSize, WrapValidator(_size)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 #: The address of something that clients do not see.
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
+#: The address of Docker Hub or a mirror of it, or :data:`ASK_ENGINE`.
+HubUrl = Annotated[str, AfterValidator(_hub_url)]
 #: The address of something that clients get links to.
 PublicUrl = Annotated[HttpUrl, AfterValidator(_plain_path)]
 #: A word that a Swarm service can be labelled with.

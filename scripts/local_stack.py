@@ -163,6 +163,8 @@ class LocalStack:
                 "DIE_DATA_DIR": str(self.state / "service"),
                 "DIE_STORAGEHUB_URL": storagehub,
                 "DIE_DOCKER_HOST": self._docker_host,
+                # An engine of the user's may pull from elsewhere than Docker Hub: it is asked itself.
+                "DIE_DOCKER_HUB_URL": self.swarm.registry_url if self.swarm else "engine",
                 "DIE_EXTRA_HOSTS": f"registry.d4science.org:{address}",
                 **self._settings,
             },

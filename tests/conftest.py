@@ -127,6 +127,7 @@ def settings(
         data_dir=tmp_path_factory.mktemp("service"),
         storagehub_url=storagehub.base_url,
         docker_host=swarm.docker_host,
+        docker_hub_url=swarm.registry_url,
         extra_hosts=(f"registry.d4science.org:{swarm.host_address}",),
         memory_limit="64MiB",
     )

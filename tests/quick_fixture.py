@@ -157,6 +157,7 @@ class Quick:
             "data_dir": str(self.folder / "data"),
             "storagehub_url": self.hub.base_url,
             "docker_host": self.engine.docker_host,
+            "docker_hub_url": "engine",
             "memory_limit": "64MiB",
             **changes,
         }

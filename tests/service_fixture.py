@@ -172,6 +172,7 @@ def service_process(
         "DIE_DATA_DIR": str(settings.data_dir),
         "DIE_STORAGEHUB_URL": settings.storagehub_url,
         "DIE_DOCKER_HOST": settings.docker_host,
+        "DIE_DOCKER_HUB_URL": settings.docker_hub_url,
     }
     with log.open("ab") as output:
         process = subprocess.Popen(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import subprocess
@@ -126,12 +127,13 @@ class Enclosure:
             os.close(handle)
 
     def listens(self, port: int) -> bool:
-        """Tell whether a program in here accepts connections to a TCP port of 127.0.0.1."""
+        """Tell whether a program in here accepts connections to a TCP port of all its addresses."""
         pid = self.pid_of(INIT)
         if pid is None:
             return False
-        listening = f" 0100007F:{port:04X} 00000000:0000 0A "  # proc(5): address, peer, LISTEN
-        return listening in Path(f"/proc/{pid}/net/tcp").read_text()
+        # proc(5): address, peer, LISTEN; Go listens on all addresses of both families at once.
+        tables = "".join(Path(f"/proc/{pid}/net/{name}").read_text() for name in ("tcp", "tcp6"))
+        return re.search(f" 0+:{port:04X} 0+:0000 0A ", tables) is not None
 
     def _enter(self) -> tuple[str, ...]:
         pid = self.pid_of(INIT)

@@ -16,7 +16,7 @@ from die_algorithm.local_swarm.command import ENVIRONMENT
 from die_algorithm.local_swarm.enclosure import INIT, Enclosure
 from die_algorithm.local_swarm.engine import Engine
 from die_algorithm.local_swarm.network import Network
-from die_algorithm.local_swarm.registry import Registry
+from die_algorithm.local_swarm.registry import PORT, Registry
 
 _PROGRAMS = (
     *("dockerd", "docker", INIT, "containerd", "docker-registry"),
@@ -47,7 +47,7 @@ class LocalSwarm:
         self._runtime = Path("/run") / self.name
         self._network = Network(self.name, seed=int(digest[:8], 16))
         self._enclosure = Enclosure(self._network, self.state / "enclosure.log")
-        self.registry = Registry(self._enclosure, self.state)
+        self.registry = Registry(self._enclosure, self._network, self.state)
         # Where no name server can be reached, a look-up shall fail at once, not after its time-out.
         options = (f"--cgroup-parent=/{self.name}", *(() if internet else ("--dns=127.0.0.1",)))
         self.engine = Engine(self._enclosure, self.state, self._runtime, options)
@@ -73,6 +73,11 @@ class LocalSwarm:
     def registry_address(self) -> str:
         """The registry's address, as the engine sees it; it is the mirror of Docker Hub."""
         return self.registry.ADDRESS
+
+    @property
+    def registry_url(self) -> str:
+        """The registry's address for the host: Docker Hub's, for a service that runs there."""
+        return f"http://{self._network.inner_address}:{PORT}"
 
     @property
     def is_running(self) -> bool:

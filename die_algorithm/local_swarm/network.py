@@ -49,6 +49,32 @@ class Network:
             raise LocalSwarmError("The private Swarm is not started: it has no address yet.")
         return str(address[1])
 
+    @property
+    def inner_address(self) -> str:
+        """The inner end of the cable: where the host reaches what runs inside.
+
+        Raises:
+            LocalSwarmError: there is no cable: the private Swarm is not started.
+        """
+        piece = IPv4Network(f"{self.host_address}/{_PIECE}", strict=False)
+        return str(piece[2])
+
+    def keep_from_containers(self, port: int) -> None:
+        """Let only the namespace itself and the host connect to a port of it."""
+        chain = f"DIE-KEEP-{port}"
+        inside = (*self.enter(), "iptables", "--wait")
+        succeeds(*inside, "--new-chain", chain)
+        run(*inside, "--flush", chain)
+        for device in ("lo", _INNER_END):
+            run(*inside, "--append", chain, "--in-interface", device, "--jump", "RETURN")
+        run(
+            *inside,
+            *f"--append {chain} --protocol tcp --jump REJECT --reject-with tcp-reset".split(),
+        )
+        match = f"--protocol tcp --dport {port} --jump {chain}".split()
+        if not succeeds(*inside, "--check", "INPUT", *match):
+            run(*inside, "--insert", "INPUT", *match)
+
     def open(self) -> None:
         """Make the namespace and its cable, or keep them if they are there.
 

@@ -10,25 +10,29 @@ from pathlib import Path
 from die_algorithm.errors import LocalSwarmError
 from die_algorithm.local_swarm.command import log_tail
 from die_algorithm.local_swarm.enclosure import Enclosure
+from die_algorithm.local_swarm.network import Network
 
 _PROGRAM = "docker-registry"
-_PORT = 5000
+#: TCP.
+PORT = 5000
 _START_TIMEOUT = 30.0
 
 
 class Registry:
-    """Debian's ``docker-registry`` on the engine's own loopback: only the engine reaches it.
+    """Debian's ``docker-registry``: the engine and the host reach it, no container does.
 
     Args:
         enclosure: where it runs.
+        network: whose addresses it listens on.
         state: folder of its images, its configuration and its log.
     """
 
     #: As the engine sees it. Engines accept 127.0.0.0/8 without TLS.
-    ADDRESS = f"127.0.0.1:{_PORT}"
+    ADDRESS = f"127.0.0.1:{PORT}"
 
-    def __init__(self, enclosure: Enclosure, state: Path) -> None:
+    def __init__(self, enclosure: Enclosure, network: Network, state: Path) -> None:
         self._enclosure = enclosure
+        self._network = network
         self._state = state
         self._log = state / "registry.log"
 
@@ -38,14 +42,15 @@ class Registry:
         Raises:
             LocalSwarmError: it does not come up; holds the end of its log.
         """
-        if self._enclosure.listens(_PORT):
+        if self._enclosure.listens(PORT):
             return
         self.stop()
+        self._network.keep_from_containers(PORT)
         configuration = self._state / "registry.json"
         configuration.write_text(json.dumps(self._configuration()))
         self._enclosure.spawn(_PROGRAM, "serve", str(configuration), log=self._log)
         deadline = time.monotonic() + _START_TIMEOUT
-        while not self._enclosure.listens(_PORT):
+        while not self._enclosure.listens(PORT):
             if time.monotonic() > deadline:
                 raise LocalSwarmError(f"The registry does not start:\n{log_tail(self._log)}")
             time.sleep(0.01)
@@ -63,5 +68,5 @@ class Registry:
                 "filesystem": {"rootdirectory": str(self._state / "registry")},
                 "delete": {"enabled": True},
             },
-            "http": {"addr": self.ADDRESS},
+            "http": {"addr": f"0.0.0.0:{PORT}"},  # kept from containers by the packet filter
         }

@@ -1,4 +1,4 @@
-"""The digests of image references, each asked of the registry once for all jobs that it may serve.
+"""What image references mean, each asked of the registry once for all jobs that it may serve.
 
 A registry counts what it is asked, and Docker Hub refuses those who ask too often. A job runs the image
 as its reference meant it when the job was accepted or later, so what was asked after that is an answer
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from die_algorithm.image_reference import ImageReference
-from die_algorithm.models import Job
+from die_algorithm.models import ImageFacts, Job
 
 _MOST = 256
 #: By how much the clocks of two machines may differ, and what a clock may gain while it is set gently.
@@ -28,7 +28,7 @@ class _Answer:
     asked_at: datetime
     #: The same by the clock that nobody sets, in seconds.
     asked: float
-    digest: str
+    facts: ImageFacts
 
     def serves(self, job: Job) -> bool:
         age = timedelta(seconds=time.monotonic() - self.asked)
@@ -43,27 +43,27 @@ class Digests:
         resolve: asks the registry; may raise.
     """
 
-    def __init__(self, resolve: Callable[[ImageReference], str]) -> None:
+    def __init__(self, resolve: Callable[[ImageReference], ImageFacts]) -> None:
         self._resolve = resolve
         self._lock = threading.Lock()
         self._answers: OrderedDict[str, _Answer] = OrderedDict()
 
-    def of(self, job: Job) -> str:
-        """The digest of a job's image, asked for since the job was accepted.
+    def of(self, job: Job) -> ImageFacts:
+        """What a job's image is, asked for since the job was accepted.
 
         Raises:
-            SwarmError: as the registry is asked.
+            ImageError, SwarmError: as the registry is asked.
         """
         reference = job.request.image
         with self._lock:
             known = self._answers.get(reference)
         if known and known.serves(job):
-            return known.digest
+            return known.facts
         asked_at, asked = datetime.now(UTC), time.monotonic()
-        digest = self._resolve(ImageReference.parse(reference))
+        facts = self._resolve(ImageReference.recorded(reference))
         with self._lock:
-            self._answers[reference] = _Answer(asked_at, asked, digest)
+            self._answers[reference] = _Answer(asked_at, asked, facts)
             self._answers.move_to_end(reference)
             if len(self._answers) > _MOST:
                 self._answers.popitem(last=False)
-        return digest
+        return facts

@@ -7,11 +7,14 @@ job does not get as far, because it cannot record the service.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from die_algorithm import faults
-from die_algorithm.errors import ServiceGone
+from die_algorithm.errors import ImageForbidden, JobFault, ServiceGone
 from die_algorithm.fail_points import Point
 from die_algorithm.image_reference import ImageReference
-from die_algorithm.models import EngineFacts, Job, JobState
+from die_algorithm.images import Images
+from die_algorithm.models import EngineFacts, FaultClass, Job, JobState
 from die_algorithm.service_spec import service_spec
 from die_algorithm.settings import Settings
 from die_algorithm.steps.digests import Digests
@@ -26,13 +29,15 @@ class Dispatch:
         settings: the operator's.
         ledger: the jobs' records.
         swarm: where containers run.
+        images: which images there are, and may be run.
     """
 
-    def __init__(self, settings: Settings, ledger: Ledger, swarm: Swarm) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, swarm: Swarm, images: Images) -> None:
         self._settings = settings
         self._ledger = ledger
         self._swarm = swarm
-        self._digests = Digests(swarm.resolve_digest)
+        self._images = images
+        self._digests = Digests(images.resolve)
         self._facts: EngineFacts | None = None
 
     def forget_engine(self) -> None:
@@ -41,19 +46,33 @@ class Dispatch:
 
     def run(self, job: Job) -> Job:
         """Take the next half of the step."""
+        image = ImageReference.recorded(job.request.image)
+        # Again: the rules may have changed since the job was accepted, or it was not checked then.
+        self._demand(lambda: self._images.check(image, job.owner, job.vre))
         if job.digest is None:
             # Recorded before the service exists, so that a repeated step runs the same image.
             with self._ledger.fail_points.around(Point.DIGEST_RESOLVED):
-                digest = self._digests.of(job)
-            return self._ledger.write(job, digest=digest, waiting=None)
+                found = self._digests.of(job)
+                self._demand(lambda: self._images.check_resolved(image, found))
+            return self._ledger.write(job, digest=found.digest, waiting=None)
         # Another thread may forget them at any time, because the engine was away.
         facts = self._facts = self._facts or self._swarm.facts()
-        image = ImageReference.parse(job.request.image)
         spec = service_spec(job, self._settings, image=image.pinned(job.digest), engine=facts)
         with self._ledger.fail_points.around(Point.SERVICE_CREATED):
             service_id = self._swarm.create_service(spec)
         with self._ledger.fail_points.around(Point.SERVICE_RECORDED):
             return self._ledger.reach(job, JobState.DISPATCHED, service_id=service_id)
+
+    def _demand(self, check: Callable[[], None]) -> None:
+        """Make a refusal of the policy the job's failure.
+
+        Raises:
+            JobFault: the image may not be run.
+        """
+        try:
+            check()
+        except ImageForbidden as error:
+            raise JobFault(FaultClass.IMAGE, error.text) from None
 
     def start(self, job: Job) -> Job:
         """Start the service of a dispatched job, unless it is started already."""

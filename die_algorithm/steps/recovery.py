@@ -78,7 +78,7 @@ class Recovery:
             return None
         *command, secret, item_id, folder_id = service.args
         token = UserToken(secret)
-        image = ImageReference.parse(service.image)
+        image = ImageReference.recorded(service.image)
         name = service_name(service.job_id)
         owner, input_folder = self._workspace(token, service.job_id)
         job = Job(

@@ -9,12 +9,14 @@ from die_algorithm import faults
 from die_algorithm.errors import (
     ArchiveError,
     DieError,
+    ImageError,
     JobFault,
     LinkError,
     StorageHubError,
     SwarmError,
 )
 from die_algorithm.fail_points import FailPoints
+from die_algorithm.images import Images
 from die_algorithm.job_store import JobStore
 from die_algorithm.models import Failure, Job, JobService, JobState, TaskReport
 from die_algorithm.public_links import PublicLinks
@@ -49,6 +51,7 @@ class Steps:
         swarm: where containers run.
         results: where zips and logs are published.
         public_links: files that are in no workspace.
+        images: which images there are, and may be run.
         fail_points: where to die on purpose.
         stopwatches: count what has passed.
     """
@@ -62,6 +65,7 @@ class Steps:
         results: Results,
         *,
         public_links: PublicLinks,
+        images: Images,
         fail_points: FailPoints,
         stopwatches: Stopwatches,
     ) -> None:
@@ -76,7 +80,7 @@ class Steps:
             public_links=public_links,
             transfers=self._transfers,
         )
-        self._dispatch = Dispatch(settings, self._ledger, swarm)
+        self._dispatch = Dispatch(settings, self._ledger, swarm, images)
         self._monitor = Monitor(settings, self._ledger, swarm, results)
         self._stage_out = StageOut(settings, self._ledger, storagehub, results, self._transfers)
         self._workspace_copy = WorkspaceCopy(self._ledger, storagehub, results, self._transfers)
@@ -179,6 +183,13 @@ class Steps:
         except faults.PASSING as error:
             self._dispatch.forget_engine()
             return self.wait_out(job, error)
-        except (StorageHubError, LinkError, SwarmError, ArchiveError, JobFault) as error:
+        except (
+            StorageHubError,
+            LinkError,
+            ImageError,
+            SwarmError,
+            ArchiveError,
+            JobFault,
+        ) as error:
             LOGGER.warning("Job %s: %s: %s", job.id, type(error).__name__, error)
             return self.fail(job, faults.failure(error))

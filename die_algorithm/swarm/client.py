@@ -10,6 +10,8 @@ from datetime import timedelta
 
 from die_algorithm.errors import (
     ImageNotFound,
+    ImageUnusable,
+    RegistryLimits,
     RegistryUnavailable,
     ServiceGone,
     ServiceRefused,
@@ -43,6 +45,8 @@ _INDECISION = (
 )
 #: What an engine says of an update that names another version of the service than the newest.
 _OUT_OF_SEQUENCE = "update out of sequence"
+#: How an engine passes on that a registry limits it (distribution specification, error codes).
+_TOO_OFTEN = "toomanyrequests"
 #: How often a service is looked at while others change it.
 _LOOKS = 5
 
@@ -108,8 +112,9 @@ class Swarm:
             The digest, ``sha256:…``: the reference's own if it has one.
 
         Raises:
-            ImageNotFound: there is no such public image, or none for this platform.
-            RegistryUnavailable: the registry does not answer, or limits us.
+            ImageNotFound: there is no such public image.
+            ImageUnusable: it is not for this platform.
+            RegistryUnavailable: the registry does not answer; RegistryLimits: it limits us.
         """
         try:
             answer = self._calls.call("GET", f"/distribution/{image.canonical}/json")
@@ -118,12 +123,14 @@ class Swarm:
             raise RegistryUnavailable("The image registry does not answer in time.") from None
         if answer.status in (400, 401, 403, 404):
             raise ImageNotFound(
-                f"The image {image.familiar} does not exist on Docker Hub, or is not public. Check "
+                f"The image {image.familiar} does not exist on {image.place}, or is not public. Check "
                 "its name and tag, or publish it."
             )
         if answer.status >= 400:
             answer.refuse_non_manager()
             LOGGER.warning("The registry of %s: %s", image.canonical, answer.message)
+            if _TOO_OFTEN in answer.message.lower():
+                raise RegistryLimits("The image registry is asked too often.")
             raise RegistryUnavailable("The image registry does not answer as it should.")
         found = answer.read(answers.DISTRIBUTION)
         self._check_platform(image, found)
@@ -133,7 +140,7 @@ class Swarm:
         engine = self._calls.connect()
         offered = {(each.os, each.architecture) for each in found.platforms if each.architecture}
         if offered and (engine.os, engine.architecture) not in offered:
-            raise ImageNotFound(
+            raise ImageUnusable(
                 f"The image {image.familiar} has no variant for {engine.os}/{engine.architecture}. "
                 "Build it for this platform and publish it again."
             )

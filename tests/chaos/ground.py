@@ -213,6 +213,7 @@ def _hub_ground(
             settings={
                 "storagehub_url": hub.base_url,
                 "docker_host": engine.docker_host,
+                "docker_hub_url": "engine",
                 "instance": instance,
                 "memory_limit": "64MiB",
                 "stop_grace": timedelta(seconds=1),

@@ -26,6 +26,7 @@ from jobs_fixture import TOKEN
 
 from die_algorithm.errors import (
     ImageNotFound,
+    ImageUnusable,
     NotASwarm,
     RegistryUnavailable,
     ServiceGone,
@@ -344,7 +345,7 @@ def test_an_image_without_a_variant_for_the_platform_is_refused(
     if runs:
         assert swarm.resolve_digest(IMAGE) == DIGEST
     else:
-        with pytest.raises(ImageNotFound, match="linux/amd64"):
+        with pytest.raises(ImageUnusable, match="linux/amd64"):
             swarm.resolve_digest(IMAGE)
 
 

@@ -107,6 +107,7 @@ class World:
             data_dir=self._folder / "data",
             storagehub_url=self.storagehub.base_url,
             docker_host=self.engine.docker_host,
+            docker_hub_url="engine",
             **dataclasses.asdict(self.limits),
         )
         # Shorter than an operator can write them.

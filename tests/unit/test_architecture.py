@@ -27,6 +27,8 @@ LAYERS: dict[str, set[str]] = {
         "settings_values",
         "credentials",
         "image_reference",
+        "image_policy",
+        "policy",
         "job_request",
         "item_reference",
         "inline_content",
@@ -54,6 +56,7 @@ LAYERS: dict[str, set[str]] = {
     "adapters": {
         "storagehub",
         "public_links",
+        "registry",
         "swarm",
         "archive",
         "job_store",
@@ -61,7 +64,7 @@ LAYERS: dict[str, set[str]] = {
         "results",
         "http_server",
     },
-    "use case": {"waiters", "owners", "engine", "steps", "janitor", "worker"},
+    "use case": {"waiters", "owners", "images", "engine", "steps", "janitor", "worker"},
     "assembly": {"runtime", "checks", "worker_process"},
     "doors": {
         "links",
@@ -87,7 +90,7 @@ MAY_IMPORT_BESIDE = {"commands"}
 #: Libraries that one room alone speaks to.
 OWNERS = {
     "docker": {"swarm"},
-    "requests": {"storagehub", "public_links", "paced_http"},
+    "requests": {"storagehub", "public_links", "registry", "paced_http"},
     "urllib3": {"storagehub", "paced_http", "swarm"},
     "pywps": {"process", "documents", "web"},
     "sqlalchemy": {"job_store"},

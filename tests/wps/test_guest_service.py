@@ -55,7 +55,7 @@ class Guest:
             f"[server]\nurl={self.wps}\noutputurl={base}/outputs\noutputpath={self.outputs}\n"
             f"workdir={folder}\n[logging]\ndatabase=sqlite:///{folder}/log.db\n"
             f"[die]\ndata_dir={folder}/die\nstoragehub_url={settings.storagehub_url}\n"
-            f"docker_host={settings.docker_host}\n{more}"
+            f"docker_host={settings.docker_host}\ndocker_hub_url={settings.docker_hub_url}\n{more}"
         )
 
     def start(self) -> None:

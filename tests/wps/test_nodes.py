@@ -44,6 +44,7 @@ def engine(nodes: SwarmOfNodes, settings: Settings, tmp_path: Path) -> Iterator[
     changes = {
         "data_dir": tmp_path / "service",
         "docker_host": nodes.docker_host,
+        "docker_hub_url": "engine",
         "placement": ("node.role==worker",),
     }
     own = settings.model_copy(update=changes)

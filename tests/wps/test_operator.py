@@ -24,6 +24,7 @@ def doctor(settings: Settings, **changes: object) -> tuple[int, str]:
         "data_dir": settings.data_dir,
         "storagehub_url": settings.storagehub_url,
         "docker_host": settings.docker_host,
+        "docker_hub_url": settings.docker_hub_url,
         "memory_limit": int(settings.memory_limit),
         **changes,
     }

@@ -1,0 +1,196 @@
+"""Which images may be run, by whom: the operator's rules.
+
+A repository is allowed if it is in a registry that may be used, a pattern of the general list ``allow``
+or of one of the user's groups matches it, and no pattern of a list ``deny`` does: what is denied is
+denied, whatever allows it. Without a general list ``allow`` everything is allowed; an empty list
+allows nothing (reference: safety, A8 and A11). Patterns match whole names::
+
+    d4science/sortapp       this repository of Docker Hub
+    d4science/*             all of this name space; '*' is any part of a name between slashes
+    ghcr.io/d4science/**    all that begins so; '**' is any text
+    **                      everything
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from die_algorithm.errors import ImageForbidden
+from die_algorithm.image_reference import DOCKER_HUB, ImageReference, is_registry
+from die_algorithm.models import ImageFacts
+from die_algorithm.settings_values import Size
+
+_PATTERN = re.compile(r"[a-z0-9._:/*-]+", re.ASCII)
+_TAG_PATTERN = re.compile(r"[A-Za-z0-9._*-]+", re.ASCII)
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+_PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9]+", re.ASCII)
+
+
+def _repository_pattern(value: str) -> str:
+    if not _PATTERN.fullmatch(value):
+        raise ValueError(f"{value!r} is no pattern of repositories")
+    if value == "*":
+        raise ValueError("write '**' for every repository, 'library/*' for Docker's official ones")
+    first, slash, _ = value.partition("/")
+    if value.startswith("**") or (slash and is_registry(first)):
+        return value
+    return f"{DOCKER_HUB}/{value}" if slash else f"{DOCKER_HUB}/library/{value}"
+
+
+def _tag_pattern(value: str) -> str:
+    if not _TAG_PATTERN.fullmatch(value):
+        raise ValueError(f"{value!r} is no pattern of tags")
+    return value
+
+
+def _registry(value: str) -> str:
+    if not is_registry(value):
+        raise ValueError(f"{value!r} is no registry like docker.io or registry.example.org:5000")
+    return value
+
+
+def _pinned(value: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
+    for digest in (digest for digests in value.values() for digest in digests):
+        if not _DIGEST.fullmatch(digest):
+            raise ValueError(f"{digest!r} is no digest: 'sha256:' and 64 hexadecimal digits")
+    return {_repository_pattern(pattern): digests for pattern, digests in value.items()}
+
+
+def _platform(value: str) -> str:
+    if value and not _PLATFORM.fullmatch(value):
+        raise ValueError(f"{value!r} is no platform like linux/amd64")
+    return value
+
+
+RepositoryPattern = Annotated[str, AfterValidator(_repository_pattern)]
+
+
+class _Rules(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ImageGroup(_Rules):
+    """What holds for some users beside what holds for all."""
+
+    name: str
+    #: Contexts of the user token, such as ``/d4science.research-infrastructures.eu/D4Research/Lab``.
+    vres: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    allow: tuple[RepositoryPattern, ...] = ()
+    deny: tuple[RepositoryPattern, ...] = ()
+
+    @model_validator(mode="after")
+    def _has_members(self) -> Self:
+        if not self.vres and not self.users:
+            raise ValueError(f"the group {self.name!r} has neither 'vres' nor 'users'")
+        return self
+
+    def has(self, owner: str, vre: str | None) -> bool:
+        """Whether a user is in it."""
+        return owner in self.users or (vre is not None and vre in self.vres)
+
+
+class ImagePolicy(_Rules):
+    """The table ``[images]`` of the policy file."""
+
+    registries: tuple[Annotated[str, AfterValidator(_registry)], ...] = (DOCKER_HUB,)
+    #: None: every repository of these registries.
+    allow: tuple[RepositoryPattern, ...] | None = None
+    deny: tuple[RepositoryPattern, ...] = ()
+    forbidden_tags: tuple[Annotated[str, AfterValidator(_tag_pattern)], ...] = ()
+    #: Repositories of which a digest must be named, so that nobody changes what is run.
+    digest_required: tuple[RepositoryPattern, ...] = ()
+    #: Of repositories that match, only these digests are run.
+    pinned: Annotated[Mapping[str, tuple[str, ...]], AfterValidator(_pinned)] = Field(
+        default_factory=dict
+    )
+    #: Bytes of all layers as they are fetched.
+    max_size: Size | None = None
+    #: Empty: that of this machine.
+    platform: Annotated[str, AfterValidator(_platform)] = ""
+    #: Whom to ask, and how, for the end of refusals.
+    contact: str = ""
+    groups: tuple[ImageGroup, ...] = ()
+
+    def check(self, image: ImageReference, owner: str, vre: str | None) -> None:
+        """See whether a user may run what a reference names.
+
+        Args:
+            image: the reference.
+            owner: the user.
+            vre: the context of the user token, None if it does not tell.
+
+        Raises:
+            ImageForbidden: no; says by which rule, and whom to ask.
+        """
+        if image.registry not in self.registries:
+            raise self._refused(image, f"the registry {image.registry} is not among 'registries'")
+        groups = [group for group in self.groups if group.has(owner, vre)]
+        self._check_repository(image, groups)
+        tag = image.tag or ""
+        if tag and (pattern := _matching(self.forbidden_tags, tag)):
+            raise self._refused(image, f"the tag {tag} is in 'forbidden_tags' ({pattern})")
+        if image.digest is None and (pattern := _matching(self.digest_required, image.name)):
+            raise self._refused(
+                image,
+                f"{pattern} is in 'digest_required': name the image with its digest, as "
+                "name@sha256:…",
+            )
+        if image.digest:
+            self._check_digest(image, image.digest)
+
+    def _check_repository(self, image: ImageReference, groups: Iterable[ImageGroup]) -> None:
+        if pattern := _matching(self.deny, image.name):
+            raise self._refused(image, f"'deny' has {pattern}")
+        for group in groups:
+            if pattern := _matching(group.deny, image.name):
+                raise self._refused(image, f"'deny' of the group {group.name} has {pattern}")
+        allowed = [*(self.allow or ()), *(pattern for group in groups for pattern in group.allow)]
+        if self.allow is not None and not _matching(allowed, image.name):
+            empty = "" if allowed else ", which is empty"
+            raise self._refused(image, f"it is not in 'allow'{empty}")
+
+    def check_resolved(self, image: ImageReference, facts: ImageFacts) -> None:
+        """See whether the image may be run that a registry has found for a reference.
+
+        Raises:
+            ImageForbidden: no; says by which rule.
+        """
+        self._check_digest(image, facts.digest)
+        if self.max_size is None:
+            return
+        if facts.size is None:
+            raise self._refused(image, "its size is not known, and 'max_size' limits it")
+        if facts.size > self.max_size:
+            raise self._refused(
+                image,
+                f"it has {facts.size} bytes to be fetched, and 'max_size' is "
+                f"{self.max_size.human_readable()}",
+            )
+
+    def _check_digest(self, image: ImageReference, digest: str) -> None:
+        for pattern, digests in self.pinned.items():
+            if _matches(pattern, image.name) and digest not in digests:
+                raise self._refused(image, f"'pinned' has other digests for {pattern}")
+
+    def _refused(self, image: ImageReference, rule: str) -> ImageForbidden:
+        ask = self.contact or "the operator of this service"
+        return ImageForbidden(
+            f"The image {image.familiar} may not be run here: {rule}. To have it allowed, ask {ask}."
+        )
+
+
+def _matching(patterns: Iterable[str], text: str) -> str | None:
+    """The first pattern that matches."""
+    return next((pattern for pattern in patterns if _matches(pattern, text)), None)
+
+
+def _matches(pattern: str, text: str) -> bool:
+    parts = re.split(r"(\*\*|\*)", pattern)
+    wild = {"**": ".*", "*": "[^/]*"}
+    expression = "".join(wild.get(part, re.escape(part)) for part in parts)
+    return re.fullmatch(expression, text, re.ASCII) is not None

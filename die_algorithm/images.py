@@ -1,0 +1,104 @@
+"""Which images there are, and which of them may be run."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from die_algorithm.errors import RegistryUnavailable
+from die_algorithm.image_policy import ImagePolicy
+from die_algorithm.image_reference import ImageReference
+from die_algorithm.models import ImageFacts
+from die_algorithm.registry import Registry
+
+LOGGER = logging.getLogger(__name__)
+
+#: Questions that may be under way at once, and seconds to wait for the place of one.
+_MOST_QUESTIONS = 6
+_PLACE_PATIENCE = 1.0
+#: Seconds for which a registry that did not answer is not asked again by those who can do without.
+_REST = 30.0
+
+
+class Images:
+    """Answers from the operator's policy and from the registries. All threads may share one.
+
+    Args:
+        policy: the operator's rules.
+        registry: asks registries; None: nobody here does.
+        ask_engine: asks a Docker engine for a digest where the registry cannot be asked from here: it may
+            know a way there, such as a mirror of its own. None: there is no engine to ask.
+    """
+
+    def __init__(
+        self,
+        policy: ImagePolicy,
+        registry: Registry | None,
+        ask_engine: Callable[[ImageReference], str] | None = None,
+    ) -> None:
+        self._policy = policy
+        self._registry = registry
+        self._ask_engine = ask_engine
+        self._places = threading.BoundedSemaphore(_MOST_QUESTIONS)
+        self._rests_until = 0.0
+
+    @property
+    def registries(self) -> tuple[str, ...]:
+        """Those that a reference may name."""
+        return self._policy.registries
+
+    def check(self, image: ImageReference, owner: str, vre: str | None) -> None:
+        """See whether a user may run what a reference names: as :meth:`ImagePolicy.check`.
+
+        Raises:
+            ImageForbidden: no.
+        """
+        self._policy.check(image, owner, vre)
+
+    def check_resolved(self, image: ImageReference, facts: ImageFacts) -> None:
+        """See whether what was found may be run: as :meth:`ImagePolicy.check_resolved`.
+
+        Raises:
+            ImageForbidden: no.
+        """
+        self._policy.check_resolved(image, facts)
+
+    def try_to_resolve(self, image: ImageReference) -> ImageFacts | None:
+        """As :meth:`resolve`, for a client that waits: None if nobody can tell within seconds.
+
+        Raises:
+            ImageNotFound, ImageUnusable: as the registry says.
+        """
+        if self._registry is None or time.monotonic() < self._rests_until:
+            return None
+        if not self._places.acquire(timeout=_PLACE_PATIENCE):
+            return None
+        try:
+            return self._registry.resolve(image)
+        except RegistryUnavailable as error:
+            LOGGER.warning("The registry of %s: %s", image.canonical, error)
+            self._rests_until = time.monotonic() + _REST
+            return None
+        finally:
+            self._places.release()
+
+    def resolve(self, image: ImageReference) -> ImageFacts:
+        """What a reference means now.
+
+        Raises:
+            ImageNotFound, ImageUnusable: as the registry says.
+            RegistryUnavailable: nobody can tell now.
+            SwarmError: the engine was asked, and cannot answer.
+        """
+        try:
+            if self._registry is not None:
+                return self._registry.resolve(image)
+        except RegistryUnavailable:
+            # Engines do not tell how large an image is.
+            if self._ask_engine is None or self._policy.max_size is not None:
+                raise
+        if self._ask_engine is None:
+            raise RegistryUnavailable("Nobody here can ask the image registry.")
+        return ImageFacts(digest=self._ask_engine(image))

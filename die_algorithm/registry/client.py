@@ -1,0 +1,161 @@
+"""What can be asked of registries."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import re
+import threading
+import time
+from collections import OrderedDict
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from die_algorithm.errors import ImageUnusable, RegistryUnavailable
+from die_algorithm.image_reference import ImageReference
+from die_algorithm.models import ImageFacts
+from die_algorithm.registry import answers
+from die_algorithm.registry.calls import Calls
+
+_T = TypeVar("_T")
+
+_MANIFEST_TYPES = ", ".join(
+    (
+        "application/vnd.oci.image.index.v1+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+    )
+)
+#: What Linux calls processors, and registries otherwise.
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+#: The engine cannot stack more.
+_MOST_LAYERS = 127
+#: Images whose facts are kept: what has a digest never changes.
+_KEPT = 512
+
+
+class Registry:
+    """Asks the registries of images about them. All threads may share one.
+
+    Docker Hub counts who fetches manifests, but not who asks for their digests: each question asks for
+    the digest, and the rest is fetched once for each (Docker's documentation, "Usage and limits").
+
+    Args:
+        hub_url: where Docker Hub's images are asked for: itself, or a mirror.
+        wanted_platform: of the Swarm's nodes, such as ``linux/amd64``.
+        timeout: seconds for one question, with all that it takes.
+    """
+
+    def __init__(self, hub_url: str, wanted_platform: str, timeout: float) -> None:
+        self._calls = Calls(hub_url)
+        self._platform = wanted_platform
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._known: OrderedDict[tuple[str, str], ImageFacts] = OrderedDict()
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._calls.close()
+
+    def ping(self, registry: str) -> None:
+        """See that a registry answers as one; also one that wants a token first does.
+
+        Args:
+            registry: its name, such as ``docker.io``.
+
+        Raises:
+            RegistryUnavailable: it does not.
+        """
+        self._calls.ping(registry, time.monotonic() + self._timeout)
+
+    def resolve(self, image: ImageReference) -> ImageFacts:
+        """Ask what an image reference means now, and what that is.
+
+        Raises:
+            ImageNotFound: there is no such image, or it is not public.
+            ImageUnusable: it is not for this platform, or none that an engine could run.
+            RegistryUnavailable: the registry does not answer; RegistryLimits: it limits us.
+        """
+        deadline = time.monotonic() + self._timeout
+        digest = image.digest or self._digest(image, deadline)
+        key = (image.name, digest)
+        with self._lock:
+            known = self._known.get(key)
+        if known is None:
+            known = self._facts(image, digest, deadline)
+            with self._lock:
+                self._known[key] = known
+                while len(self._known) > _KEPT:
+                    self._known.popitem(last=False)
+        return known
+
+    def _digest(self, image: ImageReference, deadline: float) -> str:
+        path = f"manifests/{image.tag}"
+        digest = self._calls.ask("HEAD", image, path, _MANIFEST_TYPES, deadline).digest
+        if re.fullmatch(answers.DIGEST, digest):
+            return digest
+        body = self._calls.ask("GET", image, path, _MANIFEST_TYPES, deadline).body
+        return _digest_of(body)
+
+    def _facts(self, image: ImageReference, digest: str, deadline: float) -> ImageFacts:
+        manifest = self._manifest(image, digest, deadline)
+        if manifest.manifests is not None:
+            variants = [each for each in manifest.manifests if each.is_for(self._platform)]
+            if not variants:
+                raise self._wrong_platform(image)
+            manifest = self._manifest(image, variants[0].digest, deadline)
+        if manifest.config is None or not manifest.layers:
+            raise _no_image(image)
+        if len(manifest.layers) > _MOST_LAYERS:
+            raise ImageUnusable(
+                f"The image {image.familiar} has {len(manifest.layers)} layers; an engine takes "
+                f"{_MOST_LAYERS}. Build it with fewer steps."
+            )
+        path = f"blobs/{manifest.config.digest}"
+        config = self._document(image, path, manifest.config.digest, answers.CONFIG, deadline)
+        if f"{config.os}/{config.architecture}" != self._platform:
+            raise self._wrong_platform(image) if config.os else _no_image(image)
+        size = sum(layer.size for layer in manifest.layers)
+        return ImageFacts(digest=digest, size=size, labels=config.config.labels)
+
+    def _manifest(self, image: ImageReference, digest: str, deadline: float) -> answers.Manifest:
+        path = f"manifests/{digest}"
+        return self._document(image, path, digest, answers.MANIFEST, deadline)
+
+    def _document(
+        self, image: ImageReference, path: str, digest: str, kind: TypeAdapter[_T], deadline: float
+    ) -> _T:
+        body = self._calls.ask("GET", image, path, f"{_MANIFEST_TYPES}, */*", deadline).body
+        if _digest_of(body) != digest:
+            raise RegistryUnavailable(
+                "The image registry sent another document than was asked for."
+            )
+        try:
+            return kind.validate_json(body)
+        except ValidationError:
+            raise _no_image(image) from None
+
+    def _wrong_platform(self, image: ImageReference) -> ImageUnusable:
+        return ImageUnusable(
+            f"The image {image.familiar} has no variant for {self._platform}. Build it for this "
+            "platform and publish it again."
+        )
+
+
+def this_platform() -> str:
+    """The platform of this machine, such as ``linux/amd64``, in the words of image registries."""
+    machine = platform.machine().lower()
+    return f"linux/{_ARCHITECTURES.get(machine, machine)}"
+
+
+def _digest_of(body: bytes) -> str:
+    return "sha256:" + hashlib.sha256(body).hexdigest()
+
+
+def _no_image(image: ImageReference) -> ImageUnusable:
+    return ImageUnusable(
+        f"{image.familiar} is no image that an engine can run, or is published in a form that is too "
+        "old. Build and publish it again with a present Docker."
+    )

@@ -1,0 +1,353 @@
+"""What a registry tells about images: Debian's docker-registry, and one that does not behave."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+
+import pytest
+from raw_server import Answer, Connection, RawServer, http, json_answer
+from swarm_fixture import PROBE, PROBE_VARIANT
+
+from die_algorithm.errors import (
+    ImageNotFound,
+    ImageUnusable,
+    RegistryLimits,
+    RegistryUnavailable,
+)
+from die_algorithm.image_reference import ImageReference
+from die_algorithm.local_swarm import LocalSwarm
+from die_algorithm.registry import Registry, this_platform
+from die_algorithm.swarm import Swarm
+
+IMAGE = ImageReference.parse("u/r")
+MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+
+
+# -- the real one
+
+
+@pytest.fixture(scope="module")
+def real(swarm: LocalSwarm) -> Iterator[Registry]:
+    with closing(Registry(swarm.registry_url, this_platform(), 10)) as registry:
+        yield registry
+
+
+def test_a_tag_means_what_it_means_to_the_engine(real: Registry, swarm: LocalSwarm) -> None:
+    image = ImageReference.parse(PROBE)
+    with closing(Swarm(swarm.docker_host)) as engine:
+        assert real.resolve(image).digest == engine.resolve_digest(image)
+
+
+def test_size_and_labels_are_known(real: Registry) -> None:
+    facts = real.resolve(ImageReference.parse(PROBE))
+    assert facts.size is not None
+    assert 100_000 < facts.size < 10_000_000
+    labels = real.resolve(ImageReference.parse(PROBE_VARIANT)).labels
+    assert labels["die-tests.variant"] == "yes"
+
+
+def test_a_digest_is_itself(real: Registry) -> None:
+    image = ImageReference.parse(PROBE)
+    facts = real.resolve(image)
+    assert real.resolve(image.pinned(facts.digest)) == facts
+
+
+@pytest.mark.parametrize("suffix", [":missing", "-missing", "@sha256:" + "0" * 64])
+def test_what_is_not_there_is_not_found(real: Registry, suffix: str) -> None:
+    image = ImageReference.parse(PROBE + suffix)
+    with pytest.raises(ImageNotFound, match="does not exist on Docker Hub") as caught:
+        real.resolve(image)
+    assert image.familiar in str(caught.value)
+
+
+def test_an_image_for_another_platform_is_unusable(swarm: LocalSwarm) -> None:
+    with (
+        closing(Registry(swarm.registry_url, "linux/s390x", 10)) as registry,
+        pytest.raises(ImageUnusable, match="no variant for linux/s390x"),
+    ):
+        registry.resolve(ImageReference.parse(PROBE))
+
+
+def test_no_container_reaches_the_registry_of_a_private_swarm(swarm: LocalSwarm) -> None:
+    with closing(Registry(swarm.registry_url, this_platform(), 10)) as registry:
+        registry.resolve(ImageReference.parse(PROBE))  # the host does
+    host, _, port = swarm.registry_url.removeprefix("http://").partition(":")
+    # The gateway of the engine's own bridge is an address of the same machine.
+    tries = "; ".join(
+        f"nc -w 2 {address} {port} </dev/null && echo reached" for address in (host, "172.17.0.1")
+    )
+    output = swarm.engine.docker("run", "--rm", PROBE, "sh", "-c", f"{tries}; echo tried")
+    assert output.split() == ["tried"]
+
+
+# -- one that is played
+
+
+def document(content: Mapping[str, object]) -> tuple[str, bytes]:
+    """A document and the digest it is known by."""
+    body = json.dumps(content).encode()
+    return "sha256:" + hashlib.sha256(body).hexdigest(), body
+
+
+def layers(count: int = 1, size: int = 1000) -> list[dict[str, object]]:
+    return [{"digest": "sha256:" + "1" * 64, "size": size} for _ in range(count)]
+
+
+class Played:
+    """A registry with documents, and what it answers instead of some of them."""
+
+    def __init__(self) -> None:
+        self.documents: dict[str, bytes] = {}
+        self.tags: dict[str, str] = {}
+        self.instead: dict[str, Answer] = {}
+
+    def add(self, content: Mapping[str, object]) -> str:
+        digest, body = document(content)
+        self.documents[digest] = body
+        return digest
+
+    def add_image(self, *, os: str = "linux", count: int = 1, **config: object) -> str:
+        configured = self.add({"os": os, "architecture": "amd64", **config})
+        described = {"digest": configured, "size": 100}
+        return self.add({"schemaVersion": 2, "config": described, "layers": layers(count)})
+
+    def __call__(self, connection: Connection) -> None:
+        request = connection.request
+        assert request is not None
+        what = request.target.rpartition("/")[2]
+        instead = self.instead.get(f"{request.method} {what}", self.instead.get(what))
+        if callable(instead):
+            instead(connection)
+        elif instead is not None:
+            connection.send(instead)
+        else:
+            digest = self.tags.get(what, what)
+            body = self.documents.get(digest)
+            if body is None:
+                connection.send(json_answer({"errors": []}, "404 Not Found"))
+                return
+            answer = http("200 OK", body, f"Docker-Content-Digest: {digest}")
+            connection.send(
+                answer.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+                if request.method == "HEAD"
+                else answer
+            )
+
+
+@pytest.fixture
+def played() -> Played:
+    return Played()
+
+
+@contextlib.contextmanager
+def asked(played: Played, timeout: float = 5) -> Iterator[tuple[Registry, RawServer]]:
+    with RawServer(played) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        with closing(Registry(url, "linux/amd64", timeout)) as registry:
+            yield registry, server
+
+
+def resolved(played: Played, timeout: float = 5) -> str:
+    with asked(played, timeout) as (registry, _):
+        return registry.resolve(IMAGE).digest
+
+
+def test_of_an_index_the_variant_for_the_platform_counts(played: Played) -> None:
+    variant = played.add_image(count=3)
+    other = {"digest": "sha256:" + "2" * 64, "size": 1}
+    index = played.add(
+        {
+            "schemaVersion": 2,
+            "mediaType": INDEX,
+            "manifests": [
+                other | {"platform": {"os": "linux", "architecture": "arm64"}},
+                {
+                    "digest": variant,
+                    "size": 9,
+                    "platform": {"os": "linux", "architecture": "amd64"},
+                },
+                other | {"platform": {"os": "unknown", "architecture": "unknown"}},
+            ],
+        }
+    )
+    played.tags["latest"] = index
+    with asked(played) as (registry, _):
+        facts = registry.resolve(IMAGE)
+    assert (facts.digest, facts.size) == (index, 3000)
+
+
+def test_an_index_without_the_platform_is_unusable(played: Played) -> None:
+    one = {
+        "digest": "sha256:" + "2" * 64,
+        "size": 1,
+        "platform": {"os": "windows", "architecture": "amd64"},
+    }
+    played.tags["latest"] = played.add({"manifests": [one]})
+    with pytest.raises(ImageUnusable, match="no variant for linux/amd64"):
+        resolved(played)
+
+
+def test_a_second_question_about_a_digest_fetches_nothing(played: Played) -> None:
+    played.tags["latest"] = played.add_image()
+    with asked(played) as (registry, server):
+        registry.resolve(IMAGE)
+        before = len(server.requests)
+        registry.resolve(IMAGE)
+        assert [request.method for request in server.requests[before:]] == ["HEAD"]
+
+
+def test_a_registry_that_names_no_digest_is_asked_for_the_document(played: Played) -> None:
+    digest = played.tags["latest"] = played.add_image()
+    played.instead["HEAD latest"] = http("200 OK")
+    assert resolved(played) == digest
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        ("404 Not Found", ImageNotFound),
+        ("403 Forbidden", ImageNotFound),
+        ("401 Unauthorized", ImageNotFound),
+        ("429 Too Many Requests", RegistryLimits),
+        ("500 Internal Server Error", RegistryUnavailable),
+        ("503 Service Unavailable", RegistryUnavailable),
+        ("418 Teapot", RegistryUnavailable),
+    ],
+)
+def test_refusals_are_told_apart(played: Played, status: str, error: type[Exception]) -> None:
+    played.instead["latest"] = http(status)
+    with pytest.raises(error) as caught:
+        resolved(played)
+    assert type(caught.value) is error
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"schemaVersion": 1, "fsLayers": []},
+        {"schemaVersion": 2, "layers": layers()},
+        {"config": {"digest": "sha256:" + "0" * 64, "size": 1}, "layers": []},
+        {"config": {"digest": "../../etc/passwd", "size": 1}, "layers": layers()},
+        {"config": {"digest": "sha256:" + "0" * 64, "size": -1}, "layers": layers()},
+        {"manifests": "all"},
+    ],
+)
+def test_what_no_engine_could_run_is_unusable(
+    played: Played, content: Mapping[str, object]
+) -> None:
+    played.tags["latest"] = played.add(content)
+    with pytest.raises(ImageUnusable):
+        resolved(played)
+
+
+def test_an_artifact_that_is_no_image_is_unusable(played: Played) -> None:
+    played.tags["latest"] = played.add_image(os="")
+    with pytest.raises(ImageUnusable, match="no image that an engine can run"):
+        resolved(played)
+
+
+def test_a_thousand_layers_are_too_many(played: Played) -> None:
+    played.tags["latest"] = played.add_image(count=1000)
+    with pytest.raises(ImageUnusable, match="1000 layers"):
+        resolved(played)
+
+
+def test_a_huge_description_is_not_read_to_its_end(played: Played) -> None:
+    digest = played.tags["latest"] = played.add_image()
+
+    def endless(connection: Connection) -> None:
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+        for _ in range(1600):
+            connection.send(b" " * 65536)
+
+    played.instead[digest] = endless
+    with pytest.raises(ImageUnusable, match="description is larger"):
+        resolved(played)
+
+
+def test_a_document_that_is_not_the_one_asked_for_is_not_believed(played: Played) -> None:
+    digest = played.tags["latest"] = played.add_image()
+    played.instead[f"GET {digest}"] = http("200 OK", b'{"layers": []}')
+    with pytest.raises(RegistryUnavailable, match="another document"):
+        resolved(played)
+
+
+@pytest.mark.parametrize("way", ["hang", "reset", "drip"])
+def test_a_registry_that_does_not_answer_is_given_up_in_time(played: Played, way: str) -> None:
+    def drip(connection: Connection) -> None:
+        connection.drip((b"x" for _ in range(10**6)), 0.05)
+
+    played.instead["latest"] = {
+        "hang": Connection.hang,
+        "reset": Connection.reset,
+        "drip": drip,
+    }[way]
+    with pytest.raises(RegistryUnavailable):
+        resolved(played, timeout=0.5)
+
+
+# -- tokens and other hosts
+
+
+def test_the_token_that_everybody_gets_is_fetched_and_used(played: Played) -> None:
+    digest = played.tags["latest"] = played.add_image()
+
+    def guarded(connection: Connection) -> None:
+        request = connection.request
+        assert request is not None
+        if request.target.startswith("/token?"):
+            connection.send(json_answer({"token": "for-everybody", "expires_in": 300}))
+        elif request.headers.get("authorization") == "Bearer for-everybody":
+            played(connection)
+        else:
+            realm = f'Bearer realm="http://{request.headers["host"]}/token",service="hub"'
+            connection.send(http("401 Unauthorized", b"", f"WWW-Authenticate: {realm}"))
+
+    with RawServer(guarded) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        with closing(Registry(url, "linux/amd64", 5)) as registry:
+            assert registry.resolve(IMAGE).digest == digest
+            registry.resolve(IMAGE)
+        targets = [request.target for request in server.requests]
+    tokens = [target for target in targets if target.startswith("/token?")]
+    assert tokens == ["/token?service=hub&scope=repository%3Au%2Fr%3Apull"]
+
+
+@pytest.mark.parametrize(
+    "where", ["http://127.0.0.1:{port}/token", "file:///etc/passwd", "gopher://x/"]
+)
+def test_a_token_is_fetched_over_tls_or_from_the_registry_itself(
+    played: Played, where: str
+) -> None:
+    with RawServer(json_answer({"token": "x" * 20})) as other:
+        realm = f'Bearer realm="{where.format(port=other.port)}"'
+        played.instead["latest"] = http("401 Unauthorized", b"", f"WWW-Authenticate: {realm}")
+        with pytest.raises(RegistryUnavailable, match="not safe"):
+            resolved(played)
+        assert other.requests == []
+
+
+def test_a_private_image_that_gets_no_token_is_not_found(played: Played) -> None:
+    played.instead["latest"] = http("401 Unauthorized", b"", 'WWW-Authenticate: Basic realm="x"')
+    with pytest.raises(ImageNotFound, match="or is not public"):
+        resolved(played)
+
+
+def test_a_redirect_to_an_unsafe_host_is_not_followed(played: Played) -> None:
+    with RawServer(http("200 OK", b"{}")) as other:
+        location = f"Location: http://127.0.0.1:{other.port}/x"
+        played.instead["latest"] = http("307 Temporary Redirect", b"", location)
+        with pytest.raises(RegistryUnavailable, match="not safe"):
+            resolved(played)
+        assert other.requests == []
+
+
+def test_redirects_in_a_circle_end(played: Played) -> None:
+    played.instead["latest"] = http("307 Temporary Redirect", b"", "Location: latest")
+    with pytest.raises(RegistryUnavailable, match="for ever"):
+        resolved(played)
