@@ -67,7 +67,7 @@ class CleanUp:
             The ended job; or, if its container may still run, the job with ``stopped_at``: to be
             given again when :meth:`has_stopped`.
         """
-        if job.stopped_at is None and job.digest is not None:
+        if job.stopped_at is None and JobState.STAGED_IN in job.reached:
             try:
                 with self._ledger.fail_points.around(Point.SERVICE_REMOVED):
                     self._swarm.remove_service(job.service_id or job.service_name)

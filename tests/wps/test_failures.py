@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from ogc import NAMESPACES
@@ -61,10 +62,12 @@ def test_the_end_of_the_log_is_part_of_the_reason(
     assert_failed(service, swarm, item, PROBE, "probe nonsense", "no behaviour nonsense", "USER")
 
 
-def test_an_image_that_does_not_exist_is_the_images_fault(
-    service: Service, swarm: LocalSwarm, item: str
+def test_an_image_that_does_not_exist_is_the_images_fault_where_only_the_engine_is_asked(
+    settings: Settings, swarm: LocalSwarm, item: str, tmp_path: Path
 ) -> None:
-    text = assert_failed(service, swarm, item, "d4science/none", "x", "Fault class: IMAGE.")
+    changes = {"data_dir": tmp_path, "docker_hub_url": "engine"}
+    with running_service(settings.model_copy(update=changes)) as service:
+        text = assert_failed(service, swarm, item, "d4science/none", "x", "Fault class: IMAGE.")
     assert "d4science/none" in text
 
 
