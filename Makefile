@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 
-.PHONY: help setup testbed tools demo serve stop doctor test nodes stateful check chaos bench docs clean
+.PHONY: help setup testbed tools demo serve stop doctor test nodes stateful check audit chaos bench docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -41,6 +41,10 @@ check: tools ## Lint, format and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+audit: tools ## Look for flaws of the libraries in the public lists; needs the internet
+	python3 -m venv .die/audit && .die/audit/bin/pip install --quiet 'pip-audit>=2.10,<3'
+	.die/audit/bin/pip-audit --strict --skip-editable $(addprefix --path ,$(wildcard .venv/lib/*/site-packages))
 
 # CHAOS="kills --repeats 1" and the like: see python -m chaos --help
 chaos: testbed ## Kill, cancel and freeze the service at every step; prints a table
