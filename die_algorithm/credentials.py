@@ -95,6 +95,11 @@ def redact(text: str, token: UserToken) -> str:
     return re.sub("|".join(_forms(token.secret)), "***", text, flags=re.IGNORECASE)
 
 
+def holds(text: str, token: UserToken) -> bool:
+    """Whether a text holds the token in one of these forms."""
+    return redact(text, token) != text
+
+
 def _forms(secret: str) -> list[str]:
     """Patterns of all forms, longest first, so that one that holds another is replaced whole."""
     json_form = re.escape(secret.replace("/", "\\/"))

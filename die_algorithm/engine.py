@@ -17,8 +17,8 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from urllib.parse import unquote
 
+from die_algorithm.credentials import holds
 from die_algorithm.errors import (
     FileSizeExceeded,
     InvalidParameterValue,
@@ -92,6 +92,7 @@ class Engine:
         storagehub: to ask whose token it is, and whether the item can be used.
         public_links: to ask whether a link can.
         fail_points: where to die on purpose.
+        on_token: called with each token that comes with a request, before anything is done with it.
     """
 
     def __init__(
@@ -101,7 +102,10 @@ class Engine:
         storagehub: StorageHub,
         public_links: PublicLinks,
         fail_points: FailPoints | None = None,
+        *,
+        on_token: Callable[[UserToken], None] = lambda _token: None,
     ) -> None:
+        self._on_token = on_token
         self._fail_points = fail_points or FailPoints()
         self._settings = settings
         self._store = store
@@ -158,6 +162,7 @@ class Engine:
         Raises:
             RequestError: the request is refused; says why, and which parameter is at fault.
         """
+        self._on_token(token)
         self._check_open()
         options = options or JobOptions()
         with self._fail_points.around(Point.REQUEST_PARSED):
@@ -197,7 +202,7 @@ class Engine:
                 request.item_parameter,
             )
         for name, values in inputs.items():
-            if any(_holds(value, token.secret) for value in values):
+            if any(_holds(value, token) for value in values):
                 # It would be stored and shown with the inputs.
                 raise InvalidParameterValue(
                     f"{name} holds your token. The container gets it anyway; leave it out.", name
@@ -238,6 +243,7 @@ class Engine:
             NotAuthorized: nobody's, or not that of the user whom HTTP Basic named.
             ServiceUnavailable: StorageHub cannot be asked now.
         """
+        self._on_token(token)
         return _accepted(self._owners.now(token), token)
 
     def _ask_owner(self, token: UserToken) -> str | None:
@@ -424,6 +430,7 @@ class Engine:
         return self._owned(job_id, token, self._owners.of_late)
 
     def _owned(self, job_id: str, token: UserToken, ask: Callable[[UserToken], str | None]) -> Job:
+        self._on_token(token)
         job = self._look_up(job_id)
         if job and _was_submitted_with(job, token):
             return job  # nobody needs to be asked, not even a StorageHub that is away
@@ -438,6 +445,7 @@ class Engine:
         What cannot be found out within seconds is no reason to refuse a result to who has its address,
         which opens it without any token.
         """
+        self._on_token(token)
         try:
             job = self._look_up(job_id)
         except ServiceUnavailable:
@@ -586,10 +594,10 @@ def _content(inputs: Inputs) -> bytes | None:
     return next((each.data for each in contents if isinstance(each, InputContent)), None)
 
 
-def _holds(value: str | InputContent, secret: str) -> bool:
+def _holds(value: str | InputContent, token: UserToken) -> bool:
     if isinstance(value, InputContent):
-        return secret.encode() in value.data
-    return secret in value or secret in unquote(value)
+        return token.secret.encode() in value.data
+    return holds(value, token)
 
 
 def _was_submitted_with(job: Job, token: UserToken) -> bool:

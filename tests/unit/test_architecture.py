@@ -26,6 +26,7 @@ LAYERS: dict[str, set[str]] = {
         "settings",
         "settings_values",
         "credentials",
+        "token_mask",
         "image_reference",
         "job_request",
         "item_reference",
