@@ -259,6 +259,18 @@ class JobService:
     image: str
     #: What its container gets, the user token among it: not to be shown.
     args: tuple[str, ...] = dataclasses.field(repr=False)
+    #: Its container gets the token as a file, too.
+    has_token_file: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JobSecret:
+    """The Swarm secret with the user token of a job, as it was found; what is in it nobody can read."""
+
+    job_id: str
+    secret_id: str
+    #: Which instance of the executor made it.
+    instance: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -399,6 +411,10 @@ class Job:
     waiting: Waiting | None = None
     #: The temp folder was left in the workspace.
     folder_kept: bool = False
+    #: The image wants the token as a file, beside the args.
+    token_file: bool = False
+    #: When the token says that it expires; None if it does not say.
+    token_expires_at: datetime | None = None
     #: What it may take; None for jobs of former releases.
     deadlines: Deadlines | None = None
     #: Nothing of it runs any more, or what does cannot be waited for.

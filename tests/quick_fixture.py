@@ -196,6 +196,7 @@ class Quick:
     def assert_nothing_left(self) -> None:
         """See that nothing of any job is left outside."""
         assert self.engine.services() == []
+        assert self.engine.secrets() == []
         assert self.engine.alive() == []
         assert self.folders(ALICE) == []
         assert self.folders(BOB) == []

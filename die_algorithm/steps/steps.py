@@ -16,7 +16,7 @@ from die_algorithm.errors import (
 )
 from die_algorithm.fail_points import FailPoints
 from die_algorithm.job_store import JobStore
-from die_algorithm.models import Failure, Job, JobService, JobState, TaskReport
+from die_algorithm.models import Failure, Job, JobSecret, JobService, JobState, TaskReport
 from die_algorithm.public_links import PublicLinks
 from die_algorithm.results import Results
 from die_algorithm.settings import Settings
@@ -137,8 +137,8 @@ class Steps:
         """Whether a job that was stopped can be ended."""
         return self._clean_up.has_stopped(job, task_is_listed=task_is_listed)
 
-    def is_ours(self, service: JobService) -> bool:
-        """Whether this installation has made a service."""
+    def is_ours(self, service: JobService | JobSecret) -> bool:
+        """Whether this installation has made a service or secret."""
         return self._recovery.is_ours(service)
 
     def rebuild(self, service: JobService) -> Job | None:
