@@ -6,12 +6,17 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 
-from die_algorithm.errors import NotAuthorized
+from die_algorithm.errors import NotAuthorized, TokenNotAccepted
 from die_algorithm.models import UserToken
 
 #: The name that DataMiner's clients use, as query parameter and as header.
 PARAMETER = "gcube-token"
+
+#: How far the clock of who made a token may be from ours.
+CLOCK_SKEW = timedelta(seconds=60)
+_NEW_TOKEN = "Get a new one from your VRE's home page, and send the request again."  # noqa: S105
 
 #: Characters; far above any JWT.
 LONGEST_TOKEN = 8192
@@ -79,11 +84,33 @@ def _from_basic(credentials: str) -> UserToken:
 
 def _checked(secret: str, username: str | None) -> UserToken:
     if not _TOKEN.fullmatch(secret):
-        raise NotAuthorized(
+        raise TokenNotAccepted(
             "The user token is not a gCube token or JWT: it is too short, too long, or holds "
             f"characters that none has. {_HOW}"
         )
     return UserToken(secret, username)
+
+
+def check_validity(token: UserToken, now: datetime) -> None:
+    """See that a token does not say of itself that it is not valid.
+
+    Raises:
+        TokenNotAccepted: it has expired, or is not valid yet.
+    """
+    validity = token.validity
+    if has_expired(validity.until, now):
+        raise TokenNotAccepted(
+            f"The user token has expired at {validity.until:%Y-%m-%d %H:%M} UTC. {_NEW_TOKEN}"
+        )
+    if validity.since and validity.since > now + CLOCK_SKEW:
+        raise TokenNotAccepted(
+            f"The user token is not valid before {validity.since:%Y-%m-%d %H:%M} UTC. {_NEW_TOKEN}"
+        )
+
+
+def has_expired(until: datetime | None, now: datetime) -> bool:
+    """Whether a token that is valid until then is valid no more, whosever clock it is."""
+    return until is not None and until + CLOCK_SKEW < now
 
 
 def redact(text: str, token: UserToken) -> str:

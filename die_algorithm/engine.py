@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from die_algorithm.credentials import holds
+from die_algorithm.credentials import check_validity, holds
 from die_algorithm.errors import (
     FileSizeExceeded,
     InvalidParameterValue,
@@ -27,7 +27,6 @@ from die_algorithm.errors import (
     KeyReused,
     LinkError,
     LinkUnavailable,
-    NotAuthorized,
     NotFound,
     QueueFull,
     ServerBusy,
@@ -35,6 +34,7 @@ from die_algorithm.errors import (
     StorageHubError,
     StoreError,
     StoreUnavailable,
+    TokenNotAccepted,
     TokenRejected,
 )
 from die_algorithm.fail_points import FailPoints, Point
@@ -167,6 +167,7 @@ class Engine:
         options = options or JobOptions()
         with self._fail_points.around(Point.REQUEST_PARSED):
             request = self._parsed(inputs, token)
+            check_validity(token, datetime.now(UTC))
         owner = self.owner(token)
         if former := self._former(owner, request, options):
             return former
@@ -180,6 +181,7 @@ class Engine:
             reached={JobState.ACCEPTED: datetime.now(UTC)},
             result_key=new_result_key(),
             token=token,
+            token_expires_at=token.validity.until,
             deadlines=options.deadlines or self._settings.deadlines,
         )
         # Again: a slow StorageHub may have outlasted the client, and would leave it without its job's id.
@@ -567,15 +569,15 @@ def _accepted(owner: str | None, token: UserToken) -> str:
     """The owner of a token that is accepted.
 
     Raises:
-        NotAuthorized: it is nobody's, or not that of the user whom HTTP Basic named.
+        TokenNotAccepted: it is nobody's, or not that of the user whom HTTP Basic named.
     """
     if owner is None:
-        raise NotAuthorized(
+        raise TokenNotAccepted(
             "StorageHub does not accept the user token: it is wrong, expired, or of another "
             "infrastructure. Get a new one from your VRE's home page."
         )
     if token.username and not _is_same(token.username, owner):
-        raise NotAuthorized("The user token belongs to another user than the one named.")
+        raise TokenNotAccepted("The user token belongs to another user than the one named.")
     return owner
 
 

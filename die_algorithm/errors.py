@@ -11,6 +11,7 @@
     │   ├── VersionNegotiationFailed 400
     │   ├── MalformedRequest         400  (NoApplicableCode)
     │   ├── NotAuthorized            401  (NoApplicableCode)
+    │   │   └── TokenNotAccepted     there is a token, but it opens nothing
     │   ├── NotFound                 404  (NoApplicableCode)
     │   ├── Gone                     410  (NoApplicableCode)
     │   ├── MethodNotAllowed         405  (NoApplicableCode)
@@ -121,6 +122,10 @@ class NotAuthorized(RequestError):
     """The request carries no user token, or one that is not accepted."""
 
     http_status = 401
+
+
+class TokenNotAccepted(NotAuthorized):
+    """The request's user token is expired, not valid yet, or not known (RFC 6750: invalid_token)."""
 
 
 class NotFound(RequestError):

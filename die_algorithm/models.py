@@ -5,10 +5,12 @@ Times are aware datetimes in UTC; sizes are bytes; ids of StorageHub items and o
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import enum
+import json
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 
 class JobState(enum.Enum):
@@ -55,6 +57,14 @@ class FaultClass(enum.Enum):
 
 
 @dataclasses.dataclass(frozen=True)
+class Validity:
+    """From when until when a token says that it is valid; None where it does not say."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class UserToken:
     """The caller's gCube token or JWT, with the user name if HTTP Basic gave one.
 
@@ -74,6 +84,33 @@ class UserToken:
     def is_jwt(self) -> bool:
         """Whether it has the three dotted parts of a JWT, which only a Bearer header may carry."""
         return self.secret.startswith("ey") and self.secret.count(".") == 2
+
+    @property
+    def validity(self) -> Validity:
+        """What a JWT says of itself, ``nbf`` and ``exp`` of RFC 7519; its signature is not looked at.
+
+        StorageHub is the judge of that, and of all that cannot be read here.
+        """
+        if not self.is_jwt:
+            return Validity()
+        payload = self.secret.split(".")[1]
+        try:
+            claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        except (ValueError, RecursionError):
+            return Validity()
+        if not isinstance(claims, dict):
+            return Validity()
+        return Validity(_moment(claims.get("nbf")), _moment(claims.get("exp")))
+
+
+def _moment(claim: object) -> datetime | None:
+    """A NumericDate as a time, if it is one."""
+    if not isinstance(claim, int | float) or isinstance(claim, bool):
+        return None
+    try:
+        return datetime.fromtimestamp(claim, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

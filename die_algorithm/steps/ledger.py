@@ -8,7 +8,7 @@ from collections.abc import Container
 from datetime import UTC, datetime, timedelta
 
 from die_algorithm import faults
-from die_algorithm.credentials import holds, redact
+from die_algorithm.credentials import has_expired, holds, redact
 from die_algorithm.errors import DieError
 from die_algorithm.fail_points import FailPoints
 from die_algorithm.job_store import JobStore
@@ -112,6 +112,10 @@ class Ledger:
         """Whether the job's program should have ended by now."""
         total = self._stopwatches.elapsed(job.id, "accepted", job.accepted_at)
         return total > self.deadlines(job).total
+
+    def has_expired_token(self, job: Job) -> bool:
+        """Whether the job's user token says that it opens nothing any more."""
+        return has_expired(job.token_expires_at, datetime.now(UTC))
 
     def is_overdue(self, job: Job) -> bool:
         """Whether a dispatched job is past a deadline."""

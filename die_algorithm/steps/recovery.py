@@ -101,6 +101,7 @@ class Recovery:
             ),
             result_key=new_result_key(),
             token=token,
+            token_expires_at=token.validity.until,
             folder=Folder(id=folder_id, name=name, path=name),
             input_folder=input_folder,
             staged_item=item_id if input_folder else None,

@@ -13,6 +13,7 @@ from die_algorithm.errors import (
     LinkError,
     StorageHubError,
     SwarmError,
+    TokenRejected,
 )
 from die_algorithm.fail_points import FailPoints
 from die_algorithm.job_store import JobStore
@@ -160,6 +161,8 @@ class Steps:
             return self._clean_up.run
         if job.state is not JobState.STAGING_OUT and self._ledger.is_past_total(job):
             return self._give_up
+        if job.state is not JobState.STAGING_OUT and self._ledger.has_expired_token(job):
+            return lambda job: self._ledger.fail(job, faults.token_expired(job.token_expires_at))
         if not job.is_admitted:
             # It was handed over because it has waited too long, by a clock that was set forward.
             return lambda job: job
@@ -181,4 +184,6 @@ class Steps:
             return self.wait_out(job, error)
         except (StorageHubError, LinkError, SwarmError, ArchiveError, JobFault) as error:
             LOGGER.warning("Job %s: %s: %s", job.id, type(error).__name__, error)
+            if isinstance(error, TokenRejected) and self._ledger.has_expired_token(job):
+                return self.fail(job, faults.token_expired(job.token_expires_at))
             return self.fail(job, faults.failure(error))
