@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from urllib.parse import unquote
+from datetime import datetime, timedelta
 
-from die_algorithm.errors import NotAuthorized
+from die_algorithm.errors import NotAuthorized, TokenNotAccepted
 from die_algorithm.models import UserToken
 
 #: The name that DataMiner's clients use, as query parameter and as header.
 PARAMETER = "gcube-token"
+
+#: How far the clock of who made a token may be from ours.
+CLOCK_SKEW = timedelta(seconds=60)
+_NEW_TOKEN = "Get a new one from your VRE's home page, and send the request again."  # noqa: S105
 
 #: Characters; far above any JWT.
 LONGEST_TOKEN = 8192
@@ -81,30 +84,33 @@ def _from_basic(credentials: str) -> UserToken:
 
 def _checked(secret: str, username: str | None) -> UserToken:
     if not _TOKEN.fullmatch(secret):
-        raise NotAuthorized(
+        raise TokenNotAccepted(
             "The user token is not a gCube token or JWT: it is too short, too long, or holds "
             f"characters that none has. {_HOW}"
         )
     return UserToken(secret, username)
 
 
-def vre_of(token: UserToken) -> str | None:
-    """The context that a token was made for: the audience of a JWT that names one.
+def check_validity(token: UserToken, now: datetime) -> None:
+    """See that a token does not say of itself that it is not valid.
 
-    The signature is not looked at here: a token counts only after StorageHub has accepted it
-    (reference: storagehub 3.1).
+    Raises:
+        TokenNotAccepted: it has expired, or is not valid yet.
     """
-    if not token.is_jwt:
-        return None
-    part = token.secret.split(".")[1]
-    try:
-        claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-    except ValueError:
-        return None
-    audience = claims.get("aud") if isinstance(claims, dict) else None
-    named = audience if isinstance(audience, list) else [audience]
-    contexts = (unquote(each) for each in named if isinstance(each, str))
-    return next((context for context in contexts if context.startswith("/")), None)
+    validity = token.validity
+    if has_expired(validity.until, now):
+        raise TokenNotAccepted(
+            f"The user token has expired at {validity.until:%Y-%m-%d %H:%M} UTC. {_NEW_TOKEN}"
+        )
+    if validity.since and validity.since > now + CLOCK_SKEW:
+        raise TokenNotAccepted(
+            f"The user token is not valid before {validity.since:%Y-%m-%d %H:%M} UTC. {_NEW_TOKEN}"
+        )
+
+
+def has_expired(until: datetime | None, now: datetime) -> bool:
+    """Whether a token that is valid until then is valid no more, whosever clock it is."""
+    return until is not None and until + CLOCK_SKEW < now
 
 
 def redact(text: str, token: UserToken) -> str:
@@ -114,6 +120,11 @@ def redact(text: str, token: UserToken) -> str:
     anybody sees it (reference: storagehub 3.2; safety 2.8).
     """
     return re.sub("|".join(_forms(token.secret)), "***", text, flags=re.IGNORECASE)
+
+
+def holds(text: str, token: UserToken) -> bool:
+    """Whether a text holds the token in one of these forms."""
+    return redact(text, token) != text
 
 
 def _forms(secret: str) -> list[str]:

@@ -165,11 +165,25 @@ def _write_status(response: Element, job: Job, log_url: str, place: int | None) 
             text = _waiting_text(place)
         if job.waiting:
             text = f"{text} It is {job.waiting.reason}, since {time_text(job.waiting.since)}."
+        text = " ".join(filter(None, (text, token_warning(job))))
         if job.state is JobState.ACCEPTED:
             child(status, WPS, "ProcessAccepted", text)
         else:
             started = child(status, WPS, "ProcessStarted", text)
             started.set("percentCompleted", str(percent))
+
+
+def token_warning(job: Job) -> str:
+    """That the user token of a job which has not ended may expire before it does; empty if it will not."""
+    expires_at = job.token_expires_at
+    if job.state.is_final or expires_at is None or job.deadlines is None:
+        return ""
+    if expires_at >= job.accepted_at + job.deadlines.total:
+        return ""
+    return (
+        f"Your token expires at {time_text(expires_at)}. If the job is not done by then, it fails, and what "
+        "it has written stays in its folder in your workspace: send long jobs with a new token."
+    )
 
 
 def _waiting_text(place: int) -> str:
@@ -221,7 +235,9 @@ def failure_texts(job: Job, log_url: str) -> list[str]:
     if job.exit_code is not None:
         text += f" Exit code: {job.exit_code}."
     text += f" Job: {job.id}."
-    if kept:
+    if kept and JobState.DISPATCHED not in job.reached:
+        text += f" The job had made {kept} in your workspace; it could not be removed."
+    elif kept:
         text += f" What the program had written is kept in {kept} of your workspace"
         text += f" until {time_text(job.expiry.folder_at)} at least." if job.expiry else "."
     if not job.log_tail.strip():

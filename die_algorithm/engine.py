@@ -17,9 +17,8 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from urllib.parse import unquote
 
-from die_algorithm.credentials import vre_of
+from die_algorithm.credentials import check_validity, holds
 from die_algorithm.errors import (
     FileSizeExceeded,
     ImageNotFound,
@@ -30,7 +29,6 @@ from die_algorithm.errors import (
     KeyReused,
     LinkError,
     LinkUnavailable,
-    NotAuthorized,
     NotFound,
     QueueFull,
     ServerBusy,
@@ -38,6 +36,7 @@ from die_algorithm.errors import (
     StorageHubError,
     StoreError,
     StoreUnavailable,
+    TokenNotAccepted,
     TokenRejected,
 )
 from die_algorithm.fail_points import FailPoints, Point
@@ -47,6 +46,7 @@ from die_algorithm.job_options import IDEMPOTENCY_KEY, JobOptions
 from die_algorithm.job_request import IMAGE, parse_job_request
 from die_algorithm.job_store import JobStore
 from die_algorithm.models import (
+    ImageFacts,
     InputContent,
     Item,
     Job,
@@ -98,6 +98,7 @@ class Engine:
         public_links: to ask whether a link can.
         images: which images there are, and may be run.
         fail_points: where to die on purpose.
+        on_token: called with each token that comes with a request, before anything is done with it.
     """
 
     def __init__(
@@ -109,7 +110,9 @@ class Engine:
         *,
         images: Images,
         fail_points: FailPoints | None = None,
+        on_token: Callable[[UserToken], None] = lambda _token: None,
     ) -> None:
+        self._on_token = on_token
         self._fail_points = fail_points or FailPoints()
         self._settings = settings
         self._store = store
@@ -167,29 +170,33 @@ class Engine:
         Raises:
             RequestError: the request is refused; says why, and which parameter is at fault.
         """
+        self._on_token(token)
         self._check_open()
         options = options or JobOptions()
         with self._fail_points.around(Point.REQUEST_PARSED):
             request = self._parsed(inputs, token)
+            check_validity(token, datetime.now(UTC))
         owner = self.owner(token)
         if former := self._former(owner, request, options):
             return former
-        vre = vre_of(token)
+        vre = token.vre
         image = ImageReference.recorded(request.image)
         self._images.check(image, owner, vre)
         request = self._with_item(request, token, owner)
-        digest = self._digest(image)
+        facts = self._facts(image)
         job = Job(
             id=str(uuid.uuid4()),
             owner=owner,
             vre=vre,
-            digest=digest,
+            digest=facts.digest if facts else None,
+            token_file=facts.wants_token_file if facts else False,
             request=request,
             response_form=form,
             state=JobState.ACCEPTED,
             reached={JobState.ACCEPTED: datetime.now(UTC)},
             result_key=new_result_key(),
             token=token,
+            token_expires_at=token.validity.until,
             deadlines=options.deadlines or self._settings.deadlines,
         )
         # Again: a slow StorageHub may have outlasted the client, and would leave it without its job's id.
@@ -199,7 +206,11 @@ class Engine:
         if added.id != job.id:
             return _same_request(added, request)
         LOGGER.info(
-            "Job %s accepted: image %s %s, owner %s.", job.id, request.image, digest or "", owner
+            "Job %s accepted: image %s %s, owner %s.",
+            job.id,
+            request.image,
+            job.digest or "",
+            owner,
         )
         self.on_submit()
         return job
@@ -216,14 +227,14 @@ class Engine:
                 request.item_parameter,
             )
         for name, values in inputs.items():
-            if any(_holds(value, token.secret) for value in values):
+            if any(_holds(value, token) for value in values):
                 # It would be stored and shown with the inputs.
                 raise InvalidParameterValue(
                     f"{name} holds your token. The container gets it anyway; leave it out.", name
                 )
         return request
 
-    def _digest(self, image: ImageReference) -> str | None:
+    def _facts(self, image: ImageReference) -> ImageFacts | None:
         """What the reference means at this moment; None if the registry does not say: the job waits.
 
         Raises:
@@ -234,10 +245,9 @@ class Engine:
             facts = self._images.try_to_resolve(image)
         except (ImageNotFound, ImageUnusable) as error:
             raise InvalidParameterValue(str(error), IMAGE) from None
-        if facts is None:
-            return None
-        self._images.check_resolved(image, facts)
-        return facts.digest
+        if facts is not None:
+            self._images.check_resolved(image, facts)
+        return facts
 
     def _former(self, owner: str, request: JobRequest, options: JobOptions) -> Job | None:
         """The job that was accepted for the same idempotency key."""
@@ -273,6 +283,7 @@ class Engine:
             NotAuthorized: nobody's, or not that of the user whom HTTP Basic named.
             ServiceUnavailable: StorageHub cannot be asked now.
         """
+        self._on_token(token)
         return _accepted(self._owners.now(token), token)
 
     def _ask_owner(self, token: UserToken) -> str | None:
@@ -459,6 +470,7 @@ class Engine:
         return self._owned(job_id, token, self._owners.of_late)
 
     def _owned(self, job_id: str, token: UserToken, ask: Callable[[UserToken], str | None]) -> Job:
+        self._on_token(token)
         job = self._look_up(job_id)
         if job and _was_submitted_with(job, token):
             return job  # nobody needs to be asked, not even a StorageHub that is away
@@ -473,6 +485,7 @@ class Engine:
         What cannot be found out within seconds is no reason to refuse a result to who has its address,
         which opens it without any token.
         """
+        self._on_token(token)
         try:
             job = self._look_up(job_id)
         except ServiceUnavailable:
@@ -594,15 +607,15 @@ def _accepted(owner: str | None, token: UserToken) -> str:
     """The owner of a token that is accepted.
 
     Raises:
-        NotAuthorized: it is nobody's, or not that of the user whom HTTP Basic named.
+        TokenNotAccepted: it is nobody's, or not that of the user whom HTTP Basic named.
     """
     if owner is None:
-        raise NotAuthorized(
+        raise TokenNotAccepted(
             "StorageHub does not accept the user token: it is wrong, expired, or of another "
             "infrastructure. Get a new one from your VRE's home page."
         )
     if token.username and not _is_same(token.username, owner):
-        raise NotAuthorized("The user token belongs to another user than the one named.")
+        raise TokenNotAccepted("The user token belongs to another user than the one named.")
     return owner
 
 
@@ -621,10 +634,10 @@ def _content(inputs: Inputs) -> bytes | None:
     return next((each.data for each in contents if isinstance(each, InputContent)), None)
 
 
-def _holds(value: str | InputContent, secret: str) -> bool:
+def _holds(value: str | InputContent, token: UserToken) -> bool:
     if isinstance(value, InputContent):
-        return secret.encode() in value.data
-    return secret in value or secret in unquote(value)
+        return token.secret.encode() in value.data
+    return holds(value, token)
 
 
 def _was_submitted_with(job: Job, token: UserToken) -> bool:

@@ -11,6 +11,7 @@
     │   ├── VersionNegotiationFailed 400
     │   ├── MalformedRequest         400  (NoApplicableCode)
     │   ├── NotAuthorized            401  (NoApplicableCode)
+    │   │   └── TokenNotAccepted     there is a token, but it opens nothing
     │   ├── ImageForbidden           403  (NoApplicableCode)
     │   ├── NotFound                 404  (NoApplicableCode)
     │   ├── Gone                     410  (NoApplicableCode)
@@ -131,6 +132,10 @@ class ImageForbidden(RequestError):
     """The operator's policy does not let this user run the image."""
 
     http_status = 403
+
+
+class TokenNotAccepted(NotAuthorized):
+    """The request's user token is expired, not valid yet, or not known (RFC 6750: invalid_token)."""
 
 
 class NotFound(RequestError):

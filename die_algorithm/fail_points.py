@@ -38,6 +38,16 @@ class InputPoint(enum.Enum):
     FOLDER_REMOVED = "S12i-input-folder-removed"
 
 
+class SecretPoint(enum.Enum):
+    """The same for those jobs whose image wants the token as a file."""
+
+    CREATED = "S3s-secret-created"
+    REMOVED = "S11s-secret-removed"
+
+
+AnyPoint = Point | InputPoint | SecretPoint
+
+
 class FailPoints:
     """Tells where in a job's way a process is.
 
@@ -48,18 +58,18 @@ class FailPoints:
     def __init__(self, reached: Callable[[str], None] | None = None) -> None:
         self._reached = reached
 
-    def before(self, point: Point | InputPoint) -> None:
+    def before(self, point: AnyPoint) -> None:
         """It is about to happen."""
         if self._reached:
             self._reached(f"{point.value}:before")
 
-    def after(self, point: Point | InputPoint) -> None:
+    def after(self, point: AnyPoint) -> None:
         """It has just happened."""
         if self._reached:
             self._reached(f"{point.value}:after")
 
     @contextmanager
-    def around(self, point: Point | InputPoint) -> Iterator[None]:
+    def around(self, point: AnyPoint) -> Iterator[None]:
         """It happens in the block."""
         self.before(point)
         yield

@@ -100,6 +100,16 @@ def failure(error: DieError) -> Failure:
     return internal()
 
 
+def token_expired(at: datetime | None) -> Failure:
+    """The failure of a job whose user token did not last until it was done."""
+    when = f" at {at:%Y-%m-%d %H:%M} UTC" if at else ""
+    return Failure(
+        fault_class=FaultClass.TOKEN,
+        text=f"The user token has expired{when}, before the job was done. Submit the job again with a "
+        "new token.",
+    )
+
+
 def internal() -> Failure:
     """The failure of a job that met an error nobody foresaw."""
     return Failure(

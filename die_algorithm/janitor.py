@@ -9,7 +9,7 @@ from collections.abc import Container, Sequence
 
 from die_algorithm.errors import DieError, StoreError, SwarmError, UnreadableJob
 from die_algorithm.job_store import JobStore
-from die_algorithm.models import Job, JobService
+from die_algorithm.models import Job, JobSecret, JobService
 from die_algorithm.steps import Steps
 from die_algorithm.swarm import Swarm
 
@@ -17,6 +17,8 @@ LOGGER = logging.getLogger(__name__)
 
 #: Seconds between two looks at the services.
 _SWEEP_EVERY = 15.0
+#: Seconds between two looks at the secrets, which are left over only where a worker has died.
+_SECRETS_EVERY = 300.0
 #: Seconds between two looks for expired results and records.
 _EXPIRE_EVERY = 5.0
 
@@ -45,6 +47,7 @@ class Janitor:
         self._steps = steps
         self._swarm = swarm
         self._sweep_at = 0.0
+        self._secrets_at = 0.0
         self._expire_at = 0.0
 
     def hurry(self) -> None:
@@ -69,6 +72,9 @@ class Janitor:
             return Findings()
         services = {service.job_id: service for service in self._swarm.job_services()}
         self._sweep_at = now + _SWEEP_EVERY
+        if now >= self._secrets_at:
+            self._sweep_secrets(services)
+            self._secrets_at = now + _SECRETS_EVERY
         self._steps.keep_time_of(known)
         orphans = [
             service
@@ -81,6 +87,26 @@ class Janitor:
             if job.stopped_at is None and self._steps.is_lost(job, has_service=job.id in services)
         ]
         return Findings(lost=lost, orphans=orphans)
+
+    def _sweep_secrets(self, services: Container[str]) -> None:
+        """Remove the secrets of jobs that have ended, or of which nobody knows.
+
+        What keeps it from that, such as a proxy that lets nobody list secrets, keeps no job from going on.
+        """
+        try:
+            for secret in self._swarm.job_secrets():
+                if secret.job_id not in services and self._is_needless(secret):
+                    LOGGER.warning("The secret of job %s is left over: removed.", secret.job_id)
+                    self._swarm.remove_secret(secret.secret_id)
+        except SwarmError as error:
+            LOGGER.warning("Left secrets cannot be removed: %s", error)
+
+    def _is_needless(self, secret: JobSecret) -> bool:
+        try:
+            job = self._store.get(secret.job_id)
+        except UnreadableJob:
+            return False
+        return self._steps.is_ours(secret) and (job is None or job.state.is_final)
 
     def expire(self) -> None:
         """Remove what has had its time, if it is time to look."""

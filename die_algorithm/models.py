@@ -5,10 +5,16 @@ Times are aware datetimes in UTC; sizes are bytes; ids of StorageHub items and o
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import enum
+import json
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from urllib.parse import unquote
+
+#: Label of an image that wants the user token as a file beside the args.
+TOKEN_FILE_LABEL = "die.token-file"  # noqa: S105 - a name, not a secret
 
 
 class JobState(enum.Enum):
@@ -55,6 +61,14 @@ class FaultClass(enum.Enum):
 
 
 @dataclasses.dataclass(frozen=True)
+class Validity:
+    """From when until when a token says that it is valid; None where it does not say."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class UserToken:
     """The caller's gCube token or JWT, with the user name if HTTP Basic gave one.
 
@@ -74,6 +88,47 @@ class UserToken:
     def is_jwt(self) -> bool:
         """Whether it has the three dotted parts of a JWT, which only a Bearer header may carry."""
         return self.secret.startswith("ey") and self.secret.count(".") == 2
+
+    @property
+    def validity(self) -> Validity:
+        """What a JWT says of itself, ``nbf`` and ``exp`` of RFC 7519; its signature is not looked at.
+
+        StorageHub is the judge of that, and of all that cannot be read here.
+        """
+        claims = self._claims
+        return Validity(_moment(claims.get("nbf")), _moment(claims.get("exp")))
+
+    @property
+    def vre(self) -> str | None:
+        """The context that a JWT was made for, ``aud`` of RFC 7519, if that is one.
+
+        It counts only after StorageHub has accepted the token (reference: storagehub 3.1).
+        """
+        audience = self._claims.get("aud")
+        named = audience if isinstance(audience, list) else [audience]
+        contexts = (unquote(each) for each in named if isinstance(each, str))
+        return next((context for context in contexts if context.startswith("/")), None)
+
+    @property
+    def _claims(self) -> Mapping[str, object]:
+        if not self.is_jwt:
+            return {}
+        payload = self.secret.split(".")[1]
+        try:
+            claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        except (ValueError, RecursionError):
+            return {}
+        return claims if isinstance(claims, dict) else {}
+
+
+def _moment(claim: object) -> datetime | None:
+    """A NumericDate as a time, if it is one."""
+    if not isinstance(claim, int | float) or isinstance(claim, bool):
+        return None
+    try:
+        return datetime.fromtimestamp(claim, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -259,6 +314,18 @@ class JobService:
     image: str
     #: What its container gets, the user token among it: not to be shown.
     args: tuple[str, ...] = dataclasses.field(repr=False)
+    #: Its container gets the token as a file, too.
+    has_token_file: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JobSecret:
+    """The Swarm secret with the user token of a job, as it was found; what is in it nobody can read."""
+
+    job_id: str
+    secret_id: str
+    #: Which instance of the executor made it.
+    instance: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -270,6 +337,11 @@ class ImageFacts:
     #: Bytes of all layers as they are fetched; None if nobody has told.
     size: int | None = None
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def wants_token_file(self) -> bool:
+        """Whether the image asks for the user token as a file, too."""
+        return self.labels.get(TOKEN_FILE_LABEL, "").lower() == "true"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -412,6 +484,10 @@ class Job:
     waiting: Waiting | None = None
     #: The temp folder was left in the workspace.
     folder_kept: bool = False
+    #: The image wants the token as a file, beside the args.
+    token_file: bool = False
+    #: When the token says that it expires; None if it does not say.
+    token_expires_at: datetime | None = None
     #: What it may take; None for jobs of former releases.
     deadlines: Deadlines | None = None
     #: Nothing of it runs any more, or what does cannot be waited for.

@@ -32,6 +32,7 @@ from die_algorithm.errors import (
     RequestError,
     ServerBusy,
     ServiceUnavailable,
+    TokenNotAccepted,
     TooManyRequests,
     UnsupportedMediaType,
 )
@@ -230,7 +231,10 @@ def error_response(
     response = Response(report(error), error.http_status, mimetype=description.XML)
     if isinstance(error, NotAuthorized):
         # Bearer, never Basic: a browser must not ask for a password and then send it by itself.
-        response.headers["WWW-Authenticate"] = 'Bearer realm="Docker Image Executor"'
+        challenge = 'Bearer realm="Docker Image Executor"'
+        if isinstance(error, TokenNotAccepted):
+            challenge += ', error="invalid_token"'
+        response.headers["WWW-Authenticate"] = challenge
     if (
         isinstance(error, ServerBusy | ServiceUnavailable | TooManyRequests)
         and error.retry_after is not None

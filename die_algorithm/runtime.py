@@ -18,7 +18,7 @@ from die_algorithm.fail_points import FailPoints
 from die_algorithm.images import Images
 from die_algorithm.janitor import Janitor
 from die_algorithm.job_store import JobStore, QueueLimits
-from die_algorithm.models import Job, WorkerReport
+from die_algorithm.models import Job, UserToken, WorkerReport
 from die_algorithm.policy import Policy
 from die_algorithm.public_links import PublicLinks
 from die_algorithm.registry import Registry, this_platform
@@ -28,11 +28,14 @@ from die_algorithm.steps import Steps
 from die_algorithm.stopwatches import Stopwatches
 from die_algorithm.storagehub import StorageHub
 from die_algorithm.swarm import Swarm
+from die_algorithm.token_mask import TokenMask, guard_loggers, unguard_loggers
 from die_algorithm.worker import Worker
 from die_algorithm.worker_place import WorkerPlace
 
 #: Seconds that a question to a registry may take, with all that it needs; a client waits meanwhile.
 _REGISTRY_PATIENCE = 5.0
+#: Whose loggers are guarded in somebody else's service.
+_PACKAGE = "die_algorithm"
 
 
 class _WorkerThread:
@@ -85,6 +88,8 @@ class Runtime:
         works_here: whether the worker is a thread of this process. Without it this process never
             talks to the Docker engine.
         fail_points: where to die on purpose.
+        mask: of the log that this process writes; it is told of all tokens. None: the log is somebody
+            else's, and what our own modules give to it is masked.
     """
 
     def __init__(
@@ -94,11 +99,14 @@ class Runtime:
         *,
         works_here: bool = True,
         fail_points: FailPoints | None = None,
+        mask: TokenMask | None = None,
     ) -> None:
         self._load_settings = load_settings
         self._publish = publish
         self._works_here = works_here
         self._fail_points = fail_points or FailPoints()
+        self._mask = mask or TokenMask()
+        self._is_guest = mask is None
         self._parts: _Parts | None = None
         self._lock = threading.Lock()
 
@@ -175,9 +183,12 @@ class Runtime:
         if parts.registry:
             parts.registry.close()
         parts.store.close()
+        unguard_loggers(self._mask, _PACKAGE)
 
     def _build(self, settings: Settings) -> _Parts:
-        store = job_store(settings)
+        if self._is_guest:
+            guard_loggers(self._mask, _PACKAGE)
+        store = job_store(settings, on_token=self._mask.learn)
         # A client waits for the answers to these questions, so they are not asked for long.
         storagehub = storagehub_client(settings, attempts=2)
         public_links = public_links_client(settings)
@@ -191,6 +202,7 @@ class Runtime:
             public_links,
             images=images,
             fail_points=self._fail_points,
+            on_token=self._mask.learn,
         )
         thread = None
         if self._works_here:
@@ -288,8 +300,14 @@ def public_links_client(settings: Settings) -> PublicLinks:
     )
 
 
-def job_store(settings: Settings) -> JobStore:
+def job_store(
+    settings: Settings, on_token: Callable[[UserToken], None] = lambda _token: None
+) -> JobStore:
     """The jobs' database of the settings.
+
+    Args:
+        settings: the operator's.
+        on_token: called with the token of each job that is written or read.
 
     Raises:
         StoreUnavailable: it cannot be opened.
@@ -300,4 +318,4 @@ def job_store(settings: Settings) -> JobStore:
         waiting=settings.max_waiting,
         waiting_per_owner=settings.max_waiting_per_owner,
     )
-    return JobStore(settings.database_url, settings.key_path, limits)
+    return JobStore(settings.database_url, settings.key_path, limits, on_token=on_token)

@@ -6,6 +6,7 @@ fields. What each field protects from is told in reference: safety 2.1 and 2.2.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 
@@ -22,6 +23,11 @@ OWNER_LABEL = "die.owner"
 #: Label of the service: which instance of the executor made it.
 INSTANCE_LABEL = "die.service"
 
+#: Below ``/run/secrets``: the user token, for images that want it as a file.
+TOKEN_FILE = "gcube-token"  # noqa: S105 - a name, not a token
+
+# Whoever the image's USER is may read it; nobody else is in the container.
+_READABLE = 0o444
 _NO_NEW_PRIVILEGES_SINCE = (1, 44)
 _SWAP_SINCE = (1, 52)
 _OPEN_FILES = 4096
@@ -29,7 +35,12 @@ _LOG_FILES = "3"
 
 
 def service_spec(
-    job: Job, settings: Settings, *, image: ImageReference, engine: EngineFacts
+    job: Job,
+    settings: Settings,
+    *,
+    image: ImageReference,
+    engine: EngineFacts,
+    secret_id: str | None = None,
 ) -> dict[str, object]:
     """Describe the service of a job, as it is created: without a task.
 
@@ -47,17 +58,16 @@ def service_spec(
         engine: decides what can be asked for; engines ignore fields that are younger than they are
             without a word, so those are not sent to them. The operator of an engine without
             ``NoNewPrivileges`` (API 1.44) sets ``no-new-privileges`` for the whole engine instead.
+        secret_id: of the secret with the token, if the image wants it as a file.
 
     Raises:
         SettingsError: the StorageHub address would be expanded as a template.
     """
-    labels = {
-        JOB_LABEL: job.id,
-        OWNER_LABEL: _pseudonym(job.owner),
-        INSTANCE_LABEL: settings.instance_name,
-    }
+    labels = _labels(job, settings)
     task: dict[str, object] = {
-        "ContainerSpec": _container(job, settings, image, engine) | {"Labels": labels},
+        "ContainerSpec": _container(job, settings, image, engine)
+        | {"Labels": labels}
+        | _secrets(job, secret_id),
         "Resources": _resources(settings, engine),
         "RestartPolicy": {"Condition": "none"},
         "Placement": {"Constraints": list(settings.placement)},
@@ -74,6 +84,38 @@ def service_spec(
         "TaskTemplate": task,
         "Mode": {"Replicated": {"Replicas": 0}},
         "EndpointSpec": {"Mode": "dnsrr"},
+    }
+
+
+def secret_spec(job: Job, settings: Settings) -> dict[str, object]:
+    """Describe the secret with a job's user token: the body of ``POST /secrets/create``.
+
+    It has the name and the labels of the job's service.
+
+    Args:
+        job: it has its token.
+        settings: the operator's.
+    """
+    if job.token is None:
+        raise ValueError("the job has no token")
+    data = base64.b64encode(job.token.secret.encode()).decode()
+    return {"Name": job.service_name, "Labels": _labels(job, settings), "Data": data}
+
+
+def _labels(job: Job, settings: Settings) -> dict[str, str]:
+    return {
+        JOB_LABEL: job.id,
+        OWNER_LABEL: _pseudonym(job.owner),
+        INSTANCE_LABEL: settings.instance_name,
+    }
+
+
+def _secrets(job: Job, secret_id: str | None) -> dict[str, object]:
+    if secret_id is None:
+        return {}
+    file = {"Name": TOKEN_FILE, "UID": "0", "GID": "0", "Mode": _READABLE}
+    return {
+        "Secrets": [{"File": file, "SecretID": secret_id, "SecretName": job.service_name}],
     }
 
 

@@ -17,6 +17,7 @@ from die_algorithm.documents import (
     failure_texts,
     result_collection,
     time_text,
+    token_warning,
     wanted_outputs,
 )
 from die_algorithm.errors import RequestError
@@ -32,6 +33,7 @@ from die_algorithm.xml_writer import (
     XML_LANG,
     Element,
     child,
+    comment,
     root,
     serialise,
 )
@@ -86,6 +88,9 @@ class Wps2Documents:
         info = root(WPS_2, "StatusInfo", wps=WPS_2)
         child(info, WPS_2, "JobID", job.id)
         child(info, WPS_2, "Status", _status(job))
+        if warning := token_warning(job):
+            # The standard has no place for a text.
+            comment(info, warning)
         _write_expiration(info, job)
         if not job.state.is_final:
             pause = _NEXT_POLL + (place or 0) * _LONGER_IN_QUEUE

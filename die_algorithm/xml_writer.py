@@ -31,6 +31,11 @@ def child(parent: Element, namespace: str | None, name: str, text: str | None = 
     return element
 
 
+def comment(parent: Element, text: str) -> None:
+    """Add a comment, for people who read the document; programs pass over it."""
+    parent.append(etree.Comment(f" {clean_text(text).replace('--', '- -')} "))
+
+
 def serialise(element: Element) -> bytes:
     """The document, one element a line: some clients cut it by lines and by ``">`` (W3)."""
     return etree.tostring(element, xml_declaration=True, encoding="UTF-8", pretty_print=True)

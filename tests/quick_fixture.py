@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -197,18 +197,19 @@ class Quick:
     def assert_nothing_left(self) -> None:
         """See that nothing of any job is left outside."""
         assert self.engine.services() == []
+        assert self.engine.secrets() == []
         assert self.engine.alive() == []
         assert self.folders(ALICE) == []
         assert self.folders(BOB) == []
 
 
 @contextlib.contextmanager
-def quick_world(folder: Path) -> Iterator[Quick]:
-    """An engine and a StorageHub of two users; alice has a file."""
+def quick_world(folder: Path, users: Sequence[HubUser] = (ALICE, BOB)) -> Iterator[Quick]:
+    """An engine and a StorageHub of two users, or others; alice has a file."""
     with (
         StandInEngine(folder / "engine.sock") as engine,
         # At a fixed port, so that it may be away and come back.
-        local_storagehub(folder / "storagehub", listen=(f"127.0.0.1:{free_port()}",)) as hub,
+        local_storagehub(folder / "storagehub", users, listen=(f"127.0.0.1:{free_port()}",)) as hub,
     ):
         yield Quick(engine, hub, hub.seed(ALICE.name, "a.txt", b"a"), folder)
 

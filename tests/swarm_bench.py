@@ -53,6 +53,7 @@ class Bench:
         *command: str,
         image: ImageReference | None = None,
         job: Job | None = None,
+        secret_id: str | None = None,
         **settings: Any,
     ) -> tuple[Job, dict[str, Any]]:
         image = image or self.image
@@ -65,6 +66,7 @@ class Bench:
             Settings(**settings),
             image=image.pinned(self.digests[image]),
             engine=self.swarm.facts(),
+            secret_id=secret_id,
         )
         self.names.append(job.service_name)
         return job, spec

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from die_algorithm.commands.program import allow_many_files, end_of_program, log_to_stderr
+from die_algorithm.commands.program import allow_many_files, begin_program, end_of_program
 from die_algorithm.errors import DieError
 from die_algorithm.local_storagehub.server import LocalStorageHub
 
@@ -37,7 +37,7 @@ LOGGER = logging.getLogger(__name__)
 @click.option("--url", help="Its address as clients see it; without it, what they ask for.")
 def command(folder: Path, users: Path, listen: tuple[str, ...], url: str | None) -> None:
     """Start the embedded StorageHub: workspaces on this machine's disk."""
-    log_to_stderr("storagehub")
+    begin_program("storagehub")
     allow_many_files()
     hub = LocalStorageHub(folder, users, listen, url)
     try:

@@ -11,11 +11,11 @@ import click
 
 from die_algorithm.commands.program import (
     allow_many_files,
+    begin_program,
     config_option,
     end_in_time,
     end_of_program,
     load_settings,
-    log_to_stderr,
 )
 from die_algorithm.errors import DieError
 from die_algorithm.runtime import Runtime
@@ -40,10 +40,10 @@ _LEAST_SILENCE = timedelta(seconds=10)
 )
 def command(config: Path | None, *, with_worker: bool) -> None:
     """Start the service: the WPS and its worker, a process each."""
-    log_to_stderr("web")
+    mask = begin_program("web")
     allow_many_files()
     settings = load_settings(config)
-    runtime = Runtime(lambda: settings, works_here=False)
+    runtime = Runtime(lambda: settings, works_here=False, mask=mask)
     try:
         engine = runtime.engine
         server = service_server(settings, WebApplication(settings, runtime))

@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from die_algorithm.commands.program import (
+    begin_program,
     config_option,
     end_in_time,
     end_of_program,
     load_settings,
-    log_to_stderr,
 )
 from die_algorithm.errors import DieError
 from die_algorithm.runtime import Runtime
@@ -33,9 +33,9 @@ def command(config: Path | None, *, supervised: bool) -> None:
 
     Several may share one PostgreSQL database, each on a machine or in a data_dir of its own.
     """
-    log_to_stderr("worker")
+    mask = begin_program("worker")
     settings = load_settings(config)
-    runtime = Runtime(lambda: settings)
+    runtime = Runtime(lambda: settings, mask=mask)
     try:
         engine = runtime.engine
     except DieError as error:

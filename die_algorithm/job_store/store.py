@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from die_algorithm.job_store.leases import Leases
 from die_algorithm.job_store.queue import Queue, QueueLimits, take_turn
 from die_algorithm.job_store.tables import INPUTS, JOBS, UNFINISHED
 from die_algorithm.job_store.token_key import TokenKey
-from die_algorithm.models import Job
+from die_algorithm.models import Job, UserToken
 
 LOGGER = logging.getLogger(__name__)
 
@@ -46,13 +46,22 @@ class JobStore:
         url: SQLAlchemy URL; for SQLite the file's folder is made.
         key_file: where the key of the tokens lies; made at first use, readable by its owner only.
         limits: of the queue; None: none.
+        on_token: called with the token of each job that is written or read.
 
     Raises:
         SettingsError: the URL is none, or its driver is missing.
         StoreUnavailable: the database or the key cannot be used.
     """
 
-    def __init__(self, url: str, key_file: Path, limits: QueueLimits | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        key_file: Path,
+        limits: QueueLimits | None = None,
+        *,
+        on_token: Callable[[UserToken], None] = lambda _token: None,
+    ) -> None:
+        self._on_token = on_token
         self._unreadable: set[str] = set()
         self._key_file = key_file
         self._database = Database(url, self._read_key)
@@ -251,6 +260,8 @@ class JobStore:
         return None if row is None else self._job(row)
 
     def _row(self, job: Job) -> dict[str, Any]:
+        if job.token:
+            self._on_token(job.token)
         try:
             _check_text(job.owner)
             sealed_token = self._key.seal(job.token)
@@ -275,9 +286,12 @@ class JobStore:
             recorded = _ADAPTER.validate_json(row.record)
         except ValidationError:
             raise UnreadableJob(f"The record of job {row.id} is damaged.") from None
+        token = self._key.unseal(row.sealed_token)
+        if token:
+            self._on_token(token)
         return dataclasses.replace(
             recorded,
-            token=self._key.unseal(row.sealed_token),
+            token=token,
             version=row.version,
             fence=row.fence,
             cancel_requested=row.cancel_requested,

@@ -129,6 +129,12 @@ class LocalStorageHub:
             incoming.write(content)
             return Changes(workspace).create_file(root, name, incoming, description=name).id
 
+    def revoke(self, token: str) -> None:
+        """Accept a token no more, until the next start."""
+        if self._storage is None:
+            raise SettingsError("The StorageHub has not been started.")
+        self._storage.users.revoke(token)
+
     def __enter__(self) -> Self:
         self.start()
         return self

@@ -16,12 +16,14 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from die_algorithm.errors import SettingsError
+from die_algorithm.models import UserToken
 
 
 def _list_of_one(value: object) -> object:
@@ -88,11 +90,18 @@ class Users:
         return name in self._by_name
 
     def with_token(self, token: str) -> User | None:
-        """The owner of a token.
+        """The owner of a token; None if it is nobody's, or a JWT that has expired.
 
         Digests are looked up, so that the time it takes says nothing about the tokens.
         """
+        until = UserToken(token).validity.until
+        if until is not None and until <= datetime.now(UTC):
+            return None
         return self._by_token.get(_digest(token))
+
+    def revoke(self, token: str) -> None:
+        """Let a token open nothing any more, until the file is read again."""
+        self._by_token.pop(_digest(token), None)
 
     @property
     def vres(self) -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from die_algorithm.errors import ItemUnusable, StorageHubError, SwarmError
-from die_algorithm.fail_points import InputPoint, Point
+from die_algorithm.fail_points import InputPoint, Point, SecretPoint
 from die_algorithm.models import Expiry, Job, JobState, UserToken
 from die_algorithm.results import Results
 from die_algorithm.settings import Settings
@@ -71,6 +71,7 @@ class CleanUp:
             try:
                 with self._ledger.fail_points.around(Point.SERVICE_REMOVED):
                     self._swarm.remove_service(job.service_id or job.service_name)
+                self._remove_secret(job)
             except SwarmError as error:
                 if not self._ledger.patience_is_over(job):
                     return self._ledger.wait_out(job, error)
@@ -88,6 +89,12 @@ class CleanUp:
                 self._remove_input_folder(job)
         with self._ledger.fail_points.around(Point.END_REACHED):
             return self._end(job, kept=kept)
+
+    def _remove_secret(self, job: Job) -> None:
+        """Remove the secret with the token; the Swarm lets no secret go that a service still uses."""
+        if job.token_file:
+            with self._ledger.fail_points.around(SecretPoint.REMOVED):
+                self._swarm.remove_secret(job.service_name)
 
     def expire(self, job: Job) -> None:
         """Remove what an ended job need not have any more: its files, later its record.

@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 from die_algorithm import faults
 from die_algorithm.errors import ImageForbidden, JobFault, ServiceGone
-from die_algorithm.fail_points import Point
+from die_algorithm.fail_points import Point, SecretPoint
 from die_algorithm.image_reference import ImageReference
 from die_algorithm.images import Images
 from die_algorithm.models import EngineFacts, FaultClass, Job, JobState
-from die_algorithm.service_spec import service_spec
+from die_algorithm.service_spec import secret_spec, service_spec
 from die_algorithm.settings import Settings
 from die_algorithm.steps.digests import Digests
 from die_algorithm.steps.ledger import Ledger
@@ -54,10 +54,18 @@ class Dispatch:
             with self._ledger.fail_points.around(Point.DIGEST_RESOLVED):
                 found = self._digests.of(job)
                 self._demand(lambda: self._images.check_resolved(image, found))
-            return self._ledger.write(job, digest=found.digest, waiting=None)
+            return self._ledger.write(
+                job, digest=found.digest, token_file=found.wants_token_file, waiting=None
+            )
         # Another thread may forget them at any time, because the engine was away.
         facts = self._facts = self._facts or self._swarm.facts()
-        spec = service_spec(job, self._settings, image=image.pinned(job.digest), engine=facts)
+        spec = service_spec(
+            job,
+            self._settings,
+            image=image.pinned(job.digest),
+            engine=facts,
+            secret_id=self._secret_id(job),
+        )
         with self._ledger.fail_points.around(Point.SERVICE_CREATED):
             service_id = self._swarm.create_service(spec)
         with self._ledger.fail_points.around(Point.SERVICE_RECORDED):
@@ -73,6 +81,13 @@ class Dispatch:
             check()
         except ImageForbidden as error:
             raise JobFault(FaultClass.IMAGE, error.text) from None
+
+    def _secret_id(self, job: Job) -> str | None:
+        """Make the secret with the token for an image that wants it as a file."""
+        if not job.token_file:
+            return None
+        with self._ledger.fail_points.around(SecretPoint.CREATED):
+            return self._swarm.create_secret(secret_spec(job, self._settings))
 
     def start(self, job: Job) -> Job:
         """Start the service of a dispatched job, unless it is started already."""

@@ -8,10 +8,11 @@ from collections.abc import Container
 from datetime import UTC, datetime, timedelta
 
 from die_algorithm import faults
+from die_algorithm.credentials import has_expired, holds, redact
 from die_algorithm.errors import DieError
 from die_algorithm.fail_points import FailPoints
 from die_algorithm.job_store import JobStore
-from die_algorithm.models import Deadlines, Failure, Job, JobState, Waiting
+from die_algorithm.models import Deadlines, Failure, Job, JobState, UserToken, Waiting
 from die_algorithm.settings import Settings
 from die_algorithm.stopwatches import Stopwatches
 
@@ -51,8 +52,9 @@ class Ledger:
         return saved
 
     def write(self, job: Job, **changes: object) -> Job:
-        """Record other changes."""
-        return self._store.save(dataclasses.replace(job, **changes))  # type: ignore[arg-type]
+        """Record other changes; what of them comes from outside, without the user token."""
+        changed = dataclasses.replace(job, **changes)  # type: ignore[arg-type]
+        return self._store.save(_without_token(changed, job.token) if job.token else changed)
 
     def fail(self, job: Job, failure: Failure) -> Job:
         """Record that a job cannot succeed any more; its clean-up comes next."""
@@ -111,8 +113,27 @@ class Ledger:
         total = self._stopwatches.elapsed(job.id, "accepted", job.accepted_at)
         return total > self.deadlines(job).total
 
+    def has_expired_token(self, job: Job) -> bool:
+        """Whether the job's user token says that it opens nothing any more."""
+        return has_expired(job.token_expires_at, datetime.now(UTC))
+
     def is_overdue(self, job: Job) -> bool:
         """Whether a dispatched job is past a deadline."""
         deadlines = self.deadlines(job)
         limit = deadlines.run if job.state is JobState.RUNNING else deadlines.start
         return self.in_state(job) > limit or self.is_past_total(job)
+
+
+def _without_token(job: Job, token: UserToken) -> Job:
+    """The job as others may see it: engines, registries and file names may repeat what they were told."""
+    failure, result = job.failure, job.result
+    if failure is not None:
+        failure = dataclasses.replace(failure, text=redact(failure.text, token))
+    if result is not None:
+        result = dataclasses.replace(
+            result,
+            notes=tuple(redact(note, token) for note in result.notes),
+            # Under another name it would not be found.
+            single_files=tuple(f for f in result.single_files if not holds(f.path, token)),
+        )
+    return dataclasses.replace(job, failure=failure, result=result)

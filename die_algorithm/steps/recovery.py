@@ -16,6 +16,7 @@ from die_algorithm.models import (
     Item,
     Job,
     JobRequest,
+    JobSecret,
     JobService,
     JobState,
     ResponseForm,
@@ -59,8 +60,8 @@ class Recovery:
 
     # -- services
 
-    def is_ours(self, service: JobService) -> bool:
-        """Whether this installation has made a service."""
+    def is_ours(self, service: JobService | JobSecret) -> bool:
+        """Whether this installation has made a service or secret."""
         return service.instance == self._settings.instance_name
 
     def rebuild(self, service: JobService) -> Job | None:
@@ -100,10 +101,12 @@ class Recovery:
             ),
             result_key=new_result_key(),
             token=token,
+            token_expires_at=token.validity.until,
             folder=Folder(id=folder_id, name=name, path=name),
             input_folder=input_folder,
             staged_item=item_id if input_folder else None,
             digest=image.digest,
+            token_file=service.has_token_file,
             service_id=service.service_id,
             failure=None if service.is_started else faults.records_lost(),
             is_admitted=True,

@@ -14,11 +14,12 @@ from die_algorithm.errors import (
     LinkError,
     StorageHubError,
     SwarmError,
+    TokenRejected,
 )
 from die_algorithm.fail_points import FailPoints
 from die_algorithm.images import Images
 from die_algorithm.job_store import JobStore
-from die_algorithm.models import Failure, Job, JobService, JobState, TaskReport
+from die_algorithm.models import Failure, Job, JobSecret, JobService, JobState, TaskReport
 from die_algorithm.public_links import PublicLinks
 from die_algorithm.results import Results
 from die_algorithm.settings import Settings
@@ -141,8 +142,8 @@ class Steps:
         """Whether a job that was stopped can be ended."""
         return self._clean_up.has_stopped(job, task_is_listed=task_is_listed)
 
-    def is_ours(self, service: JobService) -> bool:
-        """Whether this installation has made a service."""
+    def is_ours(self, service: JobService | JobSecret) -> bool:
+        """Whether this installation has made a service or secret."""
         return self._recovery.is_ours(service)
 
     def rebuild(self, service: JobService) -> Job | None:
@@ -164,6 +165,8 @@ class Steps:
             return self._clean_up.run
         if job.state is not JobState.STAGING_OUT and self._ledger.is_past_total(job):
             return self._give_up
+        if job.state is not JobState.STAGING_OUT and self._ledger.has_expired_token(job):
+            return lambda job: self._ledger.fail(job, faults.token_expired(job.token_expires_at))
         if not job.is_admitted:
             # It was handed over because it has waited too long, by a clock that was set forward.
             return lambda job: job
@@ -192,4 +195,6 @@ class Steps:
             JobFault,
         ) as error:
             LOGGER.warning("Job %s: %s: %s", job.id, type(error).__name__, error)
+            if isinstance(error, TokenRejected) and self._ledger.has_expired_token(job):
+                return self.fail(job, faults.token_expired(job.token_expires_at))
             return self.fail(job, faults.failure(error))

@@ -18,7 +18,7 @@ from pydantic import (
     WrapValidator,
 )
 
-from die_algorithm.models import JobService, NodeFacts, TaskPhase, TaskReport
+from die_algorithm.models import JobSecret, JobService, NodeFacts, TaskPhase, TaskReport
 from die_algorithm.service_spec import INSTANCE_LABEL, JOB_LABEL
 from die_algorithm.states import phase
 
@@ -102,6 +102,9 @@ class _Container(_Fields):
     args: Annotated[tuple[str, ...], BeforeValidator(_empty_if_null)] = Field(
         (), alias="Args", repr=False
     )
+    secrets: Annotated[tuple[dict[str, object], ...], BeforeValidator(_empty_if_null)] = Field(
+        (), alias="Secrets"
+    )
 
 
 class _Template(_Fields):
@@ -155,6 +158,23 @@ class ListedService(Service):
             created_at=self.created_at,
             image=container.image,
             args=container.args,
+            has_token_file=bool(container.secrets),
+        )
+
+
+class Secret(_Fields):
+    """One of ``GET /secrets``; an engine never tells what is in it."""
+
+    id: str = Field(alias="ID")
+    spec: _Labelled = Field(alias="Spec")
+
+    @property
+    def job_secret(self) -> JobSecret:
+        """What it means."""
+        return JobSecret(
+            job_id=self.spec.labels.get(JOB_LABEL, ""),
+            secret_id=self.id,
+            instance=self.spec.labels.get(INSTANCE_LABEL, ""),
         )
 
 
@@ -351,6 +371,8 @@ DISTRIBUTION = TypeAdapter(Distribution)
 CREATED = TypeAdapter(_Created)
 SERVICE = TypeAdapter(Service)
 SERVICES = TypeAdapter(list[ListedService])
+SECRET = TypeAdapter(Secret)
+SECRETS = TypeAdapter(list[Secret])
 STARTABLE = TypeAdapter(Startable)
 TASKS = TypeAdapter(list[Task])
 #: A task that cannot be read is None: it must not hide all the others. Takes four times as long.

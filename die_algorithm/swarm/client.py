@@ -19,7 +19,7 @@ from die_algorithm.errors import (
     SwarmUnavailable,
 )
 from die_algorithm.image_reference import ImageReference
-from die_algorithm.models import EngineFacts, JobService, NodeFacts, TaskReport
+from die_algorithm.models import EngineFacts, JobSecret, JobService, NodeFacts, TaskReport
 from die_algorithm.service_spec import JOB_LABEL
 from die_algorithm.swarm import answers
 from die_algorithm.swarm.calls import Answer, Calls, TimedOut
@@ -223,6 +223,47 @@ class Swarm:
     def remove_service(self, name_or_id: str) -> None:
         """Remove a service, and so stop its container. One that is gone already is removed."""
         answer = self._calls.call("DELETE", f"/services/{name_or_id}")
+        if answer.status != 404:
+            answer.check()
+
+    # -- secrets
+
+    def create_secret(self, spec: Mapping[str, object]) -> str:
+        """Create the secret with a job's user token, or adopt the one that a former try has created.
+
+        Args:
+            spec: as :func:`die_algorithm.service_spec.secret_spec` makes it.
+
+        Returns:
+            The secret's id.
+
+        Raises:
+            ServiceRefused: the engine will not have it, or another has its name.
+        """
+        answer = self._calls.call("POST", "/secrets/create", body=json.dumps(spec).encode())
+        if answer.status == 409:
+            return self._adopt_secret(spec)
+        _check_accepted(answer, spec["Name"])
+        return answer.read(answers.CREATED).id
+
+    def _adopt_secret(self, spec: Mapping[str, object]) -> str:
+        name, labels = spec["Name"], spec["Labels"]
+        found = self._calls.call("GET", f"/secrets/{name}").read(answers.SECRET)
+        if not isinstance(labels, Mapping) or found.job_secret.job_id != labels[JOB_LABEL]:
+            raise ServiceRefused(
+                "Another secret of the Swarm has the name that this job's would have. Tell the "
+                "operator the job's id."
+            )
+        return found.id
+
+    def job_secrets(self) -> list[JobSecret]:
+        """List the secrets of all jobs."""
+        answer = self._calls.call("GET", "/secrets", params=_OURS)
+        return [each.job_secret for each in answer.read(answers.SECRETS)]
+
+    def remove_secret(self, name_or_id: str) -> None:
+        """Remove a secret that no service uses any more. One that is gone already is removed."""
+        answer = self._calls.call("DELETE", f"/secrets/{name_or_id}")
         if answer.status != 404:
             answer.check()
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jobs_fixture import TOKEN, make_job
@@ -23,7 +24,9 @@ from swarm_fixture import PROBE, kill_engine
 from die_algorithm.errors import ImageNotFound, ServiceGone, ServiceRefused, SwarmUnavailable
 from die_algorithm.image_reference import ImageReference
 from die_algorithm.local_swarm import LocalSwarm
-from die_algorithm.models import FaultClass, Folder, Job, TaskPhase, UserToken
+from die_algorithm.models import FaultClass, Folder, Job, JobSecret, TaskPhase, UserToken
+from die_algorithm.service_spec import secret_spec
+from die_algorithm.settings import Settings
 from die_algorithm.swarm import Swarm
 
 pytestmark = pytest.mark.xdist_group("swarm")
@@ -454,3 +457,67 @@ def test_a_container_writes_early_and_ends_late(bench: Bench, workspace: HubClie
     bench.wait_until(lambda: workspace.names(folder) == ["a.txt"])
     assert bench.running(job)
     assert bench.end(job).phase is TaskPhase.COMPLETE
+
+
+# -- the token as a file
+
+
+@pytest.fixture
+def secret(bench: Bench) -> Iterator[tuple[Job, dict[str, Any]]]:
+    """What a job's secret is made of."""
+    job = make_job()
+    spec = secret_spec(job, Settings(instance="here"))
+    yield job, spec
+    bench.swarm.remove_service(job.service_name)
+    bench.swarm.remove_secret(job.service_name)
+
+
+def test_a_secret_is_made_once_and_listed_with_what_matters(
+    bench: Bench, secret: tuple[Job, dict[str, Any]]
+) -> None:
+    job, spec = secret
+    secret_id = bench.swarm.create_secret(spec)
+    assert bench.swarm.create_secret(spec) == secret_id
+    found = JobSecret(job_id=job.id, secret_id=secret_id, instance="here")
+    assert found in bench.swarm.job_secrets()
+    assert TOKEN not in str(bench.get(f"/secrets/{secret_id}"))
+
+
+def test_a_secret_of_another_job_is_not_adopted(
+    bench: Bench, secret: tuple[Job, dict[str, Any]]
+) -> None:
+    _, spec = secret
+    bench.swarm.create_secret(spec)
+    with pytest.raises(ServiceRefused, match="Another secret"):
+        bench.swarm.create_secret(spec | {"Labels": {"die.job": "another"}})
+
+
+def test_secrets_of_others_are_not_ours(bench: Bench, secret: tuple[Job, dict[str, Any]]) -> None:
+    _, spec = secret
+    secret_id = bench.swarm.create_secret(spec | {"Labels": {"other": "yes"}})
+    assert secret_id not in [each.secret_id for each in bench.swarm.job_secrets()]
+
+
+def test_a_secret_goes_when_no_service_uses_it_any_more(
+    bench: Bench, secret: tuple[Job, dict[str, Any]]
+) -> None:
+    job, spec = secret
+    secret_id = bench.swarm.create_secret(spec)
+    _, service = bench.spec("probe", "forever", job=job, secret_id=secret_id)
+    bench.swarm.create_service(service)
+    found = bench.service(job)
+    assert found
+    assert found.has_token_file
+    with pytest.raises(SwarmUnavailable, match="400"):
+        bench.swarm.remove_secret(job.service_name)
+    bench.swarm.remove_service(job.service_name)
+    bench.swarm.remove_secret(job.service_name)
+    bench.swarm.remove_secret(job.service_name)
+    assert secret_id not in [each.secret_id for each in bench.swarm.job_secrets()]
+
+
+def test_a_service_with_a_secret_that_is_gone_is_refused(bench: Bench) -> None:
+    job, service = bench.spec("probe", "noop", secret_id="x" * 25)
+    assert bench.service(job) is None
+    with pytest.raises(ServiceRefused):
+        bench.swarm.create_service(service)

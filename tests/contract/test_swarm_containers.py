@@ -6,12 +6,15 @@ from collections.abc import Iterator
 
 import docker
 import pytest
+from jobs_fixture import TOKEN, make_job
 from swarm_bench import MEMORY, Bench
 from swarm_fixture import PROBE_VARIANT
 
 from die_algorithm.errors import ImageNotFound
 from die_algorithm.image_reference import ImageReference
 from die_algorithm.models import FaultClass
+from die_algorithm.service_spec import secret_spec
+from die_algorithm.settings import Settings
 
 
 class RealBench(Bench):
@@ -162,3 +165,23 @@ def test_a_flood_is_cut_to_its_last_bytes_in_time(bench: RealBench) -> None:
     assert len(output) == 65536
     assert output.rstrip().endswith("end")
     assert output.startswith("x")
+
+
+# -- the token as a file
+
+
+@pytest.mark.parametrize("user", ["0", "65534:65534"])
+def test_whoever_the_image_runs_as_reads_the_token_in_its_file(bench: RealBench, user: str) -> None:
+    job = make_job(command=("cat",))
+    secret_id = bench.swarm.create_secret(secret_spec(job, Settings()))
+    _, spec = bench.spec(job=job, secret_id=secret_id)
+    container = spec["TaskTemplate"]["ContainerSpec"]
+    container |= {"User": user, "Args": ["-c", "cat /run/secrets/gcube-token; env"]}
+    container["Command"] = ["sh"]
+    bench.swarm.start_service(bench.swarm.create_service(spec))
+    bench.end(job)
+    output = bench.log(job)
+    assert output.startswith(TOKEN)
+    assert output.count(TOKEN) == 1
+    bench.swarm.remove_service(job.service_name)
+    bench.swarm.remove_secret(job.service_name)

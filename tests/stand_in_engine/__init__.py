@@ -11,6 +11,7 @@ api      the engine's paths and JSON
 filters  what lists are asked for
 cluster  the Swarm: services, their tasks, the containers, and what goes wrong with them
 service  one service, and what makes its spec impossible
+secret   one secret
 task     one task and its container
 image    what the registry knows
 program  what a container does

@@ -106,6 +106,10 @@ class Api:
                 ("POST", "/services/([^/]+)/update", self._update),
                 ("DELETE", "/services/([^/]+)", self._remove),
                 ("GET", "/services/([^/]+)/logs", self._logs),
+                ("POST", "/secrets/create", self._create_secret),
+                ("GET", "/secrets", self._secrets),
+                ("GET", "/secrets/([^/]+)", self._secret),
+                ("DELETE", "/secrets/([^/]+)", self._remove_secret),
                 ("GET", "/tasks", self._tasks),
                 ("GET", "/containers/([^/]+)/json", self._container),
                 ("GET", "/networks/([^/]+)", self._network),
@@ -214,6 +218,20 @@ class Api:
             lines = lines[max(len(lines) - int(tail), 0) :]
         frames = b"".join(_frame(stream, line.encode()) for stream, line in lines)
         return Answer(200, frames, content_type=None, chunked=True)
+
+    def _create_secret(self, request: Request) -> Answer:
+        return answer(201, {"ID": self._cluster.create_secret(request.json()).id})
+
+    def _secrets(self, request: Request) -> Answer:
+        filters = Filters.of_secrets(request.query.get("filters", ""))
+        return _list([each.json for each in self._cluster.secrets(filters)])
+
+    def _secret(self, _: Request, name: str) -> Answer:
+        return Answer(200, self._cluster.secret(name).json.encode())
+
+    def _remove_secret(self, _: Request, name: str) -> Answer:
+        self._cluster.remove_secret(name)
+        return Answer(204, content_type=None)
 
     def _tasks(self, request: Request) -> Answer:
         filters = Filters.of_tasks(request.query.get("filters", ""))

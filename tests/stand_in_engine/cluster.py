@@ -17,6 +17,7 @@ from stand_in_engine import image
 from stand_in_engine.filters import Filters
 from stand_in_engine.program import program_of
 from stand_in_engine.schedule import Schedule
+from stand_in_engine.secret import Secret, checked
 from stand_in_engine.service import Refused, Service, completed
 from stand_in_engine.task import FINAL, NODE_ID, Container, Task
 from stand_in_engine.upload import upload
@@ -71,6 +72,7 @@ class Cluster:
         self._version = 10
         self._services: dict[str, Service] = {}
         self._ids: dict[str, str] = {}
+        self._secrets: dict[str, Secret] = {}
         self._tasks: dict[str, Task] = {}
         self._by_service: dict[str, list[Task]] = {}
         self._containers: dict[str, Container] = {}
@@ -101,6 +103,7 @@ class Cluster:
                     "rpc error: code = AlreadyExists desc = name conflicts with an existing object: "
                     f"service {spec['Name']} already exists",
                 )
+            self._check_secrets(spec)
             service = Service(spec, self._next_version())
             self._services[service.id] = service
             self._ids[service.name] = service.id
@@ -142,6 +145,52 @@ class Cluster:
         """The JSON of the services that the filters let pass."""
         with self._lock:
             return [each.json for each in self._services.values() if filters.passes_service(each)]
+
+    def create_secret(self, spec: dict[str, Any]) -> Secret:
+        """Make a secret."""
+        secret = Secret(checked(spec), 0)
+        with self._lock:
+            if any(each.name == secret.name for each in self._secrets.values()):
+                raise Refused(
+                    409,
+                    f"rpc error: code = AlreadyExists desc = secret {secret.name} already exists",
+                )
+            secret.version = self._next_version()
+            self._secrets[secret.id] = secret
+            return secret
+
+    def secret(self, name_or_id: str) -> Secret:
+        """Find a secret."""
+        with self._lock:
+            for secret in self._secrets.values():
+                if name_or_id in (secret.id, secret.name):
+                    return secret
+        raise Refused(404, f"secret {name_or_id} not found")
+
+    def secrets(self, filters: Filters) -> list[Secret]:
+        """The secrets that the filters let pass."""
+        with self._lock:
+            return [each for each in self._secrets.values() if filters.passes_service(each)]
+
+    def remove_secret(self, name_or_id: str) -> None:
+        """Remove a secret that no service uses."""
+        with self._lock:
+            secret = self.secret(name_or_id)
+            for service in self._services.values():
+                if secret.id in _secret_ids(service.spec):
+                    raise Refused(
+                        400,
+                        f"rpc error: code = InvalidArgument desc = secret '{secret.name}' is in use "
+                        f"by the following service: {service.name}",
+                    )
+            del self._secrets[secret.id]
+
+    def _check_secrets(self, spec: dict[str, Any]) -> None:
+        for secret_id in _secret_ids(spec):
+            if secret_id not in self._secrets:
+                raise Refused(
+                    400, "rpc error: code = InvalidArgument desc = secret not found: " + secret_id
+                )
 
     def tasks(self, filters: Filters) -> list[str]:
         """The JSON of the tasks that the filters let pass."""
@@ -445,6 +494,11 @@ class Cluster:
     def _next_version(self) -> int:
         self._version += 1
         return self._version
+
+
+def _secret_ids(spec: dict[str, Any]) -> list[str]:
+    container = spec["TaskTemplate"]["ContainerSpec"]
+    return [each["SecretID"] for each in container.get("Secrets") or []]
 
 
 def _is_satisfied(constraint: str) -> bool:

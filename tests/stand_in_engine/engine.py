@@ -10,6 +10,7 @@ from typing import NamedTuple, Self
 from stand_in_engine.api import Answer, Api, Request, answer
 from stand_in_engine.cluster import Cluster, End, Start
 from stand_in_engine.door import Door
+from stand_in_engine.filters import Filters
 from stand_in_engine.service import JOB_LABEL
 
 #: What ``POST /_faults`` may name.
@@ -106,6 +107,10 @@ class StandInEngine:
             SeenService(each.labels.get(JOB_LABEL, ""), each.id, each.name, each.replicas > 0)
             for each in self._cluster.all_services()
         ]
+
+    def secrets(self) -> list[str]:
+        """The names of the secrets that exist now."""
+        return [secret.name for secret in self._cluster.secrets(Filters({}))]
 
     # -- faults
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 
+from stand_in_engine.secret import Secret
 from stand_in_engine.service import Refused, Service
 from stand_in_engine.task import NODE_ID, Task
 
 _OF_SERVICES = ("label", "name", "id")
+_OF_SECRETS = ("label", "name", "names", "id")
 _OF_TASKS = ("label", "service", "id", "desired-state", "node")
 
 
@@ -28,6 +30,11 @@ class Filters:
         return cls(_read(text, _OF_SERVICES))
 
     @classmethod
+    def of_secrets(cls, text: str) -> Filters:
+        """Read those of a list of secrets."""
+        return cls(_read(text, _OF_SECRETS))
+
+    @classmethod
     def of_tasks(cls, text: str) -> Filters:
         """Read those of a list of tasks."""
         return cls(_read(text, _OF_TASKS))
@@ -37,8 +44,8 @@ class Filters:
         services = [service_id(name) for name in self._values.get("service", ())]
         return Filters({**self._values, "service": services} if services else self._values)
 
-    def passes_service(self, service: Service) -> bool:
-        """Whether a list of services has it."""
+    def passes_service(self, service: Service | Secret) -> bool:
+        """Whether a list of services, or of secrets, has it."""
         return (
             self._labels(service)
             and self._begins("name", service.name)
@@ -55,7 +62,7 @@ class Filters:
             and self._is("node", NODE_ID if task.on_node else "")
         )
 
-    def _labels(self, service: Service) -> bool:
+    def _labels(self, service: Service | Secret) -> bool:
         return all(_has_label(service.labels, wanted) for wanted in self._values.get("label", ()))
 
     def _is(self, name: str, value: str) -> bool:

@@ -26,6 +26,7 @@ LAYERS: dict[str, set[str]] = {
         "settings",
         "settings_values",
         "credentials",
+        "token_mask",
         "image_reference",
         "image_policy",
         "policy",
