@@ -27,6 +27,7 @@ LAYERS: dict[str, set[str]] = {
         "settings_values",
         "credentials",
         "image_reference",
+        "container_rules",
         "job_request",
         "item_reference",
         "inline_content",
