@@ -92,6 +92,8 @@ class ContainerLimits:
     disk: int | None
     #: ``uid`` or ``uid:gid``; empty: the profile's.
     user: str
+    #: Every engine forbids new privileges by its own configuration.
+    engines_forbid_new_privileges: bool = False
 
 
 class ContainerRules(BaseModel):
@@ -100,6 +102,9 @@ class ContainerRules(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     profile: Profile = "default"
+    #: The operator's word that each node's ``daemon.json`` sets ``no-new-privileges``. Engines before
+    #: API 1.44 take it in no other way, and do not tell; the probe looks from inside.
+    engines_forbid_new_privileges: bool = False
     exceptions: tuple[ContainerException, ...] = ()
 
     def limits_for(self, repository: str, settings: Settings) -> ContainerLimits:
@@ -111,8 +116,8 @@ class ContainerRules(BaseModel):
         """
         for exception in self.exceptions:
             if exception.names(repository):
-                return _limits(exception, self.profile, settings)
-        return _limits(None, self.profile, settings)
+                return self._limits(exception, settings)
+        return self._limits(ContainerException.model_construct(images=()), settings)
 
     @property
     def profiles(self) -> frozenset[Profile]:
@@ -120,20 +125,17 @@ class ContainerRules(BaseModel):
         named = {exception.profile for exception in self.exceptions if exception.profile}
         return frozenset({self.profile, *named})
 
-
-def _limits(
-    exception: ContainerException | None, profile: Profile, settings: Settings
-) -> ContainerLimits:
-    found = exception or ContainerException.model_construct(images=())
-    return ContainerLimits(
-        profile=found.profile or profile,
-        memory=int(found.memory_limit or settings.memory_limit),
-        cpus=found.cpu_limit or settings.cpu_limit,
-        pids=found.pids_limit or settings.pids_limit,
-        tmpfs=int(found.tmpfs_limit or settings.tmpfs_limit),
-        disk=int(found.disk_limit) if found.disk_limit else None,
-        user=found.user or "",
-    )
+    def _limits(self, found: ContainerException, settings: Settings) -> ContainerLimits:
+        return ContainerLimits(
+            profile=found.profile or self.profile,
+            memory=int(found.memory_limit or settings.memory_limit),
+            cpus=found.cpu_limit or settings.cpu_limit,
+            pids=found.pids_limit or settings.pids_limit,
+            tmpfs=int(found.tmpfs_limit or settings.tmpfs_limit),
+            disk=int(found.disk_limit) if found.disk_limit else None,
+            user=found.user or "",
+            engines_forbid_new_privileges=self.engines_forbid_new_privileges,
+        )
 
 
 def _matches(pattern: str, repository: str) -> bool:

@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable
 
+from die_algorithm.container_rules import ContainerRules
 from die_algorithm.engine import Engine
 from die_algorithm.fail_points import FailPoints
 from die_algorithm.janitor import Janitor
@@ -197,6 +198,7 @@ class Runtime:
             storagehub,
             swarm,
             results,
+            rules=ContainerRules(),
             public_links=public_links,
             fail_points=self._fail_points,
             stopwatches=Stopwatches(),

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from jobs_fixture import make_job
 
+from die_algorithm.container_rules import ContainerRules
 from die_algorithm.image_reference import ImageReference
 from die_algorithm.models import Failure, FaultClass, Job, JobService, TaskPhase, TaskReport
 from die_algorithm.service_spec import service_spec
@@ -53,6 +54,7 @@ class Bench:
         *command: str,
         image: ImageReference | None = None,
         job: Job | None = None,
+        rules: ContainerRules | None = None,
         **settings: Any,
     ) -> tuple[Job, dict[str, Any]]:
         image = image or self.image
@@ -65,6 +67,7 @@ class Bench:
             Settings(**settings),
             image=image.pinned(self.digests[image]),
             engine=self.swarm.facts(),
+            rules=rules or ContainerRules(),
         )
         self.names.append(job.service_name)
         return job, spec

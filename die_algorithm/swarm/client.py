@@ -83,6 +83,8 @@ class Swarm:
             memory=info.memory,
             has_init=info.has_init,
             limits_memory=info.memory_limit,
+            security=info.security,
+            components={each.name: each.version for each in version.components},
         )
 
     def nodes(self) -> list[NodeFacts]:
