@@ -10,16 +10,21 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
+from die_algorithm.container_rules import ContainerRules
 from die_algorithm.errors import (
     DieError,
+    InvalidParameterValue,
     SettingsError,
     StorageHubError,
     StoreError,
     SwarmError,
 )
+from die_algorithm.known_flaws import known_flaws
 from die_algorithm.models import EngineFacts, NodeFacts, WorkerReport
+from die_algorithm.probe import NodeReport, Probe
 from die_algorithm.results import Results
 from die_algorithm.runtime import job_store
+from die_algorithm.service_spec import forbids_new_privileges, unkept_demands
 from die_algorithm.settings import Settings
 from die_algorithm.storagehub import StorageHub
 from die_algorithm.swarm import Swarm
@@ -82,12 +87,18 @@ def workers(reports: Callable[[], Sequence[WorkerReport]], *, works_here: bool) 
     ]
 
 
-def doctor(settings: Settings) -> list[Check]:
-    """Everything an operator can mend, what only warns included. Names tell where it was looked."""
+def doctor(settings: Settings, rules: ContainerRules) -> list[Check]:
+    """Everything an operator can mend, what only warns included. Names tell where it was looked.
+
+    Args:
+        settings: the operator's.
+        rules: what containers may do.
+    """
     swarm, facts = _swarm(settings)
     checks = [_database(settings), _results(settings), _storagehub(settings), swarm]
     if facts is not None:
-        checks += _engine_warnings(facts)
+        checks += _engine_warnings(settings, rules, facts)
+        checks += _unkept(settings, rules, facts)
         if swarm.passed:
             checks += _demands(settings)
     return [
@@ -226,8 +237,88 @@ def _swarm(settings: Settings) -> tuple[Check, EngineFacts | None]:
     return check, facts
 
 
-def _engine_warnings(facts: EngineFacts) -> list[Check]:
-    warnings = []
+def probe(settings: Settings, rules: ContainerRules) -> list[Check]:
+    """Look from inside at what containers can do, on each node that jobs may run on.
+
+    Args:
+        settings: the operator's.
+        rules: what containers may do.
+    """
+    swarm = Swarm(settings.docker_host)
+    try:
+        nodes = _fitting(settings, swarm.nodes())
+        reports = Probe(settings, rules, swarm).run(nodes)
+    except (SwarmError, InvalidParameterValue) as error:
+        return [_no_probe("probe", str(error))]
+    finally:
+        swarm.close()
+    if not reports:
+        return [_no_probe("probe", "No node fits the setting 'placement'.")]
+    return [check for report in reports for check in _probed(report)]
+
+
+def _probed(report: NodeReport) -> list[Check]:
+    if report.trouble:
+        return [_no_probe(f"probe on {report.hostname}", report.trouble)]
+    return [
+        Check(
+            name=f"{each.finding.name} on {report.hostname}",
+            passed=each.passed,
+            text=each.finding.text,
+            remedy=each.remedy,
+        )
+        for each in report.judgements
+    ]
+
+
+def _no_probe(name: str, text: str) -> Check:
+    return Check(
+        name=name,
+        passed=False,
+        text=text,
+        remedy="The image of the setting 'probe_image' must be where the nodes pull images from; it is "
+        "made from examples/probe.",
+    )
+
+
+def _unkept(settings: Settings, rules: ContainerRules, facts: EngineFacts) -> list[Check]:
+    """What the rules demand and the engine cannot keep, so that some images are not run."""
+    repositories = ["", *(image for each in rules.exceptions for image in each.images)]
+    found = {
+        demand
+        for repository in repositories
+        for demand in unkept_demands(
+            rules.limits_for(repository.removeprefix("docker.io/"), settings), settings, facts
+        )
+    }
+    return [
+        Check(
+            name="profile strict",
+            passed=False,
+            text=f"{text} Images of the profile 'strict' are not run.",
+            remedy=remedy,
+        )
+        for text, remedy in sorted(found)
+    ]
+
+
+def _flaws(facts: EngineFacts) -> list[Check]:
+    versions = {"Engine": facts.version, **facts.components}
+    return [
+        Check(
+            name=f"{flaw.component} {versions[flaw.component]}",
+            passed=True,
+            text=f"{flaw.identifier}: {flaw.what}.",
+            remedy="Install a version of "
+            + " or ".join(".".join(map(str, version)) for version in flaw.mended)
+            + " at least, or see whether your distribution has mended this one.",
+        )
+        for flaw in known_flaws(versions)
+    ]
+
+
+def _engine_warnings(settings: Settings, rules: ContainerRules, facts: EngineFacts) -> list[Check]:
+    warnings = _flaws(facts)
     if not facts.has_init:
         warnings.append(
             Check(
@@ -247,7 +338,7 @@ def _engine_warnings(facts: EngineFacts) -> list[Check]:
                 remedy="Enable the memory cgroup in the kernel's command line.",
             )
         )
-    if _version(facts.api_version) < (1, 44):
+    if not forbids_new_privileges(rules.limits_for("", settings), facts):
         warnings.append(
             Check(
                 name="no-new-privileges",
@@ -277,12 +368,17 @@ def _demands(settings: Settings) -> list[Check]:
     finally:
         swarm.close()
     checks = [] if joinable else [_no_network(settings.network)]
-    fitting = [
+    fitting = _fitting(settings, nodes)
+    return checks + (_limits(settings, fitting) if fitting else [_no_node(settings)])
+
+
+def _fitting(settings: Settings, nodes: Sequence[NodeFacts]) -> list[NodeFacts]:
+    """The nodes that jobs may run on now."""
+    return [
         node
         for node in nodes
         if node.is_ready and all(_meets(node, constraint) for constraint in settings.placement)
     ]
-    return checks + (_limits(settings, fitting) if fitting else [_no_node(settings)])
 
 
 def _no_network(network: str) -> Check:
@@ -290,8 +386,7 @@ def _no_network(network: str) -> Check:
         name="network",
         passed=False,
         text=f"The Swarm has no network {network!r} that services can join.",
-        remedy=f"Make it with 'docker network create --driver overlay {network}', or change the "
-        "setting 'network'.",
+        remedy="Make it with scripts/job_network on each node, or change the setting 'network'.",
     )
 
 

@@ -23,6 +23,8 @@ JOB_LABEL = "die.job"
 OWNER_LABEL = "die.owner"
 #: Label of the service: which instance of the executor made it.
 INSTANCE_LABEL = "die.service"
+#: Label of service and container of a probe, which belongs to no job.
+PROBE_LABEL = "die.probe"
 
 _PRIVILEGES_SINCE = (1, 44)
 _SWAP_SINCE = (1, 52)

@@ -147,6 +147,10 @@ class Settings(BaseModel):
     placement: Constraints = Field(
         (), description="Swarm placement constraints, such as `node.role==worker`."
     )
+    probe_image: str = Field(
+        "d4science/die-probe",
+        description="Image of `die doctor --probe`, made from `examples/probe`.",
+    )
     memory_limit: Size = Field(_as_written("2GiB"), description="Memory that a container may use.")
     cpu_limit: float = Field(
         1.0, gt=0, allow_inf_nan=False, description="CPUs that a container may use."

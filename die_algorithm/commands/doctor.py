@@ -9,14 +9,23 @@ import click
 
 from die_algorithm import checks
 from die_algorithm.commands.program import config_option, load_settings
+from die_algorithm.container_rules import ContainerRules
 
 
 @click.command("doctor")
 @config_option
-def command(config: Path | None) -> None:
+@click.option(
+    "--probe",
+    is_flag=True,
+    help="Also run a container on each node that looks from inside at what jobs can do and reach.",
+)
+def command(config: Path | None, probe: bool) -> None:  # noqa: FBT001 - click's way
     """Say what is missing for the service to work, and how to mend it."""
     settings = load_settings(config)
-    found = checks.doctor(settings)
+    rules = ContainerRules()
+    found = checks.doctor(settings, rules)
+    if probe:
+        found += checks.probe(settings, rules)
     for check in found:
         sign = "ok  " if check.passed and not check.remedy else "warn" if check.passed else "FAIL"
         click.echo(f"{sign}  {check.name}: {check.text}")

@@ -28,6 +28,8 @@ LAYERS: dict[str, set[str]] = {
         "credentials",
         "image_reference",
         "container_rules",
+        "known_flaws",
+        "probe_report",
         "job_request",
         "item_reference",
         "inline_content",
@@ -63,7 +65,7 @@ LAYERS: dict[str, set[str]] = {
         "http_server",
     },
     "use case": {"waiters", "owners", "engine", "steps", "janitor", "worker"},
-    "assembly": {"runtime", "checks", "worker_process"},
+    "assembly": {"runtime", "checks", "probe", "worker_process"},
     "doors": {
         "links",
         "documents",

@@ -15,6 +15,7 @@ from storagehub_fixture import ALICE, HubClient
 from swarm_fixture import PROBE, kill_engine
 
 from die_algorithm.checks import doctor
+from die_algorithm.container_rules import ContainerRules
 from die_algorithm.engine import Engine
 from die_algorithm.local_swarm import LocalSwarm
 from die_algorithm.models import FaultClass, Job, JobState, ResponseForm, UserToken
@@ -186,7 +187,9 @@ def test_a_swarm_without_a_leader_is_waited_for(
     waiting = submit(engine, "probe noop", item)
     own = settings.model_copy(update={"docker_host": nodes.docker_host})
     lost = "The Swarm has no leader: most of its managers are away."
-    wait_until(lambda: lost in [each.text for each in doctor(own) if not each.passed])
+    wait_until(
+        lambda: lost in [each.text for each in doctor(own, ContainerRules()) if not each.passed]
+    )
     wait_until(lambda: not worker.runs(container[0]))
     second.reconnect()
     assert engine.wait(job_id, 90).state is JobState.SUCCEEDED
