@@ -132,16 +132,15 @@ def judge(
 def _is_demanded(
     name: str, limits: ContainerLimits, settings: Settings, engine: EngineFacts
 ) -> bool:
-    if name in _WISHES:
-        return False
-    if name in _BY_CAPABILITIES and limits.profile == "open":
-        return False
-    if name in _BY_NETWORK:
-        return bool(settings.network)
-    if name in _BY_STRICTNESS:
-        return limits.profile == "strict"
-    if name == "memory-limit":
-        return engine.limits_memory
     if name in {"no-new-privileges", "setuid-gain"}:
         return forbids_new_privileges(limits, engine)
-    return True
+    if name == "memory-limit":
+        return engine.limits_memory
+    exempt = set(_WISHES)
+    if limits.profile == "open":
+        exempt |= _BY_CAPABILITIES
+    if limits.profile != "strict":
+        exempt |= _BY_STRICTNESS
+    if not settings.network:
+        exempt |= _BY_NETWORK
+    return name not in exempt

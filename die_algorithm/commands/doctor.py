@@ -19,7 +19,7 @@ from die_algorithm.container_rules import ContainerRules
     is_flag=True,
     help="Also run a container on each node that looks from inside at what jobs can do and reach.",
 )
-def command(config: Path | None, probe: bool) -> None:  # noqa: FBT001 - click's way
+def command(config: Path | None, *, probe: bool) -> None:
     """Say what is missing for the service to work, and how to mend it."""
     settings = load_settings(config)
     rules = ContainerRules()

@@ -31,22 +31,81 @@ from urllib.parse import urlsplit
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 #: Of system calls that the C library has no function for.
+_CALLS = ("keyctl", "bpf", "init_module", "open_by_handle_at", "perf_event_open", "syslog", "kexec_load",
+          "reboot", "pivot_root")  # fmt: skip
 _NUMBERS = {
-    "x86_64": {"keyctl": 250, "bpf": 321, "init_module": 175, "open_by_handle_at": 304, "perf_event_open": 298, "syslog": 103, "kexec_load": 246, "reboot": 169, "pivot_root": 155},
-    "aarch64": {"keyctl": 219, "bpf": 280, "init_module": 105, "open_by_handle_at": 265, "perf_event_open": 241, "syslog": 116, "kexec_load": 104, "reboot": 142, "pivot_root": 41},
-}  # fmt: skip
+    "x86_64": dict(zip(_CALLS, (250, 321, 175, 304, 298, 103, 246, 169, 155), strict=True)),
+    "aarch64": dict(zip(_CALLS, (219, 280, 105, 265, 241, 116, 104, 142, 41), strict=True)),
+}
 _NEW_USERS, _NEW_MOUNTS = 0x10000000, 0x00020000
 _REFUSED = (errno.EPERM, errno.EACCES, errno.ENOSYS)
 _MANY = 2**60
-_SOCKETS = ("/var/run/docker.sock", "/run/docker.sock", "/run/containerd/containerd.sock", "/run/crio/crio.sock")
-_MASKED = ("/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sched_debug", "/proc/latency_stats", "/proc/scsi", "/proc/acpi", "/sys/firmware")
+_SOCKETS = (
+    "/var/run/docker.sock",
+    "/run/docker.sock",
+    "/run/containerd/containerd.sock",
+    "/run/crio/crio.sock",
+)
+_MASKED = (
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/timer_list",
+    "/proc/sched_debug",
+    "/proc/latency_stats",
+    "/proc/scsi",
+    "/proc/acpi",
+    "/sys/firmware",
+)
 _READ_ONLY = ("/proc/sys", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sysrq-trigger")
-_DEVICES = {"console", "core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom", "zero"}
+_DEVICES = {
+    "console",
+    "core",
+    "fd",
+    "full",
+    "mqueue",
+    "null",
+    "ptmx",
+    "pts",
+    "random",
+    "shm",
+    "stderr",
+    "stdin",
+    "stdout",
+    "tty",
+    "urandom",
+    "zero",
+}
 _OWN_FILES = {"/etc/hosts", "/etc/hostname", "/etc/resolv.conf"}
 _OWN_KINDS = {"overlay", "proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2"}
-_SECRET_WORDS = ("TOKEN", "SECRET", "PASSW", "CREDENTIAL", "APIKEY", "API_KEY", "PRIVATE", "AWS_", "DOCKER_")
+_SECRET_WORDS = (
+    "TOKEN",
+    "SECRET",
+    "PASSW",
+    "CREDENTIAL",
+    "APIKEY",
+    "API_KEY",
+    "PRIVATE",
+    "AWS_",
+    "DOCKER_",
+)
 _MANAGER_PORTS = (2375, 2376, 2377, 7946)
-_SERVICE_PORTS = (*range(1, 1025), 2049, 3306, 5000, 5432, 6379, 8000, 8080, 8081, 8443, 9000, 9090, 9100, 9323, 10250)
+_SERVICE_PORTS = (
+    *range(1, 1025),
+    2049,
+    3306,
+    5000,
+    5432,
+    6379,
+    8000,
+    8080,
+    8081,
+    8443,
+    9000,
+    9090,
+    9100,
+    9323,
+    10250,
+)
 _PATIENCE = 1.5
 
 OK, OPEN, UNKNOWN = "ok", "open", "unknown"
@@ -64,7 +123,7 @@ class Report:
         self.checks.append({"name": name, "status": status, "text": text})
         print(f"{status} {name}: {text}", flush=True)
 
-    def holds(self, name: str, holds: bool, text: str) -> None:  # noqa: FBT001
+    def holds(self, name: str, holds: bool, text: str) -> None:
         """Take a check that is ok or not."""
         self.add(name, OK if holds else OPEN, text)
 
@@ -79,7 +138,9 @@ def look(report: Report, arguments: Arguments) -> None:
         try:
             each(report)
         except OSError as error:
-            report.add(getattr(each, "__name__", "look"), UNKNOWN, f"could not be looked at: {error}")
+            report.add(
+                getattr(each, "__name__", "look"), UNKNOWN, f"could not be looked at: {error}"
+            )
     processes(report)
 
 
@@ -97,14 +158,20 @@ def capabilities(report: Report) -> None:
     status = own_status()
     for name, field in (("effective", "CapEff"), ("permitted", "CapPrm"), ("bounding", "CapBnd"),
                         ("inheritable", "CapInh"), ("ambient", "CapAmb")):  # fmt: skip
-        report.holds(f"capabilities-{name}", int(status[field], 16) == 0, f"{field} is {status[field]}")
+        report.holds(
+            f"capabilities-{name}", int(status[field], 16) == 0, f"{field} is {status[field]}"
+        )
 
 
 def privileges(report: Report) -> None:
     """What holds a program down that would become more than it is."""
     status = own_status()
-    report.holds("no-new-privileges", status["NoNewPrivs"] == "1", f"NoNewPrivs is {status['NoNewPrivs']}")
-    report.holds("seccomp", status["Seccomp"] == "2", f"Seccomp is {status['Seccomp']} (2: filtered)")
+    report.holds(
+        "no-new-privileges", status["NoNewPrivs"] == "1", f"NoNewPrivs is {status['NoNewPrivs']}"
+    )
+    report.holds(
+        "seccomp", status["Seccomp"] == "2", f"Seccomp is {status['Seccomp']} (2: filtered)"
+    )
     try:
         label = Path("/proc/self/attr/current").read_text().strip(" \n\0")
     except OSError:
@@ -159,17 +226,19 @@ def system_calls(report: Report) -> None:
         if name in numbers:
             refused(report, f"call-{name.replace('_', '-')}", tried(numbers[name], *arguments))
         else:
-            report.add(f"call-{name.replace('_', '-')}", UNKNOWN, f"not tried on {platform.machine()}")
+            report.add(
+                f"call-{name.replace('_', '-')}", UNKNOWN, f"not tried on {platform.machine()}"
+            )
     try:
         time.clock_settime(time.CLOCK_REALTIME, time.time())
-        report.holds("call-clock-settime", False, "was done")  # noqa: FBT003
+        report.holds("call-clock-settime", False, "was done")
     except OSError as error:
         refused(report, "call-clock-settime", error.errno or 0)
     for name, family in (("raw-socket", socket.AF_INET), ("packet-socket", socket.AF_PACKET)):
         try:
             protocol = socket.IPPROTO_ICMP if family == socket.AF_INET else 0
             socket.socket(family, socket.SOCK_RAW, protocol).close()
-            report.holds(name, False, "was opened")  # noqa: FBT003
+            report.holds(name, False, "was opened")
         except OSError as error:
             refused(report, name, error.errno or 0)
 
@@ -178,9 +247,15 @@ def users(report: Report) -> None:
     """Who it is, and whether it can become somebody else."""
     report.holds("user", os.getuid() != 0, f"user {os.getuid()}, group {os.getgid()}")
     groups = sorted(set(os.getgroups()) - {os.getgid()})
-    report.holds("groups", 0 not in groups and os.getgid() != 0, f"further groups: {groups or 'none'}")
+    report.holds(
+        "groups", 0 not in groups and os.getgid() != 0, f"further groups: {groups or 'none'}"
+    )
     mapped = Path("/proc/self/uid_map").read_text().split()
-    report.holds("user-namespace", mapped[:2] != ["0", "0"], f"user 0 here is user {mapped[1]} of the machine")
+    report.holds(
+        "user-namespace",
+        mapped[:2] != ["0", "0"],
+        f"user 0 here is user {mapped[1]} of the machine",
+    )
     report.holds("setuid-gain", *gain())
 
 
@@ -195,7 +270,10 @@ def gain() -> tuple[bool, str]:
                 os._exit(0)
             os._exit(1)
         changed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        return not changed, "root becomes another user" if changed else "root cannot become another user"
+        return (
+            not changed,
+            "root becomes another user" if changed else "root cannot become another user",
+        )
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
@@ -227,11 +305,24 @@ def limits(report: Report) -> None:
     memory = control("memory/memory.limit_in_bytes", "memory.max")
     report.add("memory-limit", *limited(memory, "bytes"))
     with_swap = control("memory/memory.memsw.limit_in_bytes", "memory.swap.max")
-    swap = next((line.split()[1] for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("SwapTotal")), "?")
+    swap = next(
+        (
+            line.split()[1]
+            for line in Path("/proc/meminfo").read_text().splitlines()
+            if line.startswith("SwapTotal")
+        ),
+        "?",
+    )
     no_swap = swap == "0" or with_swap == "0" or (with_swap is not None and with_swap == memory)
     report.holds("swap", no_swap, f"the machine has {swap} kB of swap; limit: {with_swap}")
-    report.add("cpu-limit", *limited((control("cpu/cpu.cfs_quota_us", "cpu.max") or "").split(" ")[0], "µs"))
-    for name, number, most in (("open-files", resource.RLIMIT_NOFILE, 4096), ("core-files", resource.RLIMIT_CORE, 0)):
+    report.add(
+        "cpu-limit",
+        *limited((control("cpu/cpu.cfs_quota_us", "cpu.max") or "").split(" ")[0], "µs"),
+    )
+    for name, number, most in (
+        ("open-files", resource.RLIMIT_NOFILE, 4096),
+        ("core-files", resource.RLIMIT_CORE, 0),
+    ):
         hard = resource.getrlimit(number)[1]
         report.holds(name, 0 <= hard <= most, f"at most {hard}")
     room = os.statvfs("/dev/shm")
@@ -251,7 +342,7 @@ def processes(report: Report) -> None:
     """Fork until it is refused; last, because it disturbs."""
     most = control("pids/pids.max", "pids.max")
     if most is None or not most.isdigit() or int(most) > 10_000:
-        report.holds("processes", False, f"at most {most}")  # noqa: FBT003
+        report.holds("processes", False, f"at most {most}")
         return
     children = []
     error: OSError | None = None
@@ -308,18 +399,33 @@ def files(report: Report) -> None:
     """The root file system and what is mounted into it."""
     options = next(options for _, place, options, _ in mounts() if place == "/")
     report.holds("root-filesystem", "ro" in options.split(","), f"mounted {options.split(',')[0]}")
-    writable = [folder for folder in ("/", "/etc", "/usr/bin", "/root", "/var", "/tmp", "/var/tmp", "/run") if makes(folder)]
+    writable = [
+        folder
+        for folder in ("/", "/etc", "/usr/bin", "/root", "/var", "/tmp", "/var/tmp", "/run")
+        if makes(folder)
+    ]
     bounded = {place for _, place, _, kind in mounts() if kind == "tmpfs"}
     beyond = [folder for folder in writable if folder not in bounded]
     report.holds("unbounded-writes", not beyond, f"can write to {', '.join(writable) or 'nothing'}")
-    loose = [place for _, place, options, kind in mounts()
-             if kind == "tmpfs" and place in ("/tmp", "/var/tmp", "/run", "/dev/shm") and not {"nosuid", "nodev"} <= set(options.split(","))]  # fmt: skip
-    report.holds("memory-filesystems", not loose, f"set-user programs and devices count in {', '.join(loose) or 'none'}")
+    loose = [
+        place
+        for _, place, options, kind in mounts()
+        if kind == "tmpfs"
+        and place in ("/tmp", "/var/tmp", "/run", "/dev/shm")
+        and not {"nosuid", "nodev"} <= set(options.split(","))
+    ]
+    report.holds(
+        "memory-filesystems",
+        not loose,
+        f"set-user programs and devices count in {', '.join(loose) or 'none'}",
+    )
     foreign = [
         place for root, place, _, kind in mounts()
         if kind not in _OWN_KINDS and place not in _OWN_FILES and Path(place).name != "docker-init"
     ]  # fmt: skip
-    report.holds("host-mounts", not foreign, f"mounted from the machine: {', '.join(foreign) or 'nothing'}")
+    report.holds(
+        "host-mounts", not foreign, f"mounted from the machine: {', '.join(foreign) or 'nothing'}"
+    )
     sockets = [path for path in _SOCKETS if Path(path).exists()]
     report.holds("engine-socket", not sockets, f"{', '.join(sockets) or 'none'} found")
     secrets = sorted(path.name for path in Path("/run/secrets").glob("*"))
@@ -331,15 +437,37 @@ def kernel_files(report: Report) -> None:
     readable = [path for path in _MASKED if shows(path)]
     report.holds("masked-files", not readable, f"{', '.join(readable) or 'none'} can be read")
     options = {place: options.split(",") for _, place, options, _ in mounts()}
-    open_ones = [path for path in _READ_ONLY if Path(path).exists() and "ro" not in options.get(path, [])]
-    report.holds("read-only-proc", not open_ones, f"{', '.join(open_ones) or 'none'} mounted for writing")
-    for name, path in (("core-pattern", "/proc/sys/kernel/core_pattern"), ("sysrq", "/proc/sysrq-trigger"),
-                       ("modprobe-path", "/proc/sys/kernel/modprobe"), ("uevent-helper", "/sys/kernel/uevent_helper")):  # fmt: skip
-        report.holds(name, not writes(path), f"{path} can{'' if writes(path) else 'not'} be written")
-    report.holds("sys", "ro" in options.get("/sys", []), f"/sys is mounted {options.get('/sys', ['not'])[0]}")
-    groups = [place for _, place, opts, kind in mounts() if kind in ("cgroup", "cgroup2") and "rw" in opts.split(",")]
-    agents = [str(path) for path in Path("/sys/fs/cgroup").glob("*/release_agent") if writes(str(path))]
-    report.holds("control-groups", not groups and not agents, f"{', '.join(groups + agents) or 'none'} can be written")
+    open_ones = [
+        path for path in _READ_ONLY if Path(path).exists() and "ro" not in options.get(path, [])
+    ]
+    report.holds(
+        "read-only-proc", not open_ones, f"{', '.join(open_ones) or 'none'} mounted for writing"
+    )
+    for name, path in (
+        ("core-pattern", "/proc/sys/kernel/core_pattern"),
+        ("sysrq", "/proc/sysrq-trigger"),
+        ("modprobe-path", "/proc/sys/kernel/modprobe"),
+        ("uevent-helper", "/sys/kernel/uevent_helper"),
+    ):
+        report.holds(
+            name, not writes(path), f"{path} can{'' if writes(path) else 'not'} be written"
+        )
+    report.holds(
+        "sys", "ro" in options.get("/sys", []), f"/sys is mounted {options.get('/sys', ['not'])[0]}"
+    )
+    groups = [
+        place
+        for _, place, opts, kind in mounts()
+        if kind in ("cgroup", "cgroup2") and "rw" in opts.split(",")
+    ]
+    agents = [
+        str(path) for path in Path("/sys/fs/cgroup").glob("*/release_agent") if writes(str(path))
+    ]
+    report.holds(
+        "control-groups",
+        not groups and not agents,
+        f"{', '.join(groups + agents) or 'none'} can be written",
+    )
 
 
 def shows(path: str) -> bool:
@@ -361,19 +489,33 @@ def devices(report: Report) -> None:
     try:
         os.mknod(path, stat.S_IFBLK | 0o600, os.makedev(7, 0))
     except OSError as error:
-        report.holds("mknod", error.errno in (*_REFUSED, errno.EROFS), f"is refused: {error.strerror}")
+        report.holds(
+            "mknod", error.errno in (*_REFUSED, errno.EROFS), f"is refused: {error.strerror}"
+        )
         return
     os.unlink(path)
-    report.holds("mknod", False, "a block device was made")  # noqa: FBT003
+    report.holds("mknod", False, "a block device was made")
 
 
 def name_spaces(report: Report) -> None:
     """Whether it sees more than itself."""
     first = Path("/proc/1/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     numbers = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    report.holds("process-namespace", "probe" in first and len(numbers) < 20, f"{len(numbers)} processes; the first is {first.split(' ')[0]}")
+    report.holds(
+        "process-namespace",
+        "probe" in first and len(numbers) < 20,
+        f"{len(numbers)} processes; the first is {first.split(' ')[0]}",
+    )
     links = sorted(name for _, name in socket.if_nameindex())
-    bridges = [name for name in links if name.startswith(("docker", "br-", "virbr", "ens", "enp")) or name.endswith("0") and not name.startswith(("eth", "tunl", "sit", "gre", "ip6", "erspan"))]
+    bridges = [
+        name
+        for name in links
+        if name.startswith(("docker", "br-", "virbr", "ens", "enp"))
+        or (
+            name.endswith("0")
+            and not name.startswith(("eth", "tunl", "sit", "gre", "ip6", "erspan"))
+        )
+    ]
     report.holds("network-namespace", not bridges, f"interfaces {', '.join(links)}")
     shared = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
     report.holds("ipc-namespace", not shared, f"{len(shared)} pieces of shared memory of others'")
@@ -395,7 +537,13 @@ def leaks(report: Report) -> None:
     except OSError as error:
         here = f"unreachable: {error.strerror}"
     report.holds("working-folder", here.startswith("/") and "unreachable" not in here, f"is {here}")
-    report.holds("runtime-program", not writes("/proc/1/exe"), "the first process's program can" + ("" if writes("/proc/1/exe") else "not") + " be written")
+    report.holds(
+        "runtime-program",
+        not writes("/proc/1/exe"),
+        "the first process's program can"
+        + ("" if writes("/proc/1/exe") else "not")
+        + " be written",
+    )
     names = [name for name in os.environ if any(word in name.upper() for word in _SECRET_WORDS)]
     report.holds("environment", not names, f"{', '.join(names) or 'no name'} looks like a secret's")
 
@@ -403,7 +551,9 @@ def leaks(report: Report) -> None:
 # -- what it reaches
 
 
-def attempt(addresses: list[tuple[str, int]], patience: float = _PATIENCE) -> dict[tuple[str, int], str]:
+def attempt(
+    addresses: list[tuple[str, int]], patience: float = _PATIENCE
+) -> dict[tuple[str, int], str]:
     """Connect to many at once; tell of each ``open``, ``closed`` (refused by it) or ``nothing``."""
     outcome = dict.fromkeys(addresses, "nothing")
     for start in range(0, len(addresses), 500):
@@ -425,7 +575,11 @@ def attempt(addresses: list[tuple[str, int]], patience: float = _PATIENCE) -> di
     return outcome
 
 
-def settle(under_way: dict[int, tuple[socket.socket, tuple[str, int]]], outcome: dict[tuple[str, int], str], deadline: float) -> None:
+def settle(
+    under_way: dict[int, tuple[socket.socket, tuple[str, int]]],
+    outcome: dict[tuple[str, int], str],
+    deadline: float,
+) -> None:
     """Wait for connections until the deadline."""
     poll = select.poll()
     for number in under_way:
@@ -435,7 +589,9 @@ def settle(under_way: dict[int, tuple[socket.socket, tuple[str, int]]], outcome:
             sock, address = under_way.pop(number)
             poll.unregister(number)
             error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            outcome[address] = "open" if not error else "closed" if error == errno.ECONNREFUSED else "nothing"
+            outcome[address] = (
+                "open" if not error else "closed" if error == errno.ECONNREFUSED else "nothing"
+            )
             sock.close()
     for sock, _ in under_way.values():
         sock.close()
@@ -462,7 +618,10 @@ def own_address() -> str:
 
 def names(addresses: dict[tuple[str, int], str], *wanted: str) -> str:
     """Those of which something came back, for a person to read."""
-    return ", ".join(f"{host}:{port}" for (host, port), what in addresses.items() if what in wanted) or "nothing"
+    return (
+        ", ".join(f"{host}:{port}" for (host, port), what in addresses.items() if what in wanted)
+        or "nothing"
+    )
 
 
 def neighbourhood(report: Report, arguments: Arguments) -> None:
@@ -476,7 +635,11 @@ def neighbourhood(report: Report, arguments: Arguments) -> None:
     found = attempt([(way_out, port) for port in _SERVICE_PORTS]) if way_out else {}
     # One that refuses is there: the machine itself answers.
     reached = [port for (_, port), what in found.items() if what != "nothing"]
-    report.holds("host-services", not reached, f"the machine answers on {len(reached)} of {len(found)} ports; open: {names(found, 'open')}")
+    report.holds(
+        "host-services",
+        not reached,
+        f"the machine answers on {len(reached)} of {len(found)} ports; open: {names(found, 'open')}",
+    )
     own = own_address()
     near = [host for host in neighbours(own) if host != way_out]
     found = attempt([*arguments.peers, *((host, 9) for host in near)])
@@ -484,7 +647,8 @@ def neighbourhood(report: Report, arguments: Arguments) -> None:
     report.add(
         "other-containers",
         OPEN if reached_ones else OK if arguments.peers else UNKNOWN,
-        f"reached {', '.join(reached_ones) or 'none'} of {len(arguments.peers)} known and {len(near)} possible ones",
+        f"reached {', '.join(sorted(set(reached_ones))) or 'none'} of {len(arguments.peers)} known and "
+        f"{len(near)} possible ones",
     )
     found_names = []
     for host, _ in arguments.peers:
@@ -508,16 +672,24 @@ def outside(report: Report, arguments: Arguments) -> None:
     """The world, and what it is there for."""
     metadata = ("169.254.169.254", 80)
     found = attempt([metadata])
-    report.holds("metadata-ipv4", found[metadata] == "nothing", f"reached {names(found, 'open', 'closed')}")
+    report.holds(
+        "metadata-ipv4", found[metadata] == "nothing", f"reached {names(found, 'open', 'closed')}"
+    )
     metadata = ("fd00:ec2::254", 80)
     found = attempt([metadata])
-    report.holds("metadata-ipv6", found[metadata] == "nothing", f"reached {names(found, 'open', 'closed')}")
+    report.holds(
+        "metadata-ipv6", found[metadata] == "nothing", f"reached {names(found, 'open', 'closed')}"
+    )
     host, port = arguments.public
     try:
-        addresses = sorted({each[4][0] for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)})
+        addresses = sorted(
+            {each[4][0] for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+        )
     except OSError:
         addresses = []
-    report.holds("outside-names", not addresses, f"{host} {'has addresses' if addresses else 'is not known'}")
+    report.holds(
+        "outside-names", not addresses, f"{host} {'has addresses' if addresses else 'is not known'}"
+    )
     found = attempt([(str(address), port) for address in addresses])
     report.holds("public-network", "open" not in found.values(), f"reached {names(found, 'open')}")
     url = urlsplit(os.environ.get("STORAGEHUB_URL", ""))
@@ -525,10 +697,14 @@ def outside(report: Report, arguments: Arguments) -> None:
         report.add("storagehub", UNKNOWN, "STORAGEHUB_URL is not set")
         return
     try:
-        socket.create_connection((url.hostname, url.port or (443 if url.scheme == "https" else 80)), 5).close()
+        socket.create_connection(
+            (url.hostname, url.port or (443 if url.scheme == "https" else 80)), 5
+        ).close()
         report.add("storagehub", OK, f"{url.netloc} can be reached")
     except OSError as error:
-        report.holds("storagehub", False, f"{url.netloc} cannot be reached: {error.strerror or error}")  # noqa: FBT003
+        report.holds(
+            "storagehub", False, f"{url.netloc} cannot be reached: {error.strerror or error}"
+        )
 
 
 # -- the command
