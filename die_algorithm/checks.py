@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
+from die_algorithm.container_rules import ContainerRules
 from die_algorithm.errors import (
     DieError,
+    InvalidParameterValue,
     RegistryUnavailable,
     SettingsError,
     StorageHubError,
@@ -19,11 +21,14 @@ from die_algorithm.errors import (
     SwarmError,
 )
 from die_algorithm.image_reference import DOCKER_HUB
+from die_algorithm.known_flaws import known_flaws
 from die_algorithm.models import EngineFacts, NodeFacts, WorkerReport
 from die_algorithm.policy import Policy
+from die_algorithm.probe import NodeReport, Probe
 from die_algorithm.registry import Registry
 from die_algorithm.results import Results
 from die_algorithm.runtime import job_store, registry_client
+from die_algorithm.service_spec import forbids_new_privileges, unkept_demands
 from die_algorithm.settings import Settings
 from die_algorithm.storagehub import StorageHub
 from die_algorithm.swarm import Swarm
@@ -86,16 +91,22 @@ def workers(reports: Callable[[], Sequence[WorkerReport]], *, works_here: bool) 
     ]
 
 
-def doctor(settings: Settings) -> list[Check]:
-    """Everything an operator can mend, what only warns included. Names tell where it was looked."""
+def doctor(settings: Settings, policy: Policy) -> list[Check]:
+    """Everything an operator can mend, what only warns included. Names tell where it was looked.
+
+    Args:
+        settings: the operator's.
+        policy: the same.
+    """
     swarm, facts = _swarm(settings)
     checks = [
         *(_database(settings), _results(settings), _storagehub(settings)),
-        *_registries(settings),
+        *_registries(settings, policy),
         swarm,
     ]
     if facts is not None:
-        checks += _engine_warnings(facts)
+        checks += _engine_warnings(settings, policy.containers, facts)
+        checks += _unkept(settings, policy.containers, facts)
         if swarm.passed:
             checks += _demands(settings)
     return [
@@ -182,9 +193,8 @@ def _storagehub(settings: Settings) -> Check:
     return Check(name=name, passed=True, text="StorageHub answers.", place=place)
 
 
-def _registries(settings: Settings) -> list[Check]:
+def _registries(settings: Settings, policy: Policy) -> list[Check]:
     try:
-        policy = Policy.load(settings.policy_file)
         registry = registry_client(settings, policy)
     except SettingsError as error:
         return [
@@ -274,8 +284,85 @@ def _swarm(settings: Settings) -> tuple[Check, EngineFacts | None]:
     return check, facts
 
 
-def _engine_warnings(facts: EngineFacts) -> list[Check]:
-    warnings = []
+def probe(settings: Settings, rules: ContainerRules) -> list[Check]:
+    """Look from inside at what containers can do, on each node that jobs may run on.
+
+    Args:
+        settings: the operator's.
+        rules: what containers may do.
+    """
+    swarm = Swarm(settings.docker_host)
+    try:
+        nodes = _fitting(settings, swarm.nodes())
+        reports = Probe(settings, rules, swarm).run(nodes)
+    except (SwarmError, InvalidParameterValue) as error:
+        return [_no_probe("probe", str(error))]
+    finally:
+        swarm.close()
+    if not reports:
+        return [_no_probe("probe", "No node fits the setting 'placement'.")]
+    return [check for report in reports for check in _probed(report)]
+
+
+def _probed(report: NodeReport) -> list[Check]:
+    if report.trouble:
+        return [_no_probe(f"probe on {report.hostname}", report.trouble)]
+    return [
+        Check(
+            name=f"{each.finding.name} on {report.hostname}",
+            passed=each.passed,
+            text=each.finding.text,
+            remedy=each.remedy,
+        )
+        for each in report.judgements
+    ]
+
+
+def _no_probe(name: str, text: str) -> Check:
+    return Check(
+        name=name,
+        passed=False,
+        text=text,
+        remedy="The image of the setting 'probe_image' must be where the nodes pull images from; it is "
+        "made from examples/probe.",
+    )
+
+
+def _unkept(settings: Settings, rules: ContainerRules, facts: EngineFacts) -> list[Check]:
+    """What the rules demand and the engine cannot keep, so that some images are not run."""
+    found = {
+        demand
+        for limits in rules.all_limits(settings)
+        for demand in unkept_demands(limits, settings, facts)
+    }
+    return [
+        Check(
+            name="profile strict",
+            passed=False,
+            text=f"{text} Images of the profile 'strict' are not run.",
+            remedy=remedy,
+        )
+        for text, remedy in sorted(found)
+    ]
+
+
+def _flaws(facts: EngineFacts) -> list[Check]:
+    versions = {"Engine": facts.version, **facts.components}
+    return [
+        Check(
+            name=f"{flaw.component} {versions[flaw.component]}",
+            passed=True,
+            text=f"{flaw.identifier}: {flaw.what}.",
+            remedy="Install a version of "
+            + " or ".join(".".join(map(str, version)) for version in flaw.mended)
+            + " at least, or see whether your distribution has mended this one.",
+        )
+        for flaw in known_flaws(versions)
+    ]
+
+
+def _engine_warnings(settings: Settings, rules: ContainerRules, facts: EngineFacts) -> list[Check]:
+    warnings = _flaws(facts)
     if not facts.has_init:
         warnings.append(
             Check(
@@ -295,7 +382,7 @@ def _engine_warnings(facts: EngineFacts) -> list[Check]:
                 remedy="Enable the memory cgroup in the kernel's command line.",
             )
         )
-    if _version(facts.api_version) < (1, 44):
+    if not forbids_new_privileges(rules.all_limits(settings)[0], facts):
         warnings.append(
             Check(
                 name="no-new-privileges",
@@ -325,12 +412,17 @@ def _demands(settings: Settings) -> list[Check]:
     finally:
         swarm.close()
     checks = [] if joinable else [_no_network(settings.network)]
-    fitting = [
+    fitting = _fitting(settings, nodes)
+    return checks + (_limits(settings, fitting) if fitting else [_no_node(settings)])
+
+
+def _fitting(settings: Settings, nodes: Sequence[NodeFacts]) -> list[NodeFacts]:
+    """The nodes that jobs may run on now."""
+    return [
         node
         for node in nodes
         if node.is_ready and all(_meets(node, constraint) for constraint in settings.placement)
     ]
-    return checks + (_limits(settings, fitting) if fitting else [_no_node(settings)])
 
 
 def _no_network(network: str) -> Check:
@@ -338,8 +430,7 @@ def _no_network(network: str) -> Check:
         name="network",
         passed=False,
         text=f"The Swarm has no network {network!r} that services can join.",
-        remedy=f"Make it with 'docker network create --driver overlay {network}', or change the "
-        "setting 'network'.",
+        remedy="Make it with scripts/job_network on each node, or change the setting 'network'.",
     )
 
 

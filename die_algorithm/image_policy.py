@@ -3,12 +3,8 @@
 A repository is allowed if it is in a registry that may be used, a pattern of the general list ``allow``
 or of one of the user's groups matches it, and no pattern of a list ``deny`` does: what is denied is
 denied, whatever allows it. Without a general list ``allow`` everything is allowed; an empty list
-allows nothing (reference: safety, A8 and A11). Patterns match whole names::
-
-    d4science/sortapp       this repository of Docker Hub
-    d4science/*             all of this name space; '*' is any part of a name between slashes
-    ghcr.io/d4science/**    all that begins so; '**' is any text
-    **                      everything
+allows nothing (reference: safety, A8 and A11). The patterns are those of
+:mod:`die_algorithm.repository_pattern`.
 """
 
 from __future__ import annotations
@@ -22,23 +18,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from die_algorithm.errors import ImageForbidden
 from die_algorithm.image_reference import DOCKER_HUB, ImageReference, is_registry
 from die_algorithm.models import ImageFacts
+from die_algorithm.repository_pattern import RepositoryPattern, matching
 from die_algorithm.settings_values import Size
 
-_PATTERN = re.compile(r"[a-z0-9._:/*-]+", re.ASCII)
 _TAG_PATTERN = re.compile(r"[A-Za-z0-9._*-]+", re.ASCII)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9]+", re.ASCII)
-
-
-def _repository_pattern(value: str) -> str:
-    if not _PATTERN.fullmatch(value):
-        raise ValueError(f"{value!r} is no pattern of repositories")
-    if value == "*":
-        raise ValueError("write '**' for every repository, 'library/*' for Docker's official ones")
-    first, slash, _ = value.partition("/")
-    if value.startswith("**") or (slash and is_registry(first)):
-        return value
-    return f"{DOCKER_HUB}/{value}" if slash else f"{DOCKER_HUB}/library/{value}"
 
 
 def _tag_pattern(value: str) -> str:
@@ -53,20 +38,16 @@ def _registry(value: str) -> str:
     return value
 
 
-def _pinned(value: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
-    for digest in (digest for digests in value.values() for digest in digests):
-        if not _DIGEST.fullmatch(digest):
-            raise ValueError(f"{digest!r} is no digest: 'sha256:' and 64 hexadecimal digits")
-    return {_repository_pattern(pattern): digests for pattern, digests in value.items()}
+def _digest(value: str) -> str:
+    if not _DIGEST.fullmatch(value):
+        raise ValueError(f"{value!r} is no digest: 'sha256:' and 64 hexadecimal digits")
+    return value
 
 
 def _platform(value: str) -> str:
     if value and not _PLATFORM.fullmatch(value):
         raise ValueError(f"{value!r} is no platform like linux/amd64")
     return value
-
-
-RepositoryPattern = Annotated[str, AfterValidator(_repository_pattern)]
 
 
 class _Rules(BaseModel):
@@ -105,7 +86,7 @@ class ImagePolicy(_Rules):
     #: Repositories of which a digest must be named, so that nobody changes what is run.
     digest_required: tuple[RepositoryPattern, ...] = ()
     #: Of repositories that match, only these digests are run.
-    pinned: Annotated[Mapping[str, tuple[str, ...]], AfterValidator(_pinned)] = Field(
+    pinned: Mapping[RepositoryPattern, tuple[Annotated[str, AfterValidator(_digest)], ...]] = Field(
         default_factory=dict
     )
     #: Bytes of all layers as they are fetched.
@@ -132,9 +113,9 @@ class ImagePolicy(_Rules):
         groups = [group for group in self.groups if group.has(owner, vre)]
         self._check_repository(image, groups)
         tag = image.tag or ""
-        if tag and (pattern := _matching(self.forbidden_tags, tag)):
+        if tag and (pattern := matching(self.forbidden_tags, tag)):
             raise self._refused(image, f"the tag {tag} is in 'forbidden_tags' ({pattern})")
-        if image.digest is None and (pattern := _matching(self.digest_required, image.name)):
+        if image.digest is None and (pattern := matching(self.digest_required, image.name)):
             raise self._refused(
                 image,
                 f"{pattern} is in 'digest_required': name the image with its digest, as "
@@ -144,13 +125,13 @@ class ImagePolicy(_Rules):
             self._check_digest(image, image.digest)
 
     def _check_repository(self, image: ImageReference, groups: Iterable[ImageGroup]) -> None:
-        if pattern := _matching(self.deny, image.name):
+        if pattern := matching(self.deny, image.name):
             raise self._refused(image, f"'deny' has {pattern}")
         for group in groups:
-            if pattern := _matching(group.deny, image.name):
+            if pattern := matching(group.deny, image.name):
                 raise self._refused(image, f"'deny' of the group {group.name} has {pattern}")
         allowed = [*(self.allow or ()), *(pattern for group in groups for pattern in group.allow)]
-        if self.allow is not None and not _matching(allowed, image.name):
+        if self.allow is not None and not matching(allowed, image.name):
             empty = "" if allowed else ", which is empty"
             raise self._refused(image, f"it is not in 'allow'{empty}")
 
@@ -174,7 +155,7 @@ class ImagePolicy(_Rules):
 
     def _check_digest(self, image: ImageReference, digest: str) -> None:
         for pattern, digests in self.pinned.items():
-            if _matches(pattern, image.name) and digest not in digests:
+            if matching((pattern,), image.name) and digest not in digests:
                 raise self._refused(image, f"'pinned' has other digests for {pattern}")
 
     def _refused(self, image: ImageReference, rule: str) -> ImageForbidden:
@@ -182,15 +163,3 @@ class ImagePolicy(_Rules):
         return ImageForbidden(
             f"The image {image.familiar} may not be run here: {rule}. To have it allowed, ask {ask}."
         )
-
-
-def _matching(patterns: Iterable[str], text: str) -> str | None:
-    """The first pattern that matches."""
-    return next((pattern for pattern in patterns if _matches(pattern, text)), None)
-
-
-def _matches(pattern: str, text: str) -> bool:
-    parts = re.split(r"(\*\*|\*)", pattern)
-    wild = {"**": ".*", "*": "[^/]*"}
-    expression = "".join(wild.get(part, re.escape(part)) for part in parts)
-    return re.fullmatch(expression, text, re.ASCII) is not None

@@ -359,6 +359,11 @@ class EngineFacts:
     has_init: bool
     #: The node's kernel lets the engine limit memory.
     limits_memory: bool
+    #: What it says of its own protections, such as ``seccomp``, ``apparmor``, ``userns``, ``rootless``
+    #: or, from some version on, ``no-new-privileges``.
+    security: frozenset[str] = frozenset()
+    #: Versions of what it consists of, such as ``containerd`` and ``runc``.
+    components: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -372,6 +377,8 @@ class NodeFacts:
     memory: int
     #: What placement constraints look at, such as ``node.role`` or ``node.labels.<name>``.
     attributes: Mapping[str, str]
+    #: Of its engine; empty for a node that has never been up.
+    engine_version: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from die_algorithm.container_rules import ContainerRules
 from die_algorithm.errors import SettingsError
 from die_algorithm.image_policy import ImagePolicy
 from die_algorithm.settings_values import reason
@@ -19,6 +20,7 @@ class Policy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     images: ImagePolicy = Field(default_factory=ImagePolicy)
+    containers: ContainerRules = Field(default_factory=ContainerRules)
 
     @classmethod
     def load(cls, path: Path | None) -> Self:

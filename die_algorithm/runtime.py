@@ -237,6 +237,7 @@ class Runtime:
             storagehub,
             swarm,
             results,
+            rules=policy.containers,
             public_links=public_links,
             images=Images(policy.images, registry, swarm.resolve_digest),
             fail_points=self._fail_points,

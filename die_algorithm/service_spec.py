@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Mapping, Sequence
 
-from die_algorithm.errors import SettingsError
+from die_algorithm.container_rules import ContainerLimits, ContainerRules
+from die_algorithm.errors import ServiceRefused, SettingsError
 from die_algorithm.image_reference import ImageReference
 from die_algorithm.models import EngineFacts, Job
 from die_algorithm.settings import Settings
@@ -22,16 +24,21 @@ JOB_LABEL = "die.job"
 OWNER_LABEL = "die.owner"
 #: Label of the service: which instance of the executor made it.
 INSTANCE_LABEL = "die.service"
+#: Label of service and container of a probe, which belongs to no job.
+PROBE_LABEL = "die.probe"
 
 #: Below ``/run/secrets``: the user token, for images that want it as a file.
 TOKEN_FILE = "gcube-token"  # noqa: S105 - a name, not a token
 
 # Whoever the image's USER is may read it; nobody else is in the container.
 _READABLE = 0o444
-_NO_NEW_PRIVILEGES_SINCE = (1, 44)
+_PRIVILEGES_SINCE = (1, 44)
 _SWAP_SINCE = (1, 52)
 _OPEN_FILES = 4096
 _LOG_FILES = "3"
+#: What a profile's containers write to in place of a root file system that is read-only.
+_IN_MEMORY = ("/tmp", "/var/tmp", "/run")  # noqa: S108 - of containers
+_NOBODY = "65534:65534"
 
 
 def service_spec(
@@ -40,6 +47,7 @@ def service_spec(
     *,
     image: ImageReference,
     engine: EngineFacts,
+    rules: ContainerRules,
     secret_id: str | None = None,
 ) -> dict[str, object]:
     """Describe the service of a job, as it is created: without a task.
@@ -56,19 +64,68 @@ def service_spec(
         settings: the operator's.
         image: to run, pinned to its digest.
         engine: decides what can be asked for; engines ignore fields that are younger than they are
-            without a word, so those are not sent to them. The operator of an engine without
-            ``NoNewPrivileges`` (API 1.44) sets ``no-new-privileges`` for the whole engine instead.
+            without a word, so those are not sent to them.
+        rules: what containers may do.
         secret_id: of the secret with the token, if the image wants it as a file.
 
     Raises:
         SettingsError: the StorageHub address would be expanded as a template.
+        ServiceRefused: the engine cannot keep what the rules demand for this image.
     """
     labels = _labels(job, settings)
+    limits = rules.limits_for(image.name, settings)
+    if unkept_demands(limits, settings, engine):
+        raise ServiceRefused(
+            "The operator demands more protection for this image than the Docker engine can give. "
+            "Tell the operator the job's id; 'die doctor' says what is missing."
+        )
+    return {
+        "Name": job.service_name,
+        "Labels": labels,
+        "TaskTemplate": task_template(
+            _args(job),
+            settings,
+            image=image,
+            engine=engine,
+            limits=limits,
+            labels=labels,
+            secrets=_secrets(job, secret_id),
+        ),
+        "Mode": {"Replicated": {"Replicas": 0}},
+        "EndpointSpec": {"Mode": "dnsrr"},
+    }
+
+
+def task_template(
+    args: Sequence[str],
+    settings: Settings,
+    *,
+    image: ImageReference,
+    engine: EngineFacts,
+    limits: ContainerLimits,
+    labels: Mapping[str, str],
+    secrets: Sequence[Mapping[str, object]] = (),
+) -> dict[str, object]:
+    """Describe the task of a job's service, or of a probe that looks at what jobs get.
+
+    Args:
+        args: what the image is called with.
+        settings: the operator's.
+        image: to run, pinned to its digest.
+        engine: decides what can be asked for.
+        limits: what the container may do and use.
+        labels: of the container.
+        secrets: files with secrets that it gets.
+
+    Raises:
+        SettingsError: the StorageHub address would be expanded as a template.
+    """
+    container = _container(args, settings, image, engine) | {"Labels": dict(labels)}
+    if secrets:
+        container["Secrets"] = list(secrets)
     task: dict[str, object] = {
-        "ContainerSpec": _container(job, settings, image, engine)
-        | {"Labels": labels}
-        | _secrets(job, secret_id),
-        "Resources": _resources(settings, engine),
+        "ContainerSpec": container | _protections(limits, engine),
+        "Resources": _resources(limits, engine),
         "RestartPolicy": {"Condition": "none"},
         "Placement": {"Constraints": list(settings.placement)},
         "LogDriver": {
@@ -78,13 +135,60 @@ def service_spec(
     }
     if settings.network:
         task["Networks"] = [{"Target": settings.network}]
-    return {
-        "Name": job.service_name,
-        "Labels": labels,
-        "TaskTemplate": task,
-        "Mode": {"Replicated": {"Replicas": 0}},
-        "EndpointSpec": {"Mode": "dnsrr"},
-    }
+    return task
+
+
+def unkept_demands(
+    limits: ContainerLimits, settings: Settings, engine: EngineFacts
+) -> list[tuple[str, str]]:
+    """What a profile demands and cannot have, so that its images are not run: each with its remedy."""
+    if limits.profile != "strict":
+        return []
+    demands = []
+    if not forbids_new_privileges(limits, engine):
+        demands.append(
+            (
+                f"The engine's API {engine.api_version} ignores no-new-privileges for services.",
+                'Install Docker Engine 25 or later, or set "no-new-privileges": true in each node\'s '
+                "daemon.json and 'engines_forbid_new_privileges = true' in the policy file.",
+            )
+        )
+    if not settings.network:
+        demands.append(
+            (
+                "The setting 'network' is empty, so containers share the engine's own bridge.",
+                "Make a network for jobs with scripts/job_network and name it in 'network'.",
+            )
+        )
+    return demands
+
+
+def shortfalls(settings: Settings, engine: EngineFacts) -> list[str]:
+    """What is not asked for because the engine would drop it without a word, or is left open."""
+    found = []
+    version = _version(engine.api_version)
+    if version < _PRIVILEGES_SINCE and "no-new-privileges" not in engine.security:
+        found.append("no-new-privileges cannot be asked for")
+    if "seccomp" not in engine.security:
+        found.append("the engine has no seccomp")
+    if version < _SWAP_SINCE:
+        found.append("a container may swap as much as it may use of memory")
+    if not engine.limits_memory:
+        found.append("memory cannot be limited")
+    if not settings.network:
+        found.append("containers share the engine's own bridge")
+    return found
+
+
+def forbids_new_privileges(limits: ContainerLimits, engine: EngineFacts) -> bool:
+    """Whether a program in a container cannot become more than it is, by all that is known."""
+    if limits.profile == "open":
+        return False
+    return (
+        _version(engine.api_version) >= _PRIVILEGES_SINCE
+        or "no-new-privileges" in engine.security
+        or limits.engines_forbid_new_privileges
+    )
 
 
 def secret_spec(job: Job, settings: Settings) -> dict[str, object]:
@@ -110,28 +214,25 @@ def _labels(job: Job, settings: Settings) -> dict[str, str]:
     }
 
 
-def _secrets(job: Job, secret_id: str | None) -> dict[str, object]:
+def _secrets(job: Job, secret_id: str | None) -> list[Mapping[str, object]]:
     if secret_id is None:
-        return {}
+        return []
     file = {"Name": TOKEN_FILE, "UID": "0", "GID": "0", "Mode": _READABLE}
-    return {
-        "Secrets": [{"File": file, "SecretID": secret_id, "SecretName": job.service_name}],
-    }
+    return [{"File": file, "SecretID": secret_id, "SecretName": job.service_name}]
 
 
 def _container(
-    job: Job, settings: Settings, image: ImageReference, engine: EngineFacts
+    args: Sequence[str], settings: Settings, image: ImageReference, engine: EngineFacts
 ) -> dict[str, object]:
     container: dict[str, object] = {
         "Image": image.canonical,
-        "Args": _args(job),
+        "Args": list(args),
         "Env": [f"STORAGEHUB_URL={_literal(settings.storagehub_url_in_containers)}"],
         "Hosts": [_hosts_line(host) for host in settings.extra_hosts],
         # An image's own health check may declare the container unhealthy, and Swarm would end it.
         "Healthcheck": {"Test": ["NONE"]},
         "TTY": False,
         "OpenStdin": False,
-        "CapabilityDrop": ["ALL"],
         "Ulimits": [
             {"Name": "nofile", "Soft": _OPEN_FILES, "Hard": _OPEN_FILES},
             {"Name": "core", "Soft": 0, "Hard": 0},
@@ -140,19 +241,44 @@ def _container(
     }
     if engine.has_init:
         container["Init"] = True
-    if _version(engine.api_version) >= _NO_NEW_PRIVILEGES_SINCE:
-        container["Privileges"] = {"NoNewPrivileges": True}
     return container
 
 
-def _resources(settings: Settings, engine: EngineFacts) -> dict[str, object]:
-    limits: dict[str, object] = {
-        "NanoCPUs": round(settings.cpu_limit * 1e9),
-        "Pids": settings.pids_limit,
-    }
-    resources: dict[str, object] = {"Limits": limits}
+def _protections(limits: ContainerLimits, engine: EngineFacts) -> dict[str, object]:
+    """What a profile asks the engine for."""
+    strict = limits.profile == "strict"
+    protections: dict[str, object] = {}
+    if limits.profile != "open":
+        # Without this Docker's own set stays, which changes owners and users among others.
+        protections["CapabilityDrop"] = ["ALL"]
+    if _version(engine.api_version) >= _PRIVILEGES_SINCE:
+        protections["Privileges"] = {
+            "NoNewPrivileges": limits.profile != "open",
+            "Seccomp": {"Mode": "default"},
+            "AppArmor": {"Mode": "default"},
+        }
+    # Swarm cannot say "the image's user unless that is root", and does not tell what it is.
+    if user := limits.user or (_NOBODY if strict else ""):
+        protections["User"] = user
+    if strict:
+        protections["ReadOnly"] = True
+        # The engine itself adds nosuid, nodev and noexec.
+        protections["Mounts"] = [
+            {
+                "Type": "tmpfs",
+                "Target": target,
+                "TmpfsOptions": {"SizeBytes": limits.tmpfs, "Mode": 0o1777},
+            }
+            for target in _IN_MEMORY
+        ]
+    return protections
+
+
+def _resources(limits: ContainerLimits, engine: EngineFacts) -> dict[str, object]:
+    values: dict[str, object] = {"NanoCPUs": round(limits.cpus * 1e9), "Pids": limits.pids}
+    resources: dict[str, object] = {"Limits": values}
     if engine.limits_memory:
-        limits["MemoryBytes"] = int(settings.memory_limit)
+        values["MemoryBytes"] = limits.memory
         if _version(engine.api_version) >= _SWAP_SINCE:
             # Older engines let a container swap as much again.
             resources["SwapBytes"] = 0

@@ -161,11 +161,20 @@ class Settings(BaseModel):
     placement: Constraints = Field(
         (), description="Swarm placement constraints, such as `node.role==worker`."
     )
+    probe_image: str = Field(
+        "d4science/die-probe",
+        description="Image of `die doctor --probe`, made from `examples/probe`.",
+    )
     memory_limit: Size = Field(_as_written("2GiB"), description="Memory that a container may use.")
     cpu_limit: float = Field(
         1.0, gt=0, allow_inf_nan=False, description="CPUs that a container may use."
     )
     pids_limit: int = Field(512, gt=0, description="Processes and threads in a container.")
+    tmpfs_limit: Size = Field(
+        _as_written("256MiB"),
+        description="Size of each file system in memory that a container of the profile `strict` gets; "
+        "what is in them counts as its memory.",
+    )
     log_limit: Size = Field(
         _as_written("10MiB"),
         description="Size of a container's log file; three are kept by the engine.",

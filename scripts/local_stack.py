@@ -3,7 +3,8 @@
     local_stack.py demo     start everything, run one job, show its result, stop what was started
     local_stack.py serve    start everything and leave it running
     local_stack.py stop     stop everything that was started
-    local_stack.py doctor   say what is missing for the service to work
+    local_stack.py doctor   say what is missing for the service to work; with --probe also what a
+                            container can do and reach
 
 Started are a private Docker engine with a one-node Swarm and a registry that stands in for Docker Hub,
 the embedded StorageHub with a demo user, and the service. DIE_DOCKER_HOST names an engine of yours to
@@ -39,6 +40,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SORTAPP = REPOSITORY / "examples" / "sortapp"
 SAMPLE = SORTAPP / "sortableelements.txt"
 IMAGE = "d4science/sortapp"
+PROBE = REPOSITORY / "examples" / "probe"
+PROBE_IMAGE = "d4science/die-probe"
 USER = "demo.user"
 #: Opens the demo's own StorageHub on this machine and nothing else: no secret.
 TOKEN = "d3305e2c-0000-4000-8000-00000000d3e0-843339462"  # noqa: S105
@@ -95,8 +98,10 @@ class LocalStack:
             self.swarm.start()
             self._docker_host = self.swarm.docker_host
             address = self.swarm.host_address
-            print("Building the example image and pushing it to the local registry ...", flush=True)
-            _publish_example(self.swarm)
+            print(
+                "Building the example images and pushing them to the local registry ...", flush=True
+            )
+            _publish_examples(self.swarm)
         print("Starting the embedded StorageHub and the service ...", flush=True)
         storagehub, item = self._start_storagehub(address)
         service = self._start_service(storagehub, address)
@@ -233,8 +238,12 @@ def serve(stack: LocalStack) -> None:
     )
 
 
-def doctor(stack: LocalStack) -> int:
+def doctor(stack: LocalStack, *options: str) -> int:
     """Let ``die doctor`` look at what the running service uses, else at this shell's settings.
+
+    Args:
+        stack: the service's.
+        options: more words for ``die doctor``.
 
     Returns:
         its exit code.
@@ -245,7 +254,7 @@ def doctor(stack: LocalStack) -> int:
     else:
         print("This is what the service that runs here uses.")
     sys.stdout.flush()
-    return subprocess.run([_die(), "doctor"], env=environment, check=False).returncode
+    return subprocess.run([_die(), "doctor", *options], env=environment, check=False).returncode
 
 
 @contextmanager
@@ -258,11 +267,12 @@ def _uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _publish_example(swarm: LocalSwarm) -> None:
+def _publish_examples(swarm: LocalSwarm) -> None:
     environment = {**os.environ, "DOCKER_HOST": swarm.docker_host}
     subprocess.run([REPOSITORY / "scripts" / "python_base_image"], check=True, env=environment)
-    swarm.build(SORTAPP, IMAGE, {})
-    swarm.push(IMAGE, IMAGE)
+    for folder, image in ((SORTAPP, IMAGE), (PROBE, PROBE_IMAGE)):
+        swarm.build(folder, image, {})
+        swarm.push(image, image)
 
 
 def _die() -> Path:
@@ -297,12 +307,13 @@ def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description="The whole service on this machine.")
     parser.add_argument("command", choices=["demo", "serve", "stop", "doctor"])
+    parser.add_argument("--probe", action="store_true", help="with doctor")
     parser.add_argument("--state", type=Path, default=REPOSITORY / ".die", metavar="FOLDER")
     arguments = parser.parse_args()
     stack = LocalStack(arguments.state, os.environ.get("DIE_DOCKER_HOST", ""))
     try:
         if arguments.command == "doctor":
-            return doctor(stack)
+            return doctor(stack, *(["--probe"] if arguments.probe else []))
         with folder_lock(stack.state, _WAITING):
             {"demo": demo, "serve": serve, "stop": LocalStack.down}[arguments.command](stack)
     except (DieError, RuntimeError, subprocess.CalledProcessError) as error:

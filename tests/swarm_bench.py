@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from jobs_fixture import make_job
 
+from die_algorithm.container_rules import ContainerRules
 from die_algorithm.image_reference import ImageReference
 from die_algorithm.models import Failure, FaultClass, Job, JobService, TaskPhase, TaskReport
 from die_algorithm.service_spec import service_spec
@@ -54,6 +55,7 @@ class Bench:
         image: ImageReference | None = None,
         job: Job | None = None,
         secret_id: str | None = None,
+        rules: ContainerRules | None = None,
         **settings: Any,
     ) -> tuple[Job, dict[str, Any]]:
         image = image or self.image
@@ -67,6 +69,7 @@ class Bench:
             image=image.pinned(self.digests[image]),
             engine=self.swarm.facts(),
             secret_id=secret_id,
+            rules=rules or ContainerRules(),
         )
         self.names.append(job.service_name)
         return job, spec

@@ -18,6 +18,7 @@ PROBE = "die-tests/probe"
 PROBE_VARIANT = "die-tests/probe-variant"
 ORIGINAL_SORTAPP = "die-tests/original-sortapp"
 SORTAPP = "d4science/sortapp"
+DIE_PROBE = "d4science/die-probe"
 
 _PYTHON_BASE = "python:3-alpine"
 
@@ -46,6 +47,7 @@ def publish_images(swarm: LocalSwarm) -> dict[str, str]:
         PROBE_VARIANT: _publish(swarm, PROBE_VARIANT, IMAGES / "probe-variant", {"BASE": PROBE}),
         ORIGINAL_SORTAPP: _publish(swarm, ORIGINAL_SORTAPP, IMAGES / "original-sortapp", python),
         SORTAPP: _publish(swarm, SORTAPP, ROOT / "examples" / "sortapp", python),
+        DIE_PROBE: _publish(swarm, DIE_PROBE, ROOT / "examples" / "probe", python),
     }
 
 

@@ -9,14 +9,27 @@ import click
 
 from die_algorithm import checks
 from die_algorithm.commands.program import config_option, load_settings
+from die_algorithm.errors import SettingsError
+from die_algorithm.policy import Policy
 
 
 @click.command("doctor")
 @config_option
-def command(config: Path | None) -> None:
+@click.option(
+    "--probe",
+    is_flag=True,
+    help="Also run a container on each node that looks from inside at what jobs can do and reach.",
+)
+def command(config: Path | None, *, probe: bool) -> None:
     """Say what is missing for the service to work, and how to mend it."""
     settings = load_settings(config)
-    found = checks.doctor(settings)
+    try:
+        policy = Policy.load(settings.policy_file)
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
+    found = checks.doctor(settings, policy)
+    if probe:
+        found += checks.probe(settings, policy.containers)
     for check in found:
         sign = "ok  " if check.passed and not check.remedy else "warn" if check.passed else "FAIL"
         click.echo(f"{sign}  {check.name}: {check.text}")

@@ -7,19 +7,23 @@ job does not get as far, because it cannot record the service.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from die_algorithm import faults
+from die_algorithm.container_rules import ContainerRules
 from die_algorithm.errors import ImageForbidden, JobFault, ServiceGone
 from die_algorithm.fail_points import Point, SecretPoint
 from die_algorithm.image_reference import ImageReference
 from die_algorithm.images import Images
 from die_algorithm.models import EngineFacts, FaultClass, Job, JobState
-from die_algorithm.service_spec import secret_spec, service_spec
+from die_algorithm.service_spec import secret_spec, service_spec, shortfalls
 from die_algorithm.settings import Settings
 from die_algorithm.steps.digests import Digests
 from die_algorithm.steps.ledger import Ledger
 from die_algorithm.swarm import Swarm
+
+LOGGER = logging.getLogger(__name__)
 
 
 class Dispatch:
@@ -29,11 +33,21 @@ class Dispatch:
         settings: the operator's.
         ledger: the jobs' records.
         swarm: where containers run.
+        rules: what containers may do.
         images: which images there are, and may be run.
     """
 
-    def __init__(self, settings: Settings, ledger: Ledger, swarm: Swarm, images: Images) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        swarm: Swarm,
+        *,
+        rules: ContainerRules,
+        images: Images,
+    ) -> None:
         self._settings = settings
+        self._rules = rules
         self._ledger = ledger
         self._swarm = swarm
         self._images = images
@@ -57,13 +71,12 @@ class Dispatch:
             return self._ledger.write(
                 job, digest=found.digest, token_file=found.wants_token_file, waiting=None
             )
-        # Another thread may forget them at any time, because the engine was away.
-        facts = self._facts = self._facts or self._swarm.facts()
         spec = service_spec(
             job,
             self._settings,
             image=image.pinned(job.digest),
-            engine=facts,
+            engine=self._engine_facts(),
+            rules=self._rules,
             secret_id=self._secret_id(job),
         )
         with self._ledger.fail_points.around(Point.SERVICE_CREATED):
@@ -88,6 +101,16 @@ class Dispatch:
             return None
         with self._ledger.fail_points.around(SecretPoint.CREATED):
             return self._swarm.create_secret(secret_spec(job, self._settings))
+
+    def _engine_facts(self) -> EngineFacts:
+        """What the engine is, asked once until it was away."""
+        facts = self._facts
+        if facts is None:
+            # Another thread may forget them at any time, because the engine was away.
+            facts = self._facts = self._swarm.facts()
+            for shortfall in shortfalls(self._settings, facts):
+                LOGGER.warning("Containers are less shut in than they could be: %s.", shortfall)
+        return facts
 
     def start(self, job: Job) -> Job:
         """Start the service of a dispatched job, unless it is started already."""

@@ -6,9 +6,11 @@ import logging
 from datetime import timedelta
 
 from die_algorithm import faults
+from die_algorithm.container_rules import ContainerRules
 from die_algorithm.credentials import LONGEST_TOKEN, redact
 from die_algorithm.errors import SwarmError
 from die_algorithm.fail_points import Point
+from die_algorithm.image_reference import ImageReference
 from die_algorithm.models import Failure, Job, JobState, TaskPhase, TaskReport
 from die_algorithm.results import Results
 from die_algorithm.settings import Settings
@@ -30,13 +32,22 @@ class Monitor:
 
     Args:
         settings: the operator's.
+        rules: what containers may do.
         ledger: the jobs' records.
         swarm: where containers run.
         results: where logs are published.
     """
 
-    def __init__(self, settings: Settings, ledger: Ledger, swarm: Swarm, results: Results) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        rules: ContainerRules,
+        ledger: Ledger,
+        swarm: Swarm,
+        results: Results,
+    ) -> None:
         self._settings = settings
+        self._rules = rules
         self._ledger = ledger
         self._swarm = swarm
         self._results = results
@@ -84,12 +95,16 @@ class Monitor:
         failure = failure_of(
             report,
             command=job.request.command[0],
-            memory_limit=self._settings.memory_limit,
+            memory_limit=self._memory_limit(job),
             oom_killed=oom,
             log_tail=log,
             cut_off=cut_off,
         )
         return self._over(job, report, failure, log, task_over=True)
+
+    def _memory_limit(self, job: Job) -> int:
+        image = ImageReference.recorded(job.request.image)
+        return self._rules.limits_for(image.name, self._settings).memory
 
     def _circumstances(self, report: TaskReport) -> tuple[bool | None, bool | None]:
         """Whether memory or a restart of the engine ended a container, as far as anybody knows.

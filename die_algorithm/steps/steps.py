@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Container
 
 from die_algorithm import faults
+from die_algorithm.container_rules import ContainerRules
 from die_algorithm.errors import (
     ArchiveError,
     DieError,
@@ -51,6 +52,7 @@ class Steps:
         storagehub: the users' workspaces.
         swarm: where containers run.
         results: where zips and logs are published.
+        rules: what containers may do.
         public_links: files that are in no workspace.
         images: which images there are, and may be run.
         fail_points: where to die on purpose.
@@ -65,6 +67,7 @@ class Steps:
         swarm: Swarm,
         results: Results,
         *,
+        rules: ContainerRules,
         public_links: PublicLinks,
         images: Images,
         fail_points: FailPoints,
@@ -81,8 +84,8 @@ class Steps:
             public_links=public_links,
             transfers=self._transfers,
         )
-        self._dispatch = Dispatch(settings, self._ledger, swarm, images)
-        self._monitor = Monitor(settings, self._ledger, swarm, results)
+        self._dispatch = Dispatch(settings, self._ledger, swarm, rules=rules, images=images)
+        self._monitor = Monitor(settings, rules, self._ledger, swarm, results)
         self._stage_out = StageOut(settings, self._ledger, storagehub, results, self._transfers)
         self._workspace_copy = WorkspaceCopy(self._ledger, storagehub, results, self._transfers)
         self._clean_up = CleanUp(

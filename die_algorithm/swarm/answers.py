@@ -30,8 +30,17 @@ class _Fields(BaseModel):
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
 
+def _empty_if_null(value: object) -> object:
+    return () if value is None else value
+
+
 class _Error(_Fields):
     message: str
+
+
+class _Component(_Fields):
+    name: str = Field("", alias="Name")
+    version: str = Field("", alias="Version")
 
 
 class Version(_Fields):
@@ -41,6 +50,9 @@ class Version(_Fields):
     api_version: str = Field(alias="ApiVersion", pattern=r"^\d+\.\d+$")
     os: str = Field(alias="Os")
     architecture: str = Field(alias="Arch")
+    components: Annotated[tuple[_Component, ...], BeforeValidator(_empty_if_null)] = Field(
+        (), alias="Components"
+    )
 
 
 class _SwarmInfo(_Fields):
@@ -60,6 +72,15 @@ class Info(_Fields):
     memory_limit: bool = Field(False, alias="MemoryLimit")
     init_commit: _InitCommit = Field(_InitCommit(), alias="InitCommit")
     swarm: _SwarmInfo = Field(alias="Swarm")
+    security_options: Annotated[tuple[str, ...], BeforeValidator(_empty_if_null)] = Field(
+        (), alias="SecurityOptions"
+    )
+
+    @property
+    def security(self) -> frozenset[str]:
+        """The names of the protections: each is written like ``name=seccomp,profile=default``."""
+        words = (option.partition(",")[0] for option in self.security_options)
+        return frozenset(word.removeprefix("name=") for word in words)
 
     @property
     def has_init(self) -> bool:
@@ -74,10 +95,6 @@ class _Descriptor(_Fields):
 class _Platform(_Fields):
     os: str = ""
     architecture: str = ""
-
-
-def _empty_if_null(value: object) -> object:
-    return () if value is None else value
 
 
 class Distribution(_Fields):
@@ -327,12 +344,17 @@ class _NodeResources(_Fields):
     memory: int = Field(0, alias="MemoryBytes")
 
 
+class _NodeEngine(_Fields):
+    version: str = Field("", alias="EngineVersion")
+
+
 class _NodeDescription(_Fields):
     """Empty for a node that has never been up."""
 
     hostname: str = Field("", alias="Hostname")
     platform: _NodePlatform = Field(_NodePlatform(), alias="Platform")
     resources: _NodeResources = Field(_NodeResources(), alias="Resources")
+    engine: _NodeEngine = Field(_NodeEngine(), alias="Engine")
 
 
 class Node(_Fields):
@@ -353,6 +375,7 @@ class Node(_Fields):
             is_ready=self.status.state == "ready" and self.spec.availability == "active",
             cpus=description.resources.nano_cpus / 1e9,
             memory=description.resources.memory,
+            engine_version=description.engine.version,
             attributes={
                 "node.id": self.id,
                 "node.hostname": description.hostname,

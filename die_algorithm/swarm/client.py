@@ -87,6 +87,8 @@ class Swarm:
             memory=info.memory,
             has_init=info.has_init,
             limits_memory=info.memory_limit,
+            security=info.security,
+            components={each.name: each.version for each in version.components},
         )
 
     def nodes(self) -> list[NodeFacts]:
@@ -172,7 +174,7 @@ class Swarm:
         """
         name, labels = spec["Name"], spec["Labels"]
         found = self._calls.call("GET", f"/services/{name}").read(answers.SERVICE)
-        if not isinstance(labels, Mapping) or found.job_id != labels[JOB_LABEL]:
+        if not isinstance(labels, Mapping) or found.job_id != labels.get(JOB_LABEL):
             raise ServiceRefused(
                 "Another service of the Swarm has the name that this job's would have. Tell the "
                 "operator the job's id."
@@ -219,6 +221,12 @@ class Swarm:
         """List the services of all jobs."""
         answer = self._calls.call("GET", "/services", params=_OURS)
         return [each.job_service for each in answer.read(answers.SERVICES)]
+
+    def services_labelled(self, label: str, owner_label: str, owner: str) -> list[str]:
+        """List the ids of services that have a label, and another one with a value of its own."""
+        filters = {"filters": json.dumps({"label": [label, f"{owner_label}={owner}"]})}
+        answer = self._calls.call("GET", "/services", params=filters)
+        return [each.id for each in answer.read(answers.SERVICES)]
 
     def remove_service(self, name_or_id: str) -> None:
         """Remove a service, and so stop its container. One that is gone already is removed."""
@@ -287,6 +295,12 @@ class Swarm:
                     self._complained_of.add(task.status.state)
                     LOGGER.error("Job %s: %s", task.job_id, error)  # noqa: TRY400
         return reports
+
+    def task_report(self, service_id: str) -> TaskReport | None:
+        """Look at the one task of a service; None if it has none yet."""
+        filters = {"filters": json.dumps({"service": [service_id]})}
+        tasks = self._calls.call("GET", "/tasks", params=filters).read(answers.TASKS)
+        return max(tasks, key=lambda task: task.created_at).report if tasks else None
 
     def oom_killed(self, container_id: str) -> bool | None:
         """Whether a process of a container was killed because the container's memory was used up.

@@ -142,6 +142,7 @@ class Api:
             "MemTotal": MEMORY,
             "MemoryLimit": True,
             "InitCommit": {"ID": "", "Expected": ""},
+            "SecurityOptions": ["name=seccomp,profile=default"],
             "OSType": "linux",
             "Architecture": "x86_64",
         }
@@ -259,6 +260,11 @@ def _check_version(major: int, minor: int) -> None:
 
 def _version() -> dict[str, object]:
     return {
+        "Components": [
+            {"Name": "Engine", "Version": VERSION},
+            {"Name": "containerd", "Version": "1.6.20"},
+            {"Name": "runc", "Version": "1.1.5"},
+        ],
         "Version": VERSION,
         "ApiVersion": API_VERSION,
         "MinAPIVersion": "1.12",

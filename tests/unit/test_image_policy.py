@@ -167,6 +167,8 @@ def test_a_refusal_says_whom_to_ask() -> None:
         {"allow": ["*"]},
         {"allow": ["d4science/* "]},
         {"allow": ["D4Science/*"]},
+        {"allow": ["alpine:3"]},
+        {"deny": ["ghcr.io/a/b:latest"]},
         {"allow": "**"},
         {"deny": ["http://x"], "allow": [""]},
         {"registries": ["Docker.io"]},

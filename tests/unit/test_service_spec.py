@@ -8,16 +8,23 @@ from typing import Any
 import pytest
 from jobs_fixture import TOKEN, make_job
 
-from die_algorithm.errors import SettingsError
+from die_algorithm.container_rules import ContainerRules
+from die_algorithm.errors import ServiceRefused, SettingsError
 from die_algorithm.image_reference import ImageReference
 from die_algorithm.models import EngineFacts, Job, UserToken
-from die_algorithm.service_spec import service_spec
+from die_algorithm.service_spec import service_spec, shortfalls
 from die_algorithm.settings import Settings
 
 IMAGE = ImageReference.parse("d4science/sortapp").pinned("sha256:" + "0" * 64)
 
 
-def engine(api: str = "1.41", *, has_init: bool = True, limits_memory: bool = True) -> EngineFacts:
+def engine(
+    api: str = "1.41",
+    *,
+    has_init: bool = True,
+    limits_memory: bool = True,
+    security: str = "seccomp",
+) -> EngineFacts:
     return EngineFacts(
         version="20.10.24",
         api_version=api,
@@ -27,17 +34,22 @@ def engine(api: str = "1.41", *, has_init: bool = True, limits_memory: bool = Tr
         memory=2**34,
         has_init=has_init,
         limits_memory=limits_memory,
+        security=frozenset(security.split()),
     )
 
 
 def spec(
-    job: Job | None = None, facts: EngineFacts | None = None, **settings: Any
+    job: Job | None = None,
+    facts: EngineFacts | None = None,
+    rules: dict[str, Any] | None = None,
+    **settings: Any,
 ) -> dict[str, Any]:
     return service_spec(
         job or make_job(),
         Settings(**settings),
         image=IMAGE,
         engine=facts or engine(),
+        rules=ContainerRules.model_validate(rules or {}),
     )
 
 
@@ -179,3 +191,97 @@ def test_a_job_that_is_not_staged_in_has_no_service(missing: dict[str, Any]) -> 
 def test_braces_in_what_the_user_wrote_are_words_like_others() -> None:
     job = make_job(command=("run", "{{.Service.Name}}"), token=UserToken("{{x}}"))
     assert container(job)["Args"][1:3] == ["{{.Service.Name}}", "{{x}}"]
+
+
+# -- profiles
+
+STRICT = {"profile": "strict"}
+OPEN = {"profile": "open"}
+
+
+@pytest.mark.parametrize("api", ["1.41", "1.44", "1.52"])
+def test_the_default_profile_leaves_an_images_user_and_disk_alone(api: str) -> None:
+    described = container(None, engine(api))
+    assert described["CapabilityDrop"] == ["ALL"]
+    assert not {"User", "ReadOnly", "Mounts"} & set(described)
+
+
+def test_seccomp_and_apparmor_are_said_to_engines_that_know_them_only() -> None:
+    assert "Privileges" not in container(None, engine("1.43"))
+    assert container(None, engine("1.44"))["Privileges"] == {
+        "NoNewPrivileges": True,
+        "Seccomp": {"Mode": "default"},
+        "AppArmor": {"Mode": "default"},
+    }
+
+
+def test_the_strict_profile_has_nothing_to_write_to_but_limited_memory() -> None:
+    described = container(None, engine("1.44"), STRICT, network="die-jobs", tmpfs_limit="1MiB")
+    assert described["ReadOnly"] is True
+    assert [mount["Target"] for mount in described["Mounts"]] == ["/tmp", "/var/tmp", "/run"]
+    for mount in described["Mounts"]:
+        assert mount["Type"] == "tmpfs"
+        assert mount["TmpfsOptions"] == {"SizeBytes": 2**20, "Mode": 0o1777}
+
+
+def test_the_strict_profile_runs_as_nobody_unless_an_exception_names_a_user() -> None:
+    exception = {"images": ("docker.io/d4science/sortapp",), "user": "1000:1000"}
+    for rules, user in (
+        (STRICT, "65534:65534"),
+        ({**STRICT, "exceptions": (exception,)}, "1000:1000"),
+    ):
+        assert container(None, engine("1.44"), rules, network="die-jobs")["User"] == user
+
+
+@pytest.mark.parametrize(
+    ("facts", "network", "rules"),
+    [
+        (engine("1.43"), "die-jobs", STRICT),
+        (engine("1.44"), "", STRICT),
+        (engine("1.43"), "", STRICT),
+    ],
+)
+def test_the_strict_profile_runs_nothing_that_it_cannot_protect(
+    facts: EngineFacts, network: str, rules: dict[str, Any]
+) -> None:
+    with pytest.raises(ServiceRefused):
+        spec(None, facts, rules, network=network)
+
+
+@pytest.mark.parametrize(
+    ("facts", "rules"),
+    [
+        (engine("1.44"), STRICT),
+        (engine("1.43", security="seccomp no-new-privileges"), STRICT),
+        (engine("1.41"), {**STRICT, "engines_forbid_new_privileges": True}),
+    ],
+)
+def test_the_strict_profile_runs_where_new_privileges_are_forbidden(
+    facts: EngineFacts, rules: dict[str, Any]
+) -> None:
+    assert container(None, facts, rules, network="die-jobs")["ReadOnly"] is True
+
+
+@pytest.mark.parametrize("api", ["1.41", "1.44"])
+def test_the_open_profile_keeps_dockers_capabilities_and_every_limit(api: str) -> None:
+    described = container(None, engine(api), OPEN)
+    assert not {"CapabilityDrop", "CapabilityAdd", "User"} & set(described)
+    assert described.get("Privileges", {}).get("NoNewPrivileges", False) is False
+    limits = [spec(None, engine(api), rules)["TaskTemplate"]["Resources"] for rules in ({}, OPEN)]
+    assert limits[0] == limits[1]
+
+
+def test_an_exceptions_limits_are_those_of_its_images_alone() -> None:
+    exception = {"memory_limit": "8GiB", "cpu_limit": 4, "pids_limit": 9}
+    wanted = {"MemoryBytes": 8 * 2**30, "NanoCPUs": 4 * 10**9, "Pids": 9}
+    for images, is_meant in (("docker.io/d4science/s*", True), ("docker.io/d4science/x*", False)):
+        rules = {"exceptions": [{"images": [images], **exception}]}
+        limits = spec(None, engine(), rules)["TaskTemplate"]["Resources"]["Limits"]
+        assert (limits == wanted) is is_meant
+
+
+def test_what_an_engine_would_drop_without_a_word_is_said() -> None:
+    old = " ".join(shortfalls(Settings(), engine("1.41", limits_memory=False, security="")))
+    for word in ("no-new-privileges", "seccomp", "swap", "memory cannot", "bridge"):
+        assert word in old
+    assert not shortfalls(Settings(network="die-jobs"), engine("1.52"))

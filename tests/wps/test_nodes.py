@@ -18,6 +18,7 @@ from die_algorithm.checks import doctor
 from die_algorithm.engine import Engine
 from die_algorithm.local_swarm import LocalSwarm
 from die_algorithm.models import FaultClass, Job, JobState, ResponseForm, UserToken
+from die_algorithm.policy import Policy
 from die_algorithm.runtime import Runtime
 from die_algorithm.settings import Settings
 
@@ -187,7 +188,7 @@ def test_a_swarm_without_a_leader_is_waited_for(
     waiting = submit(engine, "probe noop", item)
     own = settings.model_copy(update={"docker_host": nodes.docker_host})
     lost = "The Swarm has no leader: most of its managers are away."
-    wait_until(lambda: lost in [each.text for each in doctor(own) if not each.passed])
+    wait_until(lambda: lost in [each.text for each in doctor(own, Policy()) if not each.passed])
     wait_until(lambda: not worker.runs(container[0]))
     second.reconnect()
     assert engine.wait(job_id, 90).state is JobState.SUCCEEDED

@@ -1,0 +1,134 @@
+"""What the operator lets containers do: a profile for all, and exceptions for some images.
+
+It is the table ``[containers]`` of the operator's policy file::
+
+    [containers]
+    profile = "default"
+
+    [[containers.exceptions]]
+    images = ["d4science/heavy-*"]
+    memory_limit = "16GiB"
+
+The *first* exception that names an image holds for it, alone: exceptions do not add up, so put the
+narrow ones before the wide ones. Where the one that holds is silent, the table's profile and the
+limits of the settings do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from die_algorithm.repository_pattern import RepositoryPattern, matching
+from die_algorithm.settings import Settings
+from die_algorithm.settings_values import Size
+
+#: ``strict``: nothing to write to but small file systems in memory, and nobody's user.
+#: ``default``: what images for the original run with, unchanged, and no capability.
+#: ``open``: Docker's own capabilities, for images that change owners or users.
+Profile = Literal["strict", "default", "open"]
+
+_USER = re.compile(r"\d{1,10}(:\d{1,10})?", re.ASCII)
+
+
+def _user(value: str | None) -> str | None:
+    if value is not None and not _USER.fullmatch(value):
+        raise ValueError("must be the number of a user, or of user and group: 1000:1000")
+    return value
+
+
+class ContainerException(BaseModel):
+    """What some images are allowed beside the rest; None where the rest's rule holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    images: Annotated[tuple[RepositoryPattern, ...], Field(min_length=1)]
+    profile: Profile | None = None
+    #: Bytes.
+    memory_limit: Size | None = None
+    cpu_limit: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    pids_limit: Annotated[int, Field(gt=0)] | None = None
+    #: Bytes of each file system in memory.
+    tmpfs_limit: Size | None = None
+    #: Bytes that a container may write to its own layer.
+    disk_limit: Size | None = None
+    #: ``uid`` or ``uid:gid``, in numbers.
+    user: Annotated[str | None, AfterValidator(_user)] = None
+
+    def names(self, image: str) -> bool:
+        """Whether it holds for an image.
+
+        Args:
+            image: registry and repository, such as ``docker.io/d4science/sortapp``.
+        """
+        return matching(self.images, image) is not None
+
+
+_NO_EXCEPTION = ContainerException.model_construct(images=())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ContainerLimits:
+    """What one image's containers may use; sizes in bytes."""
+
+    profile: Profile
+    memory: int
+    cpus: float
+    pids: int
+    #: Of each file system in memory.
+    tmpfs: int
+    #: What may be written to the container's own layer; None: as the settings say.
+    disk: int | None
+    #: ``uid`` or ``uid:gid``; empty: the profile's.
+    user: str
+    #: Every engine forbids new privileges by its own configuration.
+    engines_forbid_new_privileges: bool = False
+
+
+class ContainerRules(BaseModel):
+    """The table ``[containers]``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    profile: Profile = "default"
+    #: The operator's word that each node's ``daemon.json`` sets ``no-new-privileges``. Engines before
+    #: API 1.44 take it in no other way, and do not tell; the probe looks from inside.
+    engines_forbid_new_privileges: bool = False
+    exceptions: tuple[ContainerException, ...] = ()
+
+    def limits_for(self, image: str, settings: Settings) -> ContainerLimits:
+        """What an image's containers may do and use.
+
+        Args:
+            image: registry and repository, such as ``docker.io/d4science/sortapp``.
+            settings: the operator's.
+        """
+        for exception in self.exceptions:
+            if exception.names(image):
+                return self._limits(exception, settings)
+        return self._limits(_NO_EXCEPTION, settings)
+
+    def all_limits(self, settings: Settings) -> list[ContainerLimits]:
+        """What any image's containers may do and use: the table's own first, then each exception's."""
+        return [self._limits(found, settings) for found in (_NO_EXCEPTION, *self.exceptions)]
+
+    @property
+    def profiles(self) -> frozenset[Profile]:
+        """All profiles that some image may run under."""
+        named = {exception.profile for exception in self.exceptions if exception.profile}
+        return frozenset({self.profile, *named})
+
+    def _limits(self, found: ContainerException, settings: Settings) -> ContainerLimits:
+        return ContainerLimits(
+            profile=found.profile or self.profile,
+            memory=int(found.memory_limit or settings.memory_limit),
+            cpus=found.cpu_limit or settings.cpu_limit,
+            pids=found.pids_limit or settings.pids_limit,
+            tmpfs=int(found.tmpfs_limit or settings.tmpfs_limit),
+            disk=int(found.disk_limit) if found.disk_limit else None,
+            user=found.user or "",
+            engines_forbid_new_privileges=self.engines_forbid_new_privileges,
+        )

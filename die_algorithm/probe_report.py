@@ -1,0 +1,146 @@
+"""What a probe saw from inside a container, and what of it must hold.
+
+The probe is the image ``examples/probe``: its last line is a JSON list of findings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from die_algorithm.container_rules import ContainerLimits
+from die_algorithm.models import EngineFacts
+from die_algorithm.service_spec import forbids_new_privileges
+from die_algorithm.settings import Settings
+
+#: Each needs Docker's capabilities, or one that they include.
+_BY_CAPABILITIES = frozenset(
+    {
+        "capabilities-effective",
+        "capabilities-permitted",
+        "capabilities-bounding",
+        "raw-socket",
+        "packet-socket",
+        "call-chroot",
+        "mknod",
+        "setuid-gain",
+    }
+)
+#: Held by the network of scripts/job_network.
+_BY_NETWORK = frozenset(
+    {
+        "other-containers",
+        "host-services",
+        "host-ssh",
+        "manager-ports",
+        "metadata-ipv4",
+        "metadata-ipv6",
+    }
+)
+#: What only the strict profile holds, because images are used to it.
+_BY_STRICTNESS = frozenset({"root-filesystem", "unbounded-writes", "user", "groups"})
+
+_NETWORK = "Make a network for jobs with scripts/job_network on each node, and set 'network' to it."
+_STRICT = "Give images that can do without it the profile 'strict' in the policy file."
+#: How an operator gets what is not demanded.
+_REMEDIES = {
+    "no-new-privileges": 'Set "no-new-privileges": true in the node\'s daemon.json, or install Docker '
+    "Engine 25 or later.",
+    "apparmor": "Use a kernel with AppArmor for the nodes.",
+    "user-namespace": 'Set "userns-remap": "default" in the node\'s daemon.json.',
+    "swap": "Switch swap off on the node, or install Docker Engine 29 or later.",
+    "memory-limit": "Enable the memory cgroup in the kernel's command line.",
+    "public-network": "Close it with 'scripts/job_network --closed --allow …' if images need StorageHub "
+    "only.",
+    "outside-names": "Give the node's engine a name server of your own that knows StorageHub alone.",
+    "names-of-others": "Names of services tell jobs' ids to other containers on a network: leave "
+    "'open_status' off.",
+    "setuid-gain": "See no-new-privileges.",
+    **dict.fromkeys(_BY_NETWORK, _NETWORK),
+    **dict.fromkeys(_BY_STRICTNESS, _STRICT),
+}
+_DEFECT = (
+    "Look at the node's daemon.json and the Docker version there; run no jobs on it until then."
+)
+#: Good to have, never demanded: the reason is outside of what a service can ask for.
+_WISHES = frozenset(
+    {"apparmor", "user-namespace", "swap", "public-network", "outside-names", "names-of-others"}
+)
+
+
+class Finding(BaseModel):
+    """One check of the probe's."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    #: ``ok``: as it should be; ``open``: it is not; ``unknown``: it could not be seen.
+    status: Literal["ok", "open", "unknown"]
+    text: str
+
+
+_FINDINGS = TypeAdapter(list[Finding])
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """A finding, and what it means under the operator's rules."""
+
+    finding: Finding
+    #: It must hold.
+    is_demanded: bool
+    #: What to do about it; empty if it is as it should be.
+    remedy: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether jobs may run."""
+        return self.finding.status == "ok" or not self.is_demanded
+
+
+def findings(log: str) -> list[Finding] | None:
+    """Read a probe's output; None if it has not come to its end."""
+    lines = log.strip().splitlines()
+    try:
+        return _FINDINGS.validate_json(lines[-1]) if lines else None
+    except ValidationError:
+        return None
+
+
+def judge(
+    finding: Finding, *, limits: ContainerLimits, settings: Settings, engine: EngineFacts
+) -> Judgement:
+    """Say what a finding means.
+
+    Args:
+        finding: of the probe's.
+        limits: what it ran with.
+        settings: the operator's.
+        engine: the manager's engine, which the service was sent to.
+    """
+    is_demanded = _is_demanded(finding.name, limits, settings, engine)
+    remedy = ""
+    if finding.status != "ok":
+        remedy = _REMEDIES.get(finding.name, _DEFECT)
+        if finding.name in _BY_NETWORK and settings.network:
+            remedy = "Run 'scripts/job_network --check' on the node."
+    return Judgement(finding, is_demanded, remedy)
+
+
+def _is_demanded(
+    name: str, limits: ContainerLimits, settings: Settings, engine: EngineFacts
+) -> bool:
+    if name in {"no-new-privileges", "setuid-gain"}:
+        return forbids_new_privileges(limits, engine)
+    if name == "memory-limit":
+        return engine.limits_memory
+    exempt = set(_WISHES)
+    if limits.profile == "open":
+        exempt |= _BY_CAPABILITIES
+    if limits.profile != "strict":
+        exempt |= _BY_STRICTNESS
+    if not settings.network:
+        exempt |= _BY_NETWORK
+    return name not in exempt

@@ -1,0 +1,86 @@
+"""What the operator lets containers do: which rule holds for which image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from die_algorithm.container_rules import ContainerLimits, ContainerRules
+from die_algorithm.settings import Settings
+
+
+def limits(
+    *exceptions: dict[str, Any], image: str = "docker.io/d4science/sortapp", **table: Any
+) -> ContainerLimits:
+    rules = ContainerRules.model_validate({"exceptions": exceptions, **table})
+    return rules.limits_for(image, Settings(memory_limit="1GiB", pids_limit=7))
+
+
+def test_without_rules_the_settings_limits_hold() -> None:
+    found = limits()
+    assert (found.profile, found.memory, found.pids) == ("default", 2**30, 7)
+    assert (found.cpus, found.tmpfs, found.disk, found.user) == (1.0, 256 * 2**20, None, "")
+
+
+def test_an_exception_holds_where_it_speaks_and_the_rest_where_it_is_silent() -> None:
+    found = limits({"images": ["docker.io/d4science/*"], "disk_limit": "3GiB", "user": "7"})
+    assert (found.disk, found.user, found.memory) == (3 * 2**30, "7", 2**30)
+    assert limits({"images": ["docker.io/d4science/*"]}, profile="strict").profile == "strict"
+
+
+def test_the_first_exception_that_names_an_image_holds_alone() -> None:
+    found = limits(
+        {"images": ["docker.io/other/*"], "pids_limit": 1},
+        {"images": ["docker.io/d4science/sort*"], "profile": "open"},
+        {"images": ["docker.io/d4science/*"], "pids_limit": 3},
+    )
+    assert (found.profile, found.pids) == ("open", 7)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "repository", "is_named"),
+    [
+        ("docker.io/d4science/sortapp", "d4science/sortapp", True),
+        ("docker.io/d4science/*", "d4science/sortapp", True),
+        ("d4science/*", "d4science/sortapp", True),
+        ("ghcr.io/d4science/*", "d4science/sortapp", False),
+        ("docker.io/library/alpine", "library/alpine", True),
+        ("docker.io/d4science/sort", "d4science/sortapp", False),
+        ("docker.io/d4*/x", "d4science/y/x", False),
+        ("docker.io/d4science/s.rtapp", "d4science/sortapp", False),
+        ("docker.io/*/*", "d4science/sortapp", True),
+    ],
+)
+def test_a_pattern_names_whole_repositories(pattern: str, repository: str, is_named: bool) -> None:
+    found = limits({"images": [pattern], "pids_limit": 1}, image=f"docker.io/{repository}")
+    assert (found.pids == 1) is is_named
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"profile": "lax"},
+        {"memory": "1GiB"},
+        {"exceptions": [{"images": []}]},
+        {"exceptions": [{"profile": "open"}]},
+        {"exceptions": [{"images": ["docker.io/d4science/sortapp:1"]}]},
+        {"exceptions": [{"images": ["docker.io/a/b"], "user": "root"}]},
+        {"exceptions": [{"images": ["docker.io/a/b"], "user": "0\n"}]},
+        {"exceptions": [{"images": ["docker.io/a/b"], "memory_limit": "much"}]},
+        {"exceptions": [{"images": ["docker.io/a/b"], "cpu_limit": 0}]},
+        {"exceptions": [{"images": ["docker.io/a/b"], "pids_limit": -1}]},
+        {"exceptions": [{"images": ["docker.io/a/b"], "privileged": True}]},
+    ],
+)
+def test_a_rule_that_is_wrong_is_refused(table: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        ContainerRules.model_validate(table)
+
+
+def test_every_profile_that_some_image_has_is_told() -> None:
+    rules = ContainerRules.model_validate(
+        {"exceptions": [{"images": ["docker.io/a/b"], "profile": "open"}]}
+    )
+    assert rules.profiles == {"default", "open"}

@@ -1,0 +1,104 @@
+"""What a probe's findings mean under the operator's rules."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from die_algorithm.container_rules import ContainerRules, Profile
+from die_algorithm.models import EngineFacts
+from die_algorithm.probe_report import Finding, findings, judge
+from die_algorithm.settings import Settings
+
+
+def demanded(
+    name: str, *, api: str = "1.41", profile: Profile = "default", **settings: Any
+) -> bool:
+    """Whether a check that does not hold is a failure."""
+    operator = Settings(**settings)
+    judgement = judge(
+        Finding(name=name, status="open", text="seen"),
+        limits=ContainerRules(profile=profile).limits_for(
+            "docker.io/d4science/die-probe", operator
+        ),
+        settings=operator,
+        engine=EngineFacts(
+            version="0",
+            api_version=api,
+            is_manager=True,
+            nodes=1,
+            cpus=1,
+            memory=1,
+            has_init=True,
+            limits_memory=True,
+        ),
+    )
+    assert judgement.remedy
+    return not judgement.passed
+
+
+@pytest.mark.parametrize("profile", ["strict", "default", "open"])
+@pytest.mark.parametrize("name", ["seccomp", "call-mount", "engine-socket", "host-mounts", "new"])
+def test_what_every_engine_can_keep_must_hold(profile: Profile, name: str) -> None:
+    assert demanded(name, profile=profile)
+
+
+@pytest.mark.parametrize(
+    ("name", "profile", "is_demanded"),
+    [
+        ("capabilities-bounding", "default", True),
+        ("capabilities-bounding", "open", False),
+        ("capabilities-ambient", "open", True),
+        ("raw-socket", "open", False),
+        ("root-filesystem", "default", False),
+        ("root-filesystem", "strict", True),
+        ("user", "strict", True),
+    ],
+)
+def test_the_profile_decides(name: str, profile: Profile, is_demanded: bool) -> None:
+    assert demanded(name, profile=profile) is is_demanded
+
+
+@pytest.mark.parametrize("name", ["no-new-privileges", "setuid-gain"])
+def test_no_new_privileges_must_hold_where_the_engine_was_asked_for_it(name: str) -> None:
+    assert not demanded(name, api="1.43")
+    assert demanded(name, api="1.44")
+    assert not demanded(name, api="1.44", profile="open")
+
+
+@pytest.mark.parametrize("name", ["other-containers", "host-services", "metadata-ipv4"])
+def test_the_network_must_hold_where_there_is_one(name: str) -> None:
+    assert not demanded(name)
+    assert demanded(name, network="die-jobs")
+
+
+def test_what_is_unknown_is_not_taken_for_good() -> None:
+    operator = Settings(network="die-jobs")
+    judgement = judge(
+        Finding(name="other-containers", status="unknown", text="nobody there"),
+        limits=ContainerRules().limits_for("docker.io/d4science/die-probe", operator),
+        settings=operator,
+        engine=EngineFacts(
+            version="0",
+            api_version="1.41",
+            is_manager=True,
+            nodes=1,
+            cpus=1,
+            memory=1,
+            has_init=True,
+            limits_memory=True,
+        ),
+    )
+    assert not judgement.passed
+
+
+def test_the_last_line_is_the_report() -> None:
+    line = json.dumps([{"name": "seccomp", "status": "ok", "text": "x"}])
+    assert findings(f"ok seccomp: x\n{line}\n") == [Finding(name="seccomp", status="ok", text="x")]
+
+
+@pytest.mark.parametrize("log", ["", "\n", "ok seccomp: x\n", "[", '[{"name": "x"}]', "{}"])
+def test_a_probe_that_has_not_ended_has_no_report(log: str) -> None:
+    assert findings(log) is None
