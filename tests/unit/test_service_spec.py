@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -11,7 +12,7 @@ from jobs_fixture import TOKEN, make_job
 from die_algorithm.errors import SettingsError
 from die_algorithm.image_reference import ImageReference
 from die_algorithm.models import EngineFacts, Job, UserToken
-from die_algorithm.service_spec import service_spec
+from die_algorithm.service_spec import secret_spec, service_spec
 from die_algorithm.settings import Settings
 
 IMAGE = ImageReference.parse("d4science/sortapp").pinned("sha256:" + "0" * 64)
@@ -179,3 +180,28 @@ def test_a_job_that_is_not_staged_in_has_no_service(missing: dict[str, Any]) -> 
 def test_braces_in_what_the_user_wrote_are_words_like_others() -> None:
     job = make_job(command=("run", "{{.Service.Name}}"), token=UserToken("{{x}}"))
     assert container(job)["Args"][1:3] == ["{{.Service.Name}}", "{{x}}"]
+
+
+# -- the token as a file
+
+
+def test_an_image_that_wants_a_file_gets_it_readable_for_any_user() -> None:
+    job = make_job(token_file=True)
+    template: Any = service_spec(job, Settings(), image=IMAGE, engine=engine(), secret_id="s1")[
+        "TaskTemplate"
+    ]
+    (secret,) = template["ContainerSpec"]["Secrets"]
+    assert secret == {
+        "File": {"Name": "gcube-token", "UID": "0", "GID": "0", "Mode": 0o444},
+        "SecretID": "s1",
+        "SecretName": f"die-{job.id}",
+    }
+
+
+def test_the_secret_has_the_services_name_and_labels_and_shows_no_token() -> None:
+    job = make_job()
+    described = secret_spec(job, Settings(instance="here"))
+    assert described["Name"] == spec(job)["Name"]
+    assert described["Labels"] == spec(job, instance="here")["Labels"]
+    assert base64.b64decode(str(described.pop("Data"))).decode() == TOKEN
+    assert TOKEN not in str(described)
