@@ -7,6 +7,7 @@ import binascii
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from urllib.parse import unquote
 
 from die_algorithm.errors import NotAuthorized, TokenNotAccepted
 from die_algorithm.models import UserToken
@@ -23,6 +24,8 @@ LONGEST_TOKEN = 8192
 # gCube tokens are ``<uuid>-<number>`` or a bare UUID, JWTs are dotted base64url. The container gets the
 # token as a word of its command line, so it must not look like an option; 8 KiB is far above any JWT.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/][A-Za-z0-9._~+/=-]{7,8191}", re.ASCII)
+
+_BASE64 = (base64.b64encode, base64.urlsafe_b64encode)
 
 _HOW = (
     "Send your gCube token as the query parameter or header 'gcube-token', as the password of HTTP "
@@ -123,15 +126,22 @@ def redact(text: str, token: UserToken) -> str:
 
 
 def holds(text: str, token: UserToken) -> bool:
-    """Whether a text holds the token in one of these forms."""
-    return redact(text, token) != text
+    """Whether a text holds the token in one of these forms; far cheaper than to replace it."""
+    secret = token.secret.lower()
+    plain = unquote(unquote(text)).replace("\\/", "/").lower()
+    return secret in plain or any(
+        core in text
+        for encode in _BASE64
+        for before in range(3)
+        if (core := _base64_core(token.secret, encode, before))
+    )
 
 
 def _forms(secret: str) -> list[str]:
     """Patterns of all forms, longest first, so that one that holds another is replaced whole."""
     json_form = re.escape(secret.replace("/", "\\/"))
     forms = {_percent(secret), json_form}
-    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+    for encode in _BASE64:
         forms |= {_base64(secret, encode, before) for before in range(3)}
     return sorted(forms, key=len, reverse=True)
 
@@ -147,10 +157,12 @@ def _base64(secret: str, encode: Callable[[bytes], bytes], before: int) -> str:
     The characters at both ends mix with what stands around, as the user name of HTTP Basic does, so
     they are masked whatever they are.
     """
-    length = before + len(secret)
-    encoded = encode(b"\0" * before + secret.encode()).decode().rstrip("=")
-    first = -(-before * 4 // 3)
-    last = length * 8 // 6
     start = "[A-Za-z0-9+/_-]?" if before else ""
-    end = "[A-Za-z0-9+/_-]?=*" if length % 3 else ""
-    return f"{start}{re.escape(encoded[first:last])}{end}"
+    end = "[A-Za-z0-9+/_-]?=*" if (before + len(secret)) % 3 else ""
+    return f"{start}{re.escape(_base64_core(secret, encode, before))}{end}"
+
+
+def _base64_core(secret: str, encode: Callable[[bytes], bytes], before: int) -> str:
+    """The characters that depend on the secret alone."""
+    encoded = encode(b"\0" * before + secret.encode()).decode()
+    return encoded[-(-before * 4 // 3) : (before + len(secret)) * 8 // 6]

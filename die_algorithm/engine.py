@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from die_algorithm.credentials import check_validity, holds
+from die_algorithm.credentials import check_validity, holds, redact
 from die_algorithm.errors import (
     FileSizeExceeded,
     ImageNotFound,
@@ -294,7 +294,7 @@ class Engine:
             return None
         except StorageHubError:
             raise _storagehub_away() from None
-        if not _is_text(root.owner):
+        if not _is_text(root.owner) or holds(root.owner, token):
             raise ServiceUnavailable(
                 "StorageHub names the owner of this user token in characters that are none, so the "
                 "request cannot be checked. Nothing was started or changed; tell StorageHub's operator."
@@ -342,7 +342,8 @@ class Engine:
             raise _storagehub_away() from None
         if item.trashed:
             raise ItemNotAccessible(
-                f"The item {item.name!r} is in the trash; restore it first.", request.item_parameter
+                f"The item {redact(item.name, token)!r} is in the trash; restore it first.",
+                request.item_parameter,
             )
         return dataclasses.replace(
             request, item_id=item.id if request.item_path else request.item_id
@@ -381,8 +382,9 @@ class Engine:
 
     def _child(self, folder: Item, name: str, token: UserToken, missing: ItemNotAccessible) -> Item:
         if not folder.is_folder:
+            shown = redact(folder.name, token)
             raise ItemNotAccessible(
-                f"{folder.name!r} in your workspace is no folder, so there is no {name!r} in it.",
+                f"{shown!r} in your workspace is no folder, so there is no {name!r} in it.",
                 missing.locator,
             )
         try:

@@ -114,6 +114,7 @@ class Janitor:
         if now < self._expire_at:
             return
         self._expire_at = now + _EXPIRE_EVERY
+        self._store.erase_traces()
         for job in self._store.due():
             try:
                 self._steps.expire(job)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from canary import LogWatch, search_of
 from postgresql_fixture import (
     PostgresqlServer,
     fresh_database,
@@ -52,6 +53,22 @@ def _clean_environment() -> None:
         if name.startswith(("DIE_", "PYWPS_")) or name.lower().endswith("_proxy"):
             del os.environ[name]
     os.environ["NETRC"] = os.devnull
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_token_is_shown(
+    tmp_path_factory: pytest.TempPathFactory, _clean_environment: None
+) -> Iterator[None]:
+    """When all has ended: what services have written holds no user's token."""
+    watch = LogWatch()
+    watch.install()
+    yield
+    watch.remove()
+    folder = tmp_path_factory.getbasetemp()
+    found = [*search_of(folder).folder(folder), *watch.found]
+    if found:
+        listed = "\n".join(map(str, found[:50]))
+        pytest.fail(f"Tokens were shown in {len(found)} places, below {folder}:\n{listed}")
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from canary import assert_none
 from lxml import etree
 
 #: The schemas are kept beside the repository; a copy of the repository alone goes without them.
@@ -46,11 +47,12 @@ NAMESPACES = {
 
 
 def assert_valid(document: bytes) -> etree._Element:
-    """Check that a document is well-formed and, where the schemas are at hand, valid.
+    """Check that a document shows no token, is well-formed and, where the schemas are at hand, valid.
 
     Returns:
         Its root element.
     """
+    assert_none(document, "a document")
     parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True)
     root = etree.fromstring(document, parser)
     if SCHEMAS.is_dir():

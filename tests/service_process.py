@@ -45,6 +45,7 @@ SHORT_PAUSES: Sequence[tuple[str, str, float | timedelta]] = (
     ("die_algorithm.worker", "_START_AGAIN", 0.3),
     ("die_algorithm.worker_place", "_LOOK_AGAIN", 0.05),
     ("die_algorithm.janitor", "_SWEEP_EVERY", 0.2),
+    ("die_algorithm.janitor", "_SECRETS_EVERY", 0.2),
     ("die_algorithm.engine", "_PLACES_KEPT", 0.0),
     ("die_algorithm.steps.monitor", "_TASK_APPEARS", timedelta(seconds=1)),
     ("die_algorithm.steps.recovery", "_SEARCH_EVERY", 0.0),

@@ -62,6 +62,7 @@ class JobStore:
         on_token: Callable[[UserToken], None] = lambda _token: None,
     ) -> None:
         self._on_token = on_token
+        self._leaves_traces = False
         self._unreadable: set[str] = set()
         self._key_file = key_file
         self._database = Database(url, self._read_key)
@@ -205,7 +206,14 @@ class JobStore:
                 raise StaleJob(f"The job {job.id} was written by somebody else.")
             if job.state.is_final:
                 connection.execute(INPUTS.delete().where(INPUTS.c.job_id == job.id))
+        self._leaves_traces = self._leaves_traces or job.state.is_final
         return changed
+
+    def erase_traces(self) -> None:
+        """Let nothing be left on the disk of what ended jobs have had, their tokens above all."""
+        if self._leaves_traces:
+            self._leaves_traces = False
+            self._leaves_traces = not self._database.empty_journal()
 
     def request_cancel(self, job_id: str) -> None:
         """Note that the owner wants the job stopped; an ended job is left as it is."""

@@ -126,14 +126,24 @@ class Ledger:
 
 def _without_token(job: Job, token: UserToken) -> Job:
     """The job as others may see it: engines, registries and file names may repeat what they were told."""
+
+    def masked(text: str) -> str:
+        return redact(text, token) if holds(text, token) else text
+
     failure, result = job.failure, job.result
     if failure is not None:
-        failure = dataclasses.replace(failure, text=redact(failure.text, token))
+        failure = dataclasses.replace(failure, text=masked(failure.text))
     if result is not None:
         result = dataclasses.replace(
             result,
-            notes=tuple(redact(note, token) for note in result.notes),
+            notes=tuple(map(masked, result.notes)),
             # Under another name it would not be found.
             single_files=tuple(f for f in result.single_files if not holds(f.path, token)),
         )
-    return dataclasses.replace(job, failure=failure, result=result)
+    folder, input_folder = (
+        each and dataclasses.replace(each, name=masked(each.name), path=masked(each.path))
+        for each in (job.folder, job.input_folder)
+    )
+    return dataclasses.replace(
+        job, failure=failure, result=result, folder=folder, input_folder=input_folder
+    )

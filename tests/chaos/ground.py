@@ -47,6 +47,9 @@ class EngineView(Protocol):
     def services(self) -> Mapping[str, bool]:
         """The jobs that have a service, and whether it is started."""
 
+    def secrets(self) -> Sequence[str]:
+        """The names of the secrets."""
+
 
 class StandInView:
     """The stand-in's view of itself."""
@@ -70,6 +73,10 @@ class StandInView:
     def services(self) -> Mapping[str, bool]:
         """The jobs that have a service, and whether it is started."""
         return {each.job_id: each.is_started for each in self._engine.services()}
+
+    def secrets(self) -> Sequence[str]:
+        """The names of the secrets."""
+        return self._engine.secrets()
 
 
 class DockerView:
@@ -113,6 +120,10 @@ class DockerView:
         )
         pairs = (line.split(" ", 1) for line in lines)
         return {name.removeprefix(_PREFIX): not replicas.endswith("/0") for name, replicas in pairs}
+
+    def secrets(self) -> Sequence[str]:
+        """The names of the secrets."""
+        return self._docker("secret", "ls", f"--filter={self._mine}", "--format={{.Name}}")
 
     def _docker(self, *words: str) -> list[str]:
         environment = {"PATH": os.environ["PATH"], "DOCKER_HOST": self.docker_host}

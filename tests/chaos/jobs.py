@@ -8,7 +8,7 @@ import secrets
 
 from swarm_fixture import PROBE
 
-from die_algorithm.fail_points import Point
+from die_algorithm.fail_points import Point, SecretPoint
 from die_algorithm.models import JobState
 
 IMAGE = PROBE
@@ -29,7 +29,7 @@ class Kind(enum.Enum):
     STUBBORN = "cancelled, and does not listen"
 
     @property
-    def points(self) -> list[Point]:
+    def points(self) -> list[Point | SecretPoint]:
         """Where such a job comes along."""
         left_out = {
             Kind.SUCCEEDS: set(),
@@ -37,7 +37,7 @@ class Kind(enum.Enum):
             Kind.CANCELLED: _STAGE_OUT | {Point.END_RECORDED},
             Kind.STUBBORN: _STAGE_OUT | {Point.END_RECORDED},
         }[self]
-        return [point for point in Point if point not in left_out]
+        return [point for point in (*Point, *SecretPoint) if point not in left_out]
 
 
 #: What is killed and frozen.

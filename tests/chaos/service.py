@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from unittest import mock
 
 from storagehub_fixture import ALICE
 
-from die_algorithm import janitor, worker
+from die_algorithm import engine, janitor, worker
 from die_algorithm.errors import DieError
 from die_algorithm.fail_points import FailPoints
 from die_algorithm.job_options import JobOptions
@@ -43,7 +44,7 @@ _PAUSES = {
         "_CLAIM_EVERY": 0.1,
         "_START_AGAIN": 0.5,
     },
-    janitor: {"_SWEEP_EVERY": 0.2, "_EXPIRE_EVERY": 0.2},
+    janitor: {"_SWEEP_EVERY": 0.2, "_SECRETS_EVERY": 0.2, "_EXPIRE_EVERY": 0.2},
 }
 
 
@@ -162,4 +163,6 @@ def submit(runtime: Runtime, image: str, command: str, item: str, key: str | Non
     """Let alice submit a job."""
     inputs = {"Image": [image], "CommandName": [command], "FileParam": [item]}
     form = ResponseForm(store=True, status=True)
-    return runtime.engine.submit(inputs, _TOKEN, form, JobOptions(idempotency_key=key))
+    # The way of a job without the token's file is a part of the way of one with it.
+    with mock.patch.object(engine, "Job", partial(Job, token_file=True)):
+        return runtime.engine.submit(inputs, _TOKEN, form, JobOptions(idempotency_key=key))

@@ -15,11 +15,13 @@ from chaos.ground import stand_in_ground
 from chaos.jobs import KINDS, Kind
 from chaos.kills import Comeback, Kill
 from chaos.lanes import Lanes, Trial
-from die_algorithm.fail_points import Point
+from die_algorithm.fail_points import Point, SecretPoint
 
 _LANES = 3
 _RACES = 24
-_POINTS = [f"{point.value}:{side}" for point in Point for side in ("before", "after")]
+_POINTS = [
+    f"{point.value}:{side}" for point in (*Point, *SecretPoint) for side in ("before", "after")
+]
 
 
 @pytest.fixture(scope="module")

@@ -496,6 +496,26 @@ def test_sqlite_keeps_no_trace_of_an_erased_token(sqlite_place: Place) -> None:
     assert sealed not in sqlite_place.bytes_on_disk()
 
 
+def test_a_store_that_stays_open_erases_the_traces_of_tokens_as_soon_as_nobody_is_in_the_way(
+    sqlite_place: Place,
+) -> None:
+    job = make_job()
+    with closing(sqlite_place.open()) as store:
+        store.add(job)
+        sealed = sealed_token(store, job)
+        assert sealed
+        store.save(dataclasses.replace(job, state=JobState.DISMISSED, token=None))
+        path = sqlite_place.folder / "jobs.sqlite"
+        with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM jobs").fetchone()
+            store.erase_traces()  # does not wait
+            assert sealed in sqlite_place.bytes_on_disk()
+        store.erase_traces()
+        assert sealed not in sqlite_place.bytes_on_disk()
+        store.add(make_job())
+
+
 def test_only_the_owner_may_read_the_key(store: JobStore, place: Place) -> None:
     store.check()
     assert stat.S_IMODE(place.key.stat().st_mode) == 0o600

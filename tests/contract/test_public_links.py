@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from raw_server import Answer, Connection, RawServer, http
@@ -354,3 +355,22 @@ def test_what_does_not_come_whole_and_in_time_is_no_file(answer: Answer) -> None
         with pytest.raises(LinkUnavailable):
             fetch(links(server), link(server))
         assert time.monotonic() - started < 5
+
+
+def test_nothing_of_the_machine_joins_a_call(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login eve password trap\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with RawServer(GOOD) as proxy, RawServer(redirect("/b"), GOOD) as server:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        fetch(links(server), link(server))
+        assert not proxy.requests
+        assert len(server.requests) == 2
+        for request in server.requests:
+            assert not {"authorization", "cookie", "gcube-token"} & set(request.headers)

@@ -23,6 +23,8 @@ import pytest
 import requests.exceptions
 import urllib3.exceptions
 from jobs_fixture import TOKEN
+from raw_server import RawServer
+from raw_server import http as http_answer
 
 from die_algorithm.errors import (
     ImageNotFound,
@@ -808,6 +810,39 @@ def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) ->
             swarm.facts()
         thread.join()
         swarm.close()
+
+
+def test_a_redirect_of_the_engine_takes_the_token_nowhere(
+    engine: ScriptedEngine, swarm: Swarm
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        elsewhere.setblocking(False)
+        where = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/"
+        moved = f"HTTP/1.1 307 There\r\nLocation: {where}\r\nContent-Length: 0\r\n\r\n".encode()
+        engine.answers["POST /v1.48/services/create"] = moved
+        engine.answers["GET /v1.48/services/s/logs"] = moved
+        with pytest.raises(SwarmError):
+            swarm.create_service(SPEC)
+        assert swarm.log_tail("s", limit=10, timeout=2) == b""
+        with pytest.raises(BlockingIOError):
+            elsewhere.accept()
+
+
+def test_no_password_file_joins_a_call_to_the_engine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login eve password trap\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with RawServer(http_answer("503 No", b"{}")) as server:
+        swarm = Swarm(f"tcp://127.0.0.1:{server.port}", timeout=5)
+        with pytest.raises(SwarmUnavailable):
+            swarm.facts()
+        swarm.close()
+        assert server.requests
+        assert "authorization" not in server.requests[0].headers
 
 
 def test_connections_are_closed(engine: ScriptedEngine) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from canary import Search
 from service_fixture import free_port
 from service_process import Beginning, ServiceProcess
 from stand_in_engine import StandInEngine
@@ -132,8 +133,11 @@ class World:
         self.close()
 
     def close(self) -> None:
-        """End all of it."""
+        """End all of it; nothing of what was written shows a token."""
+        self.kill_service()
+        shown = list(Search().folder(self._folder))
         self._clean_up.close()
+        assert not shown, "\n".join(map(str, shown))
 
     # -- the service
 

@@ -178,7 +178,7 @@ class JobLife(RuleBasedStateMachine):
             command="probe noop nonsense",
             item="0" * 36 if request == "wrong item" else self.world.items[ALICE],
         )
-        kinds = {"wrong token": "NotAuthorized", "wrong item": "ItemNotAccessible"}
+        kinds = {"wrong token": "TokenNotAccepted", "wrong item": "ItemNotAccessible"}
         kind = kinds.get(request, "InvalidParameterValue")
         self.expect_refusal(f"submit with a {request}", call, kind)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from die_algorithm.credentials import find_user_token, redact, user_token
+from die_algorithm.credentials import find_user_token, holds, redact, user_token
 from die_algorithm.errors import NotAuthorized
 from die_algorithm.models import UserToken
 
@@ -167,6 +167,16 @@ def test_no_form_of_the_token_survives_redaction(secret: str, before: str, after
         redacted = redact(f"{before} {form} {after}", UserToken(secret))
         assert "***" in redacted
         assert form not in redacted
+        assert holds(f"{before} {form} {after}", UserToken(secret))
+
+
+def test_a_token_is_held_in_any_disguise_and_nothing_else_is() -> None:
+    token = UserToken(GCUBE)
+    percent = "".join(f"%{ord(character):02x}" for character in GCUBE)
+    for held in (percent, quote(percent), base64.b64encode(f"ab{GCUBE}".encode()).decode()):
+        assert holds(f"x{held}y", token)
+    for other in ("", OTHER, GCUBE[:-1], "100%", base64.b64encode(OTHER.encode()).decode()):
+        assert not holds(other, token)
 
 
 def test_the_rest_of_the_text_stays() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -12,7 +13,7 @@ from die_algorithm.container_rules import ContainerRules
 from die_algorithm.errors import ServiceRefused, SettingsError
 from die_algorithm.image_reference import ImageReference
 from die_algorithm.models import EngineFacts, Job, UserToken
-from die_algorithm.service_spec import service_spec, shortfalls
+from die_algorithm.service_spec import secret_spec, service_spec, shortfalls
 from die_algorithm.settings import Settings
 
 IMAGE = ImageReference.parse("d4science/sortapp").pinned("sha256:" + "0" * 64)
@@ -285,3 +286,28 @@ def test_what_an_engine_would_drop_without_a_word_is_said() -> None:
     for word in ("no-new-privileges", "seccomp", "swap", "memory cannot", "bridge"):
         assert word in old
     assert not shortfalls(Settings(network="die-jobs"), engine("1.52"))
+
+
+# -- the token as a file
+
+
+def test_an_image_that_wants_a_file_gets_it_readable_for_any_user() -> None:
+    job = make_job(token_file=True)
+    template: Any = service_spec(
+        job, Settings(), image=IMAGE, engine=engine(), rules=ContainerRules(), secret_id="s1"
+    )["TaskTemplate"]
+    (secret,) = template["ContainerSpec"]["Secrets"]
+    assert secret == {
+        "File": {"Name": "gcube-token", "UID": "0", "GID": "0", "Mode": 0o444},
+        "SecretID": "s1",
+        "SecretName": f"die-{job.id}",
+    }
+
+
+def test_the_secret_has_the_services_name_and_labels_and_shows_no_token() -> None:
+    job = make_job()
+    described = secret_spec(job, Settings(instance="here"))
+    assert described["Name"] == spec(job)["Name"]
+    assert described["Labels"] == spec(job, instance="here")["Labels"]
+    assert base64.b64decode(str(described.pop("Data"))).decode() == TOKEN
+    assert TOKEN not in str(described)

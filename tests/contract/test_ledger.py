@@ -1,0 +1,56 @@
+"""What others repeat of a token does not get into a job's record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from jobs_fixture import TOKEN, make_job
+
+from die_algorithm.fail_points import FailPoints
+from die_algorithm.job_store import JobStore
+from die_algorithm.models import (
+    Failure,
+    FaultClass,
+    Folder,
+    JobState,
+    ResultFile,
+    SingleFile,
+)
+from die_algorithm.settings import Settings
+from die_algorithm.steps.ledger import Ledger
+from die_algorithm.stopwatches import Stopwatches
+
+
+@pytest.fixture
+def ledger(sqlite_store: JobStore, tmp_path: Path) -> Ledger:
+    return Ledger(Settings(data_dir=tmp_path), sqlite_store, FailPoints(), Stopwatches())
+
+
+def test_what_engine_and_storagehub_repeat_is_masked(
+    ledger: Ledger, sqlite_store: JobStore
+) -> None:
+    job = make_job(state=JobState.ACCEPTED)
+    sqlite_store.add(job)
+    folder = Folder(id="f", name="die-1", path=f"/Home/{TOKEN}/die-1")
+    picture = SingleFile(path=f"a/{TOKEN}.png", size=1, media_type="image/png")
+    written = ledger.write(
+        job,
+        folder=folder,
+        failure=Failure(fault_class=FaultClass.IMAGE, text=f"There is no command '{TOKEN}'."),
+        result=ResultFile(
+            name="die-1.zip", size=1, sha256="", files=1, notes=(f"{TOKEN} is now x.", "y"),
+            single_files=(picture,),
+        ),
+    )  # fmt: skip
+    kept = sqlite_store.get(job.id)
+    assert kept == written
+    assert kept is not None
+    assert kept.token == job.token
+    assert TOKEN not in repr(kept)
+    assert kept.failure is not None
+    assert kept.failure.text == "There is no command '***'."
+    assert kept.result is not None
+    assert kept.result.notes == ("*** is now x.", "y")
+    assert kept.result.single_files == ()
+    assert kept.folder == Folder(id="f", name="die-1", path="/Home/***/die-1")
