@@ -20,7 +20,7 @@ from die_algorithm.models import Job, WorkerReport
 from die_algorithm.public_links import PublicLinks
 from die_algorithm.results import Results
 from die_algorithm.settings import Settings
-from die_algorithm.steps import Steps
+from die_algorithm.steps import DiskWatch, Steps
 from die_algorithm.stopwatches import Stopwatches
 from die_algorithm.storagehub import StorageHub
 from die_algorithm.swarm import Swarm
@@ -208,6 +208,7 @@ class Runtime:
             swarm,
             WorkerPlace(settings.worker_lock),
             Janitor(store, steps, swarm),
+            disk_watch=DiskWatch(settings, swarm),
             lease=settings.worker_lease,
             transfers=settings.transfers,
             on_end=engine.notify,

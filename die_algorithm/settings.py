@@ -152,6 +152,11 @@ class Settings(BaseModel):
         1.0, gt=0, allow_inf_nan=False, description="CPUs that a container may use."
     )
     pids_limit: int = Field(512, gt=0, description="Processes and threads in a container.")
+    disk_limit: Size = Field(
+        _as_written("10GiB"),
+        description="What a container may write to its own layer and its volumes, on the engine that "
+        "`docker_host` names; looked at every 10 seconds or more rarely; 0: not at all.",
+    )
     log_limit: Size = Field(
         _as_written("10MiB"),
         description="Size of a container's log file; three are kept by the engine.",

@@ -13,6 +13,7 @@ from die_algorithm.models import Failure, Job, JobState, TaskPhase, TaskReport
 from die_algorithm.results import Results
 from die_algorithm.settings import Settings
 from die_algorithm.states import failure as failure_of
+from die_algorithm.steps.disk_watch import disk_limit
 from die_algorithm.steps.ledger import Ledger
 from die_algorithm.swarm import Swarm
 from die_algorithm.terminal_text import clean_text
@@ -59,6 +60,11 @@ class Monitor:
         if report.phase in (TaskPhase.STARTING, TaskPhase.RUNNING):
             return self._going_on(job, report)
         return self._ended(job, report)
+
+    def overflow(self, job: Job, report: TaskReport) -> Job:
+        """Take that a running job's container has written more than it may."""
+        failure = faults.wrote_too_much(disk_limit(job, self._settings))
+        return self._over(job, report, failure, task_over=False)
 
     def _going_on(self, job: Job, report: TaskReport) -> Job:
         if report.phase is TaskPhase.RUNNING and job.state is JobState.DISPATCHED:
@@ -149,7 +155,9 @@ class Monitor:
             limit=self._settings.log_tail + LONGEST_TOKEN,
             timeout=_LOG_TIMEOUT,
         )
-        return redact(clean_text(raw), job.token)[-self._settings.log_tail :]
+        text = redact(clean_text(raw), job.token).encode()
+        # What is no text has become longer.
+        return text[-self._settings.log_tail :].decode(errors="ignore")
 
     def _publish_log(self, job: Job, log: str) -> None:
         try:
