@@ -9,6 +9,7 @@ from die_algorithm.errors import (
     ArchiveTooLarge,
     DamagedDownload,
     DieError,
+    FolderTooDeep,
     ImageNotFound,
     ItemUnusable,
     JobFault,
@@ -41,6 +42,7 @@ PASSING = (
 _SPEAKING: dict[type[DieError], FaultClass] = {
     ImageNotFound: FaultClass.IMAGE,
     ArchiveTooLarge: FaultClass.LIMIT,
+    FolderTooDeep: FaultClass.LIMIT,
     ServiceRefused: FaultClass.SYSTEM,
 }
 
