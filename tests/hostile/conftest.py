@@ -35,10 +35,10 @@ def ground(
     """A service with low limits, alone on the Swarm."""
     changes = {
         "data_dir": str(tmp_path_factory.mktemp("hostile")),
-        "run_deadline": "6s",
+        "run_deadline": "8s",
         "stop_grace": "1s",
         "pids_limit": 64,
-        "disk_limit": "64MiB",
+        "disk_limit": "32MiB",
         "log_limit": "1MiB",
     }
     command = ["docker", "-H", swarm.docker_host, "network", "ls", "-q"]

@@ -20,7 +20,7 @@ from die_algorithm.models import FaultClass, Job, JobState
 CODES = (1, *range(125, 144), 255)
 TIME = "longer than the time limit"
 MEMORY = "memory limit of 64 MiB"
-DISK = "more than 64 MiB to the container's own disk"
+DISK = "more than 32 MiB to the container's own disk"
 
 #: What is done, and class and words of the failure.
 FAILING: Mapping[str, tuple[FaultClass, str]] = {
