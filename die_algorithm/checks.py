@@ -413,7 +413,9 @@ def _demands(settings: Settings) -> list[Check]:
         swarm.close()
     checks = [] if joinable else [_no_network(settings.network)]
     fitting = _fitting(settings, nodes)
-    return checks + (_limits(settings, fitting) if fitting else [_no_node(settings)])
+    if not fitting:
+        return [*checks, _no_node(settings)]
+    return checks + _limits(settings, fitting) + _other_disks(settings, fitting)
 
 
 def _fitting(settings: Settings, nodes: Sequence[NodeFacts]) -> list[NodeFacts]:
@@ -489,6 +491,22 @@ def _limits(settings: Settings, nodes: Sequence[NodeFacts]) -> list[Check]:
             )
         )
     return checks
+
+
+def _other_disks(settings: Settings, nodes: Sequence[NodeFacts]) -> list[Check]:
+    """An engine tells only of its own containers what they write."""
+    if len(nodes) < 2 or not settings.disk_limit:
+        return []
+    return [
+        Check(
+            name="disk_limit",
+            passed=True,
+            text="What containers write to their own disks is looked at on the engine that "
+            f"'docker_host' names, and not on all of {', '.join(node.hostname for node in nodes)}.",
+            remedy="Give the engines of the other nodes a quota for each container (storage option "
+            "'overlay2.size' on xfs with 'pquota'), or choose one node with 'placement'.",
+        )
+    ]
 
 
 def _address(url: str) -> str:

@@ -22,6 +22,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from die_algorithm.image_reference import ImageReference
+from die_algorithm.models import Job
 from die_algorithm.repository_pattern import RepositoryPattern, matching
 from die_algorithm.settings import Settings
 from die_algorithm.settings_values import Size
@@ -80,8 +82,8 @@ class ContainerLimits:
     pids: int
     #: Of each file system in memory.
     tmpfs: int
-    #: What may be written to the container's own layer; None: as the settings say.
-    disk: int | None
+    #: What may be written to the container's own layer and volumes; 0: as much as it likes.
+    disk: int
     #: ``uid`` or ``uid:gid``; empty: the profile's.
     user: str
     #: Every engine forbids new privileges by its own configuration.
@@ -111,6 +113,10 @@ class ContainerRules(BaseModel):
                 return self._limits(exception, settings)
         return self._limits(_NO_EXCEPTION, settings)
 
+    def limits_of(self, job: Job, settings: Settings) -> ContainerLimits:
+        """What a job's container may do and use."""
+        return self.limits_for(ImageReference.recorded(job.request.image).name, settings)
+
     def all_limits(self, settings: Settings) -> list[ContainerLimits]:
         """What any image's containers may do and use: the table's own first, then each exception's."""
         return [self._limits(found, settings) for found in (_NO_EXCEPTION, *self.exceptions)]
@@ -128,7 +134,7 @@ class ContainerRules(BaseModel):
             cpus=found.cpu_limit or settings.cpu_limit,
             pids=found.pids_limit or settings.pids_limit,
             tmpfs=int(found.tmpfs_limit or settings.tmpfs_limit),
-            disk=int(found.disk_limit) if found.disk_limit else None,
+            disk=int(settings.disk_limit if found.disk_limit is None else found.disk_limit),
             user=found.user or "",
             engines_forbid_new_privileges=self.engines_forbid_new_privileges,
         )

@@ -29,6 +29,7 @@
     ├── StorageHubError
     │   ├── StorageHubUnavailable    it may pass: connection, time-out, 5xx
     │   ├── TokenRejected            StorageHub does not accept the user token
+    │   ├── FolderTooDeep            more levels of folders than are followed
     │   ├── ItemUnusable             missing, forbidden or trashed: StorageHub does not say which
     │   └── DamagedDownload          what arrived is not what was announced
     ├── LinkError                    a public link
@@ -270,6 +271,10 @@ class TokenRejected(StorageHubError):
 
 class ItemUnusable(StorageHubError):
     """The item is missing, forbidden or trashed; StorageHub does not say which reliably."""
+
+
+class FolderTooDeep(StorageHubError):
+    """The folder has more levels below it than this service follows."""
 
 
 class DamagedDownload(StorageHubError):

@@ -9,6 +9,7 @@ from die_algorithm.errors import (
     ArchiveTooLarge,
     DamagedDownload,
     DieError,
+    FolderTooDeep,
     ImageNotFound,
     ImageUnusable,
     ItemUnusable,
@@ -44,6 +45,7 @@ _SPEAKING: dict[type[DieError], FaultClass] = {
     ImageNotFound: FaultClass.IMAGE,
     ImageUnusable: FaultClass.IMAGE,
     ArchiveTooLarge: FaultClass.LIMIT,
+    FolderTooDeep: FaultClass.LIMIT,
     ServiceRefused: FaultClass.SYSTEM,
 }
 
@@ -150,6 +152,20 @@ def ran_too_long(deadline: timedelta) -> Failure:
     )
 
 
+def wrote_too_much(limit: int) -> Failure:
+    """The failure of a job whose container was stopped because it filled the machine's disk.
+
+    Args:
+        limit: bytes that it might have written.
+    """
+    return Failure(
+        fault_class=FaultClass.LIMIT,
+        text=f"The program was stopped because it wrote more than {size_in_words(limit)} to the "
+        "container's own disk. Write results to the workspace folder and remove what is no longer "
+        "needed, or ask the operator for more.",
+    )
+
+
 def took_too_long(deadline: timedelta) -> Failure:
     """The failure of a job that had not run to its end by its total deadline."""
     return Failure(
@@ -199,6 +215,14 @@ def _away(error: DieError) -> str:
     if isinstance(error, LinkUnavailable):
         return _LINK_HOST
     return _SWARM if isinstance(error, SwarmError) else _STORAGEHUB
+
+
+def size_in_words(count: int) -> str:
+    """Bytes in words: ``2 GiB``, ``1.5 GiB``, ``512 MiB``."""
+    for exponent, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if count >= 1024**exponent:
+            return f"{count / 1024**exponent:.4g} {unit}"
+    return f"{count} bytes"
 
 
 def _duration(duration: timedelta) -> str:

@@ -24,7 +24,7 @@ from die_algorithm.public_links import PublicLinks
 from die_algorithm.registry import Registry, this_platform
 from die_algorithm.results import Results
 from die_algorithm.settings import Settings
-from die_algorithm.steps import Steps
+from die_algorithm.steps import DiskWatch, Steps
 from die_algorithm.stopwatches import Stopwatches
 from die_algorithm.storagehub import StorageHub
 from die_algorithm.swarm import Swarm
@@ -250,6 +250,7 @@ class Runtime:
             swarm,
             WorkerPlace(settings.worker_lock),
             Janitor(store, steps, swarm),
+            disk_watch=DiskWatch(settings, policy.containers, swarm),
             lease=settings.worker_lease,
             transfers=settings.transfers,
             on_end=engine.notify,

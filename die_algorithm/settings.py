@@ -175,6 +175,11 @@ class Settings(BaseModel):
         description="Size of each file system in memory that a container of the profile `strict` gets; "
         "what is in them counts as its memory.",
     )
+    disk_limit: Size = Field(
+        _as_written("10GiB"),
+        description="What a container may write to its own layer and its volumes, on the engine that "
+        "`docker_host` names; looked at every 10 seconds or more rarely; 0: not at all.",
+    )
     log_limit: Size = Field(
         _as_written("10MiB"),
         description="Size of a container's log file; three are kept by the engine.",

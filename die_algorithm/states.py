@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from die_algorithm.errors import SwarmError
+from die_algorithm.faults import size_in_words
 from die_algorithm.models import Failure, FaultClass, TaskPhase, TaskReport
 
 #: All task states of Swarm, in Swarm's order; ``remove`` is only ever desired.
@@ -51,8 +52,20 @@ _RUNC = re.compile(r'exec: "(?P<word>[^"]{1,128})": (?P<reason>.+)')
 # A file that is no program is found out late, so that runc can only say so in the log.
 _NO_PROGRAM = re.compile(r"exec (?P<word>\S{1,128}): (?P<reason>exec format error)\s*\Z")
 
-#: What an engine says when the image's USER or WORKDIR is not in it.
-_IMAGE_FAULTS = ("unable to find user", "chdir to cwd")
+# An ELF file for another processor may be given to the image's shell by tini, which reads it as text.
+_READ_AS_TEXT = re.compile(r"\A(?P<word>\S{1,128}): (?:line )?1: .{0,2}ELF", re.MULTILINE)
+# Arguments and environment go through the kernel together, and ours are short.
+_TOO_LONG = re.compile(r"exec \S{1,128}: argument list too long\s*(?:\Z|: unknown)")
+
+#: What an engine says of parts of an image's configuration that it cannot use.
+_IMAGE_FAULTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "USER": ("unable to find user", "unable to find group", "uids and gids must be"),
+        "WORKDIR": ("chdir to cwd", "Cwd must be", "container init: mkdir ", "Cannot mkdir"),
+        # The last is what comes of a volume in place of the whole file system.
+        "VOLUME": ('_data" to rootfs', "ip_unprivileged_port_start: no such file"),
+    }
+)
 
 _AGAIN = "Submit the job again; if it happens again, tell the operator."
 
@@ -150,19 +163,35 @@ def _not_started(report: TaskReport, command: str, log_tail: str) -> Failure | N
         found = found or _RUNC.search(report.message) or _TINI.search(log_tail)
     if found:
         return _image_fault(_why_not(found["word"], command, found["reason"]), report.exit_code)
-    if "starting container failed" not in report.message:
-        return None
-    if any(words in report.message for words in _IMAGE_FAULTS):
+    if report.exit_code and (found := _READ_AS_TEXT.match(log_tail)):
+        text = _why_not(found["word"], command, "exec format error")
+        return _image_fault(text, report.exit_code)
+    if _TOO_LONG.search(report.message) or _TOO_LONG.fullmatch(log_tail):
         return _image_fault(
-            "The image's USER or WORKDIR does not exist in it. Try it with 'docker run' and mend the "
-            "image.",
+            "The image's environment variables are more than a program can be given. Take some out "
+            "of its ENV.",
             report.exit_code,
         )
+    if "starting container failed" not in report.message:
+        return None
+    if unusable := _unusable_part(report.message):
+        return _image_fault(unusable, report.exit_code)
     return Failure(
         fault_class=FaultClass.SYSTEM,
         text=f"The machine could not start the container. {_AGAIN}",
         exit_code=report.exit_code,
     )
+
+
+def _unusable_part(message: str) -> str:
+    """A sentence on what of the image's configuration the engine cannot use; empty if nothing."""
+    for part, phrases in _IMAGE_FAULTS.items():
+        if any(phrase in message for phrase in phrases):
+            return (
+                f"The image's {part} cannot be used: what it names does not exist in the image, or "
+                "cannot be made there. Try the image with 'docker run' and mend it."
+            )
+    return ""
 
 
 def _why_not(word: str, command: str, reason: str) -> str:
@@ -193,7 +222,8 @@ def _ended_badly(report: TaskReport, memory_limit: int, oom_killed: bool | None)
         return Failure(
             fault_class=FaultClass.LIMIT,
             text=f"The program was killed, {surely}because it needed more than the memory limit of "
-            f"{_size(memory_limit)}. Give it less to do at once, or ask the operator for more memory.",
+            f"{size_in_words(memory_limit)}. Give it less to do at once, or ask the operator for more "
+            "memory.",
             exit_code=code,
         )
     if not code:
@@ -235,6 +265,8 @@ def _rejected(report: TaskReport) -> Failure:
         return _image_fault(
             "The image has no variant for the machine's platform. Build and publish one."
         )
+    if unusable := _unusable_part(report.message):
+        return _image_fault(unusable)
     if "Range of CPUs" in report.message:
         return Failure(
             fault_class=FaultClass.SYSTEM,
@@ -249,11 +281,3 @@ def _rejected(report: TaskReport) -> Failure:
 
 def _image_fault(text: str, exit_code: int | None = None) -> Failure:
     return Failure(fault_class=FaultClass.IMAGE, text=text, exit_code=exit_code)
-
-
-def _size(count: int) -> str:
-    """Bytes in words: ``2 GiB``, ``1.5 GiB``, ``512 MiB``."""
-    for exponent, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
-        if count >= 1024**exponent:
-            return f"{count / 1024**exponent:.4g} {unit}"
-    return f"{count} bytes"

@@ -25,7 +25,7 @@ from die_algorithm.errors import StaleJob, StepInterrupted, StoreError, SwarmErr
 from die_algorithm.janitor import Janitor
 from die_algorithm.job_store import JobStore
 from die_algorithm.models import Job, JobService, JobState, TaskPhase, TaskReport
-from die_algorithm.steps import Steps
+from die_algorithm.steps import DiskWatch, Steps
 from die_algorithm.swarm import Swarm
 from die_algorithm.turns import in_turn
 from die_algorithm.worker_place import WorkerPlace
@@ -63,6 +63,8 @@ class _Room(enum.Enum):
     CLEAN_UP = "clean-up"
     #: Looking at the Swarm for all jobs at once.
     WATCH = "watch"
+    #: Looking at what containers have written: the engine may need long to tell.
+    DISKS = "disks"
 
 
 #: What takes long there: each owner gets a turn.
@@ -74,6 +76,7 @@ _THREADS = {
     _Room.END: 8,
     _Room.CLEAN_UP: 8,
     _Room.WATCH: 1,
+    _Room.DISKS: 1,
 }
 
 
@@ -86,6 +89,7 @@ class Worker:
         swarm: to watch the tasks.
         place: held while working.
         janitor: removes what nothing needs any more.
+        disk_watch: tells whose containers have written too much.
         lease: how long the worker may be silent before another one takes its jobs over.
         transfers: how many results are fetched from StorageHub at once.
         on_end: called with the id of each job that has ended.
@@ -100,6 +104,7 @@ class Worker:
         place: WorkerPlace,
         janitor: Janitor,
         *,
+        disk_watch: DiskWatch,
         lease: timedelta,
         transfers: int,
         on_end: Callable[[str], None] = lambda _job_id: None,
@@ -110,6 +115,7 @@ class Worker:
         self._swarm = swarm
         self._place = place
         self._janitor = janitor
+        self._disk_watch = disk_watch
         self._lease = lease
         self._on_end = on_end
         self._publish = publish
@@ -132,6 +138,9 @@ class Worker:
         self._started: dict[str, float] = {}
         self._watching: Future[None] | None = None
         self._watched_at = 0.0
+        #: The tasks that ran at the last look at the Swarm, by the ids of their jobs.
+        self._running: dict[str, TaskReport] = {}
+        self._watching_disks: Future[None] | None = None
         self._trouble = ""
         self._renew_at = 0.0
         self._openings = 0
@@ -166,7 +175,7 @@ class Worker:
                 if self._wake.wait(pause):
                     self._stopping.wait(began + _BREATH - time.monotonic())
                 self._wake.clear()
-        # The watch first: it gives jobs to the others.
+        # The watches first: they give jobs to the others.
         for room in reversed(_Room):
             self._pools[room].shutdown(cancel_futures=True)
         self._hand_over()
@@ -233,6 +242,7 @@ class Worker:
             self._start(job, self._carry_on)
         pause = min(_LOOK + _LOOK_PER_JOB * len(watched), _LONGEST_LOOK) if watched else _IDLE
         self._publish_changed()
+        self._look_at_disks()
         return self._look_at_swarm(watched, pause)
 
     def _look_at_swarm(self, watched: list[Job], pause: float) -> float:
@@ -250,6 +260,23 @@ class Worker:
         self._watching = self._pools[_Room.WATCH].submit(self._watch, watched)
         self._watched_at = now
         return pause
+
+    def _look_at_disks(self) -> None:
+        busy = self._watching_disks is not None and not self._watching_disks.done()
+        if self._running and self._disk_watch.is_due and not busy:
+            self._watching_disks = self._pools[_Room.DISKS].submit(self._watch_disks)
+
+    def _watch_disks(self) -> None:
+        running = self._running
+        try:
+            for job in self._disk_watch.look(running, self._known):
+                self._stop_writing(job, running[job.id])
+        except Exception:  # the watch must go on, whatever nobody foresaw
+            LOGGER.exception("A look at what containers have written failed; it is repeated.")
+
+    def _stop_writing(self, job: Job, report: TaskReport) -> None:
+        if _is_watched(job) and job.state is JobState.RUNNING:
+            self._start(job, lambda job: self._changed(job, self._steps.overflow(job, report)))
 
     def _chosen(self, jobs: list[Job]) -> list[Job]:
         """Leave out transfers that have to wait, so that one owner's keep nobody else's from the rooms."""
@@ -287,6 +314,11 @@ class Worker:
         try:
             self._janitor.expire()
             reports = self._look_at_tasks(jobs)
+            self._running = {
+                job_id: report
+                for job_id, report in reports.items()
+                if report.phase is TaskPhase.RUNNING
+            }
             without = [job for job in jobs if job.id not in reports]
             findings = self._janitor.sweep(without, self._known)
         except SwarmError as error:

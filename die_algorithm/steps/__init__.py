@@ -18,6 +18,7 @@ stage_in   the temp folder, and the file where it is not in the workspace yet
 job_folder a folder that a job makes: found again, settled, taken back
 dispatch   the service on the Swarm: created, recorded, started
 monitor    the task, until its end is recorded
+disk_watch what containers write to disks of their own
 stage_out  the zip
 transfers  what comes through in pieces, and is broken off
 clean_up   service and folder removed, the end reached
@@ -25,6 +26,7 @@ recovery   services and folders that no record names
 ========== ==================================================================
 """
 
+from die_algorithm.steps.disk_watch import DiskWatch
 from die_algorithm.steps.steps import Steps
 
-__all__ = ["Steps"]
+__all__ = ["DiskWatch", "Steps"]

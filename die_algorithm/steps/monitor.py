@@ -10,7 +10,6 @@ from die_algorithm.container_rules import ContainerRules
 from die_algorithm.credentials import LONGEST_TOKEN, redact
 from die_algorithm.errors import SwarmError
 from die_algorithm.fail_points import Point
-from die_algorithm.image_reference import ImageReference
 from die_algorithm.models import Failure, Job, JobState, TaskPhase, TaskReport
 from die_algorithm.results import Results
 from die_algorithm.settings import Settings
@@ -71,6 +70,12 @@ class Monitor:
             return self._going_on(job, report)
         return self._ended(job, report)
 
+    def overflow(self, job: Job, report: TaskReport) -> Job:
+        """Take that a running job's container has written more than it may."""
+        limits = self._rules.limits_of(job, self._settings)
+        failure = faults.wrote_too_much(limits.disk)
+        return self._over(job, report, failure, task_over=False)
+
     def _going_on(self, job: Job, report: TaskReport) -> Job:
         if report.phase is TaskPhase.RUNNING and job.state is JobState.DISPATCHED:
             with self._ledger.fail_points.around(Point.RUNNING_RECORDED):
@@ -95,16 +100,12 @@ class Monitor:
         failure = failure_of(
             report,
             command=job.request.command[0],
-            memory_limit=self._memory_limit(job),
+            memory_limit=self._rules.limits_of(job, self._settings).memory,
             oom_killed=oom,
             log_tail=log,
             cut_off=cut_off,
         )
         return self._over(job, report, failure, log, task_over=True)
-
-    def _memory_limit(self, job: Job) -> int:
-        image = ImageReference.recorded(job.request.image)
-        return self._rules.limits_for(image.name, self._settings).memory
 
     def _circumstances(self, report: TaskReport) -> tuple[bool | None, bool | None]:
         """Whether memory or a restart of the engine ended a container, as far as anybody knows.
@@ -164,7 +165,9 @@ class Monitor:
             limit=self._settings.log_tail + LONGEST_TOKEN,
             timeout=_LOG_TIMEOUT,
         )
-        return redact(clean_text(raw), job.token)[-self._settings.log_tail :]
+        text = redact(clean_text(raw), job.token).encode()
+        # What is no text has become longer.
+        return text[-self._settings.log_tail :].decode(errors="ignore")
 
     def _publish_log(self, job: Job, log: str) -> None:
         try:

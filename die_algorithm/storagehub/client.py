@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
-from die_algorithm.errors import ItemUnusable, StorageHubUnavailable, TokenRejected
+from die_algorithm.errors import FolderTooDeep, ItemUnusable, StorageHubUnavailable, TokenRejected
 from die_algorithm.models import Item, ListedItem, UserToken
 from die_algorithm.paced_http import Pace
 from die_algorithm.storagehub.answers import Forbidden
@@ -175,7 +175,8 @@ class StorageHub:
                 ``max_items`` says that there is more.
 
         Raises:
-            ItemUnusable: a folder went away meanwhile, or lies deeper than 500 levels.
+            ItemUnusable: a folder went away meanwhile.
+            FolderTooDeep: there are more than 500 levels.
         """
         found: list[ListedItem] = []
         seen = {folder_id}
@@ -183,7 +184,10 @@ class StorageHub:
         while waiting:
             path, parent_id = waiting.popleft()
             if len(path) > _MAX_DEPTH:
-                raise ItemUnusable(f"The folder has more than {_MAX_DEPTH} levels below it.")
+                raise FolderTooDeep(
+                    f"The result has more than {_MAX_DEPTH} levels of folders, the most that this "
+                    "service takes. It remains in the workspace, in the folder of the job."
+                )
             for item in self._children(token, parent_id):
                 if item.is_folder and item.id in seen:
                     continue  # a folder below itself

@@ -314,6 +314,58 @@ class Container(_Fields):
     state: _ContainerState = Field(alias="State")
 
 
+class _Mount(_Fields):
+    type: str = Field("", alias="Type")
+    name: str = Field("", alias="Name")
+
+
+class ListedContainer(_Fields):
+    """One of ``GET /containers/json?size=1``."""
+
+    id: str = Field(alias="Id")
+    #: Bytes in its own layer; the engine leaves out what is none.
+    written: int = Field(0, alias="SizeRw")
+    mounts: Annotated[tuple[_Mount, ...], BeforeValidator(_empty_if_null)] = Field(
+        (), alias="Mounts"
+    )
+
+    @property
+    def volumes(self) -> list[str]:
+        """The names of its volumes."""
+        return [mount.name for mount in self.mounts if mount.type == "volume"]
+
+
+class InspectedContainer(_Fields):
+    """``GET /containers/{id}/json?size=1``."""
+
+    written: int = Field(0, alias="SizeRw")
+
+
+class _VolumeUse(_Fields):
+    #: Bytes; -1 for those that the engine cannot look into.
+    size: int = Field(0, alias="Size")
+
+
+class _Volume(_Fields):
+    name: str = Field(alias="Name")
+    use: Annotated[_VolumeUse, BeforeValidator(lambda value: value or {})] = Field(
+        _VolumeUse(), alias="UsageData"
+    )
+
+
+class DiskUse(_Fields):
+    """``GET /system/df``."""
+
+    volumes: Annotated[tuple[_Volume, ...], BeforeValidator(_empty_if_null)] = Field(
+        (), alias="Volumes"
+    )
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each volume, by its name."""
+        return {volume.name: max(volume.use.size, 0) for volume in self.volumes}
+
+
 class Network(_Fields):
     """``GET /networks/{name}``."""
 
@@ -403,5 +455,8 @@ TASKS_ONE_BY_ONE = TypeAdapter(list[Annotated[Task | None, WrapValidator(_or_non
 CHANGE = TypeAdapter(Change)
 CHANGES = TypeAdapter(list[Change])
 CONTAINER = TypeAdapter(Container)
+LISTED_CONTAINERS = TypeAdapter(list[ListedContainer])
+INSPECTED_CONTAINER = TypeAdapter(InspectedContainer)
+DISK_USE = TypeAdapter(DiskUse)
 NETWORK = TypeAdapter(Network)
 NODES = TypeAdapter(list[Node])

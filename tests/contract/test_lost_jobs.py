@@ -134,9 +134,12 @@ def test_a_worker_takes_no_step_of_a_job_that_it_has_lost_and_does_not_let_it_fa
     store.add_found(job)
     hand_over(store, "one")
     (job,) = store.held("one")
-    steps, nobody = Steps(store), Any
+    steps: Any = Steps(store)
+    nobody: Any = None
     place = WorkerPlace(tmp_path / "worker.lock")
-    worker = Worker(store, steps, nobody, place, nobody, lease=LEASE, transfers=1)  # type: ignore[arg-type]
+    worker = Worker(
+        store, steps, nobody, place, nobody, disk_watch=nobody, lease=LEASE, transfers=1
+    )
     worker._work(job, worker._carry_on)
     assert steps.taken == [JobState.STAGED_IN]
     assert steps.failed == []

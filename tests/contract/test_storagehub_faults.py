@@ -26,6 +26,7 @@ from raw_server import Answer, Connection, RawServer, http, json_answer
 
 from die_algorithm.errors import (
     DamagedDownload,
+    FolderTooDeep,
     ItemUnusable,
     StorageHubError,
     StorageHubUnavailable,
@@ -691,7 +692,7 @@ def test_a_chain_of_folders_without_end_is_stopped() -> None:
     with (
         RawServer(deeper) as server,
         client(server) as storagehub,
-        pytest.raises(ItemUnusable, match="levels"),
+        pytest.raises(FolderTooDeep, match="500 levels"),
     ):
         storagehub.walk(TOKEN, "a", max_items=10_000)
 

@@ -139,6 +139,28 @@ def test_the_args_arrive_exactly(bench: Bench) -> None:
     ]  # fmt: skip
 
 
+# -- what a container writes
+
+
+def test_what_a_container_has_written_to_its_own_disk_is_told(bench: Bench) -> None:
+    full, empty = bench.start("probe", "fill", "8"), bench.start("probe", "forever")
+    containers = [bench.running(job).container_id or "" for job in (full, empty)]
+    bench.wait_until(lambda: bench.swarm.written().get(containers[0], 0) >= 8 * 2**20)
+    written = bench.swarm.written()
+    assert written[containers[0]] < 9 * 2**20
+    assert written[containers[1]] < 2**20
+    assert bench.swarm.written_by(containers[0]) == written[containers[0]]
+    for job in (full, empty):
+        bench.swarm.remove_service(job.service_name)
+
+
+def test_containers_that_do_not_run_and_those_of_others_write_nothing(bench: Bench) -> None:
+    ended = bench.start("probe", "noop")
+    container = bench.end(ended).container_id or ""
+    assert container not in bench.swarm.written()
+    assert bench.swarm.written_by("0" * 64) is None
+
+
 # -- create and remove
 
 

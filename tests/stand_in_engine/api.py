@@ -111,7 +111,9 @@ class Api:
                 ("GET", "/secrets/([^/]+)", self._secret),
                 ("DELETE", "/secrets/([^/]+)", self._remove_secret),
                 ("GET", "/tasks", self._tasks),
+                ("GET", "/containers/json", self._containers),
                 ("GET", "/containers/([^/]+)/json", self._container),
+                ("GET", "/system/df", lambda _: answer(200, {"LayersSize": 0, "Volumes": []})),
                 ("GET", "/networks/([^/]+)", self._network),
             )
         ]
@@ -238,8 +240,13 @@ class Api:
         filters = Filters.of_tasks(request.query.get("filters", ""))
         return _list(self._cluster.tasks(filters))
 
-    def _container(self, _: Request, container_id: str) -> Answer:
-        return Answer(200, self._cluster.container(container_id).json.encode())
+    def _containers(self, request: Request) -> Answer:
+        filters = Filters.of_containers(request.query.get("filters", ""))
+        return _list(self._cluster.containers(filters, with_size=_is_true(request, "size")))
+
+    def _container(self, request: Request, container_id: str) -> Answer:
+        container = self._cluster.container(container_id)
+        return Answer(200, container.json(with_size=_is_true(request, "size")).encode())
 
     def _network(self, _: Request, name: str) -> Answer:
         if name not in NETWORKS:

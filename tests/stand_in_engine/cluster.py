@@ -206,6 +206,15 @@ class Cluster:
             raise Refused(404, f"No such container: {container_id}")
         return found
 
+    def containers(self, filters: Filters, *, with_size: bool) -> list[str]:
+        """The JSON of the containers that run here and that the filters let pass."""
+        with self._lock:
+            return [
+                task.container.listed(with_size=with_size)
+                for task in ([] if self._is_node_lost else self._tasks.values())
+                if task.container and task.is_running and filters.passes_container(task)
+            ]
+
     def log(self, name_or_id: str) -> list[tuple[int, str]]:
         """What the containers of a service have written: stream and line."""
         service = self.service(name_or_id)

@@ -11,6 +11,7 @@ from stand_in_engine.task import NODE_ID, Task
 
 _OF_SERVICES = ("label", "name", "id")
 _OF_SECRETS = ("label", "name", "names", "id")
+_OF_CONTAINERS = ("label",)
 _OF_TASKS = ("label", "service", "id", "desired-state", "node")
 
 
@@ -33,6 +34,11 @@ class Filters:
     def of_secrets(cls, text: str) -> Filters:
         """Read those of a list of secrets."""
         return cls(_read(text, _OF_SECRETS))
+
+    @classmethod
+    def of_containers(cls, text: str) -> Filters:
+        """Read those of a list of containers."""
+        return cls(_read(text, _OF_CONTAINERS))
 
     @classmethod
     def of_tasks(cls, text: str) -> Filters:
@@ -61,6 +67,11 @@ class Filters:
             and self._is("desired-state", task.desired)
             and self._is("node", NODE_ID if task.on_node else "")
         )
+
+    def passes_container(self, task: Task) -> bool:
+        """Whether a list of containers has that of a task; it is its own labels that count."""
+        labels = task.template["ContainerSpec"].get("Labels") or {}
+        return all(_has_label(labels, wanted) for wanted in self._values.get("label", ()))
 
     def _labels(self, service: Service | Secret) -> bool:
         return all(_has_label(service.labels, wanted) for wanted in self._values.get("label", ()))

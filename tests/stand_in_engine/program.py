@@ -29,6 +29,8 @@ class Program:
     write: Write | None = None
     #: It fails if it may not have as many bytes of memory.
     memory: int = 0
+    #: Bytes that it writes to the container's own layer, at once.
+    disk: int = 0
     stdout: Callable[[], Sequence[str]] = tuple
     stderr: str = ""
 
@@ -63,6 +65,7 @@ _BEHAVIOURS: Mapping[str, Callable[[Sequence[str], str], Program]] = MappingProx
         "print-token": lambda _, token: Program(stdout=lambda: [f"gcubeToken: {token}"]),
         "log": lambda words, _: _log(int(words[0])),
         "oom": lambda words, _: Program(memory=int(words[0]) * 2**20),
+        "fill": lambda words, _: Program(seconds=None, disk=int(words[0]) * 2**20),
         "copy": lambda words, _: Program(write=Write(words[0], None)),
         "write": lambda words, _: Program(write=Write(words[0], words[1])),
         "write-slowly": lambda words, _: Program(

@@ -50,8 +50,17 @@ class Container:
         if self.program.stderr:
             yield 2, f"{self.program.stderr}\n"
 
-    @property
-    def json(self) -> str:
+    def listed(self, *, with_size: bool) -> str:
+        """As ``docker ps`` tells it."""
+        fields = {"Id": self.id, "Labels": {}, "State": "running", "Mounts": []}
+        return json.dumps(fields | self._size(with_size=with_size))
+
+    def _size(self, *, with_size: bool) -> dict[str, int]:
+        written = self.program.disk
+        sizes = ({"SizeRw": written} if written else {}) | {"SizeRootFs": written + 2**20}
+        return sizes if with_size else {}
+
+    def json(self, *, with_size: bool = False) -> str:
         """As ``docker inspect`` tells it."""
         state = {
             "Status": "running" if self.is_running else "exited",
@@ -66,7 +75,7 @@ class Container:
             "StartedAt": stamp(self.started_at),
             "FinishedAt": stamp(self.finished_at) if self.finished_at else _NEVER,
         }
-        return json.dumps({"Id": self.id, "State": state})
+        return json.dumps({"Id": self.id, "State": state} | self._size(with_size=with_size))
 
 
 class Task:

@@ -21,7 +21,7 @@ def limits(
 def test_without_rules_the_settings_limits_hold() -> None:
     found = limits()
     assert (found.profile, found.memory, found.pids) == ("default", 2**30, 7)
-    assert (found.cpus, found.tmpfs, found.disk, found.user) == (1.0, 256 * 2**20, None, "")
+    assert (found.cpus, found.tmpfs, found.disk, found.user) == (1.0, 256 * 2**20, 10 * 2**30, "")
 
 
 def test_an_exception_holds_where_it_speaks_and_the_rest_where_it_is_silent() -> None:

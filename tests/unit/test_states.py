@@ -204,6 +204,54 @@ def test_an_image_whose_user_does_not_exist_is_the_images() -> None:
 
 
 @pytest.mark.parametrize(
+    ("message", "part"),
+    [
+        ("starting container failed: unable to find group x: no matching entries", "USER"),
+        ("starting container failed: uids and gids must be in range 0-2147483647", "USER"),
+        (RUNC + "error during container init: mkdir /proc/self/fd/8: not a directory", "WORKDIR"),
+        (RUNC + "Cwd must be an absolute path: unknown", "WORKDIR"),
+        (RUNC + 'error mounting "/var/x/volumes/1/_data" to rootfs at "/proc": …', "VOLUME"),
+    ],
+)
+def test_a_part_of_the_image_that_cannot_be_used_is_named(message: str, part: str) -> None:
+    result = sort(f"starting: {message}", 128)
+    assert result.fault_class is FaultClass.IMAGE
+    assert f"The image's {part}" in result.text
+
+
+def test_a_work_folder_that_is_a_file_is_the_images() -> None:
+    message = "preparing: Cannot mkdir: /etc/passwd is not a directory"
+    assert sort(message, task_phase=TaskPhase.REJECTED).fault_class is FaultClass.IMAGE
+
+
+@pytest.mark.parametrize(
+    ("message", "log"),
+    [
+        ("task: non-zero exit (1)", "exec /sbin/docker-init: argument list too long\n"),
+        (RUNC + "exec /sbin/docker-init: argument list too long: unknown", ""),
+    ],
+)
+def test_an_environment_that_no_program_can_be_given_is_the_images(message: str, log: str) -> None:
+    result = sort(message, 1, log=log)
+    assert result.fault_class is FaultClass.IMAGE
+    assert "ENV" in result.text
+
+
+def test_a_program_that_hands_too_much_to_another_is_the_users() -> None:
+    log = "reading\nsh: exec rm: Argument list too long\n"
+    assert sort("task: non-zero exit (126)", 126, log=log).fault_class is FaultClass.USER
+
+
+@pytest.mark.parametrize(
+    "log", ["/bin/run: line 1: \ufffdELF\ufffd: not found\n", "/bin/run: 1: \ufffdELF: not found\n"]
+)
+def test_a_program_for_another_platform_that_a_shell_has_read_is_the_images(log: str) -> None:
+    result = sort("task: non-zero exit (127)", 127, log=log)
+    assert result.fault_class is FaultClass.IMAGE
+    assert "another kind of processor" in result.text
+
+
+@pytest.mark.parametrize(
     ("message", "code"),
     [
         ("starting: starting container failed: no space left on device", 128),

@@ -1,0 +1,353 @@
+"""Results that do harm, and a StorageHub that lies about them, before the running service.
+
+What single answers and zips may hold is tried in ``tests/unit/test_archive.py`` and
+``tests/contract/test_storagehub_faults.py``; here it goes all the way to the zip that a user unpacks.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import itertools
+import json
+import re
+import resource
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hostile_ground import failure_of
+from hub_in_front import Lie, hub_in_front, is_download, is_listing, item_of, relisted
+from quick_fixture import PROBE, Quick, client_of
+from raw_server import Connection, Request, http
+from service_fixture import Service, status_path
+from storagehub_fixture import ALICE
+
+from die_algorithm.models import FaultClass, Job, JobState
+
+#: Names that leave the target, are none on some system, or are the same as another on some.
+NAMES = (
+    "../../evil", "..", "/etc/passwd", "C:\\win\\x", "\\\\server\\share", "a\0b.txt",
+    "line\nbreak\x1b[31m", "x" * 300, "CON", "nul.txt", "caf\u00e9", "cafe\u0301", "README", "readme",
+    "\ud800lone", "dot.", "blank ", "gpj.\u202eexe.txt", "-rf", "$(touch evil)",
+)  # fmt: skip
+
+
+@contextmanager
+def lying(quick: Quick, lie: Lie, **changes: str) -> Iterator[Service]:
+    """A service that talks to a StorageHub that lies; its containers talk to the real one."""
+    with hub_in_front(quick.hub, lie) as front:
+        settings = {
+            "storagehub_url": front.url,
+            "container_storagehub_url": quick.hub.base_url,
+            "outage_patience": "1s",
+            **changes,
+        }
+        with pytest.MonkeyPatch.context() as patch, quick.service(**settings) as service:
+            patch.setattr("die_algorithm.worker._OUTAGE_PAUSE", 0.2)
+            yield service
+
+
+def run(service: Service, quick: Quick, *names: str, content: bytes = b"content") -> Job:
+    """Run a job in whose folder are files of these names."""
+    engine = service.runtime.engine
+    quick.engine.hold_pending()
+    job_id = service.submit(ALICE.token, PROBE, "probe noop", quick.item)
+    while (job := engine.job(job_id)).folder is None:
+        engine.wait(job_id, 0.02)
+    with client_of(quick, ALICE) as alice:
+        for name in names:
+            alice.upload(name, content, parent=job.folder.id)
+    quick.engine.release_pending()
+    return end(service, job_id)
+
+
+def end(service: Service, job_id: str) -> Job:
+    """Wait for a job's end, and see that its document can be read."""
+    job = service.runtime.engine.wait(job_id, 120)
+    assert [state for state in job.reached if state.is_final] == [job.state], job
+    assert service.get(status_path(job_id)).status_code == 200
+    return job
+
+
+def zip_of(service: Service, job: Job) -> Path:
+    """The zip of a job that has succeeded."""
+    assert job.state is JobState.SUCCEEDED, job.failure
+    return next(service.settings.results_path.rglob("*.zip"))
+
+
+def contents(archive: Path) -> list[bytes]:
+    with zipfile.ZipFile(archive) as source:
+        assert source.testzip() is None
+        return [source.read(info) for info in source.infolist() if not info.is_dir()]
+
+
+def zipped(name: str) -> bytes:
+    """A zip of one file."""
+    with io.BytesIO() as buffer:
+        with zipfile.ZipFile(buffer, "w") as target:
+            target.writestr(name, b"content")
+        return buffer.getvalue()
+
+
+# -- names
+
+
+def test_whatever_names_storagehub_tells_unzippers_stay_below_the_target(
+    quick: Quick, tmp_path: Path
+) -> None:
+    def rename(item: dict[str, Any]) -> dict[str, Any]:
+        found = re.fullmatch(r"n(\d+)", item["name"])
+        return item | {"name": NAMES[int(found[1])]} if found else item
+
+    def lie(request: Request, body: bytes) -> bytes:
+        return relisted(body, rename) if is_listing(request) else body
+
+    with lying(quick, lie) as service:
+        job = run(service, quick, *(f"n{number}" for number in range(len(NAMES))))
+        archive = zip_of(service, job)
+    assert job.result is not None
+    assert job.result.files == len(NAMES)
+    assert any("../../evil" in note for note in job.result.notes)
+    for number, command in enumerate(
+        (["unzip", "-o", "-q", "{}", "-d"], [sys.executable, "-m", "zipfile", "-e", "{}"])
+    ):
+        target = tmp_path / f"outer{number}" / "deep" / "target"
+        target.mkdir(parents=True)
+        words = [word.replace("{}", str(archive)) for word in command]
+        subprocess.run([*words, str(target)], check=True, capture_output=True)
+        found = [path for path in (tmp_path / f"outer{number}").rglob("*") if path.is_file()]
+        assert len(found) == len(NAMES)
+        assert all(target in path.parents and not path.is_symlink() for path in found)
+    quick.assert_nothing_left()
+
+
+# -- shapes
+
+
+def test_a_folder_that_lists_itself_and_those_above_it_is_walked_once(quick: Quick) -> None:
+    def lie(request: Request, body: bytes) -> bytes:
+        if not is_listing(request) or "start=0" not in request.target:
+            return body
+        listed = json.loads(body)["itemlist"]
+        itself = {"id": item_of(request), "name": "again", "@class": "org.x.SharedFolder"}
+        return json.dumps({"itemlist": [*listed, itself]}).encode()
+
+    with lying(quick, lie) as service:
+        job = run(service, quick, "a.txt")
+        assert contents(zip_of(service, job)) == [b"content"]
+    quick.assert_nothing_left()
+
+
+def test_folders_in_folders_250_deep_are_a_result(quick: Quick) -> None:
+    with quick.service() as service:
+        engine = service.runtime.engine
+        quick.engine.hold_pending()
+        job_id = service.submit(ALICE.token, PROBE, "probe noop", quick.item)
+        while (job := engine.job(job_id)).folder is None:
+            engine.wait(job_id, 0.02)
+        with client_of(quick, ALICE) as alice:
+            parts = {
+                "parentFolderName": (None, "d"),
+                "file": ("a", zipped("d/" * 248 + "deep.txt")),
+            }
+            path = f"/items/{job.folder.id}/create/ARCHIVE"
+            assert alice.request("POST", path, files=parts).status_code == 200
+        quick.engine.release_pending()
+        assert contents(zip_of(service, end(service, job_id))) == [b"content"]
+    quick.assert_nothing_left()
+
+
+def test_more_levels_than_are_followed_are_a_named_limit(quick: Quick) -> None:
+    ids = itertools.count()
+
+    def lie(request: Request, body: bytes) -> bytes:
+        if not is_listing(request):
+            return body
+        if "start=0" not in request.target:
+            return b'{"itemlist": []}'
+        item = {"id": f"i{next(ids)}", "name": "d", "@class": "org.x.SharedFolder"}
+        return json.dumps({"itemlist": [item]}).encode()
+
+    with lying(quick, lie) as service:
+        job = run(service, quick, "a.txt")
+    assert "500 levels" in failure_of(job, FaultClass.LIMIT).text
+
+
+def test_more_items_than_allowed_are_a_named_limit_in_bounded_memory(quick: Quick) -> None:
+    numbers = itertools.count()
+
+    def lie(request: Request, body: bytes) -> bytes:
+        if not is_listing(request):
+            return body
+        items = [
+            {"id": f"i{next(numbers)}", "name": "x" * 200, "@class": "org.x.GenericFileItem"}
+            for _ in range(500)
+        ]
+        return json.dumps({"itemlist": items}).encode()
+
+    with lying(quick, lie) as service:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        job = run(service, quick, "a.txt")
+    assert "100000 files and folders" in failure_of(job, FaultClass.LIMIT).text
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 256 * 1024  # KiB
+    assert job.folder_kept
+
+
+def test_more_bytes_than_allowed_are_a_named_limit_before_any_is_fetched(quick: Quick) -> None:
+    fetched = []
+
+    def lie(request: Request, body: bytes) -> bytes:
+        if is_download(request):
+            fetched.append(request.target)
+        if not is_listing(request):
+            return body
+        return relisted(body, lambda item: item | {"content": {"size": 10**13}})
+
+    with lying(quick, lie) as service:
+        job = run(service, quick, "a.txt")
+        assert not list(service.settings.results_path.rglob("*.zip*"))
+    text = failure_of(job, FaultClass.LIMIT).text
+    assert "10 TB" in text
+    assert "53.7 GB" in text
+    assert fetched == []
+
+
+# -- what is fetched
+
+
+def cut(body: bytes) -> bytes:
+    return body[: len(body) // 2]
+
+
+def flipped(body: bytes) -> bytes:
+    middle = len(body) // 2
+    return body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
+
+
+def page(_body: bytes) -> bytes:
+    return b"<html><body>Please log in</body></html>"
+
+
+def squeezed(body: bytes) -> Callable[[Connection], None]:
+    packed = gzip.compress(body)
+    return lambda connection: connection.send(http("200 OK", packed, "Content-Encoding: gzip"))
+
+
+def promised(body: bytes) -> Callable[[Connection], None]:
+    head = http("200 OK", b"", f"Content-Length: {len(body) + 10}", length=False)
+    return lambda connection: connection.send(head + body)
+
+
+def bomb(_body: bytes) -> Callable[[Connection], None]:
+    """Ten GB of zeros, in what calls itself a compressed answer."""
+    packed = gzip.compress(bytes(10**7)) * 1000
+    return lambda connection: connection.send(http("200 OK", packed, "Content-Encoding: gzip"))
+
+
+DAMAGE = (cut, flipped, page, squeezed, promised, bomb)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_zip_is_replaced_by_what_single_files_hold(
+    quick: Quick, damage: Callable[[bytes], Any]
+) -> None:
+    folders: set[str] = set()
+
+    def lie(request: Request, body: bytes) -> bytes | Callable[[Connection], None]:
+        if is_listing(request):
+            folders.add(item_of(request))
+        is_zip = is_download(request) and item_of(request) in folders
+        return damage(body) if is_zip else body
+
+    with lying(quick, lie) as service:
+        job = run(service, quick, "a.txt", "b.txt")
+        assert contents(zip_of(service, job)) == [b"content"] * 2
+    quick.assert_nothing_left()
+
+
+@pytest.mark.parametrize("damage", [cut, page, squeezed, promised, bomb])
+def test_what_never_comes_whole_is_never_served(
+    quick: Quick, damage: Callable[[bytes], Any]
+) -> None:
+    def lie(request: Request, body: bytes) -> bytes | Callable[[Connection], None]:
+        return damage(body) if is_download(request) else body
+
+    with lying(quick, lie) as service:
+        job = run(service, quick, "a.txt")
+        assert not list(service.settings.results_path.rglob("*.zip*"))
+    failure_of(job, FaultClass.STORAGE)
+    assert job.folder_kept
+
+
+# -- a folder that does not rest
+
+
+class Restless:
+    """Changes the folder whenever its zip has been fetched, so many times.
+
+    Args:
+        quick: where it is.
+        times: how often.
+        change: what is done, given the number of the change and the folder.
+    """
+
+    def __init__(self, quick: Quick, times: int, change: str) -> None:
+        self._quick = quick
+        self._left = times
+        self._change = change
+        self._lock = threading.Lock()
+        self.folder = ""
+
+    def __call__(self, request: Request, body: bytes) -> bytes:
+        with self._lock:
+            if is_listing(request):
+                self.folder = item_of(request)
+            elif is_download(request) and item_of(request) == self.folder and self._left:
+                self._left -= 1
+                self._disturb()
+        return body
+
+    def _disturb(self) -> None:
+        with client_of(self._quick, ALICE) as alice:
+            first = min(alice.children(self.folder), key=lambda child: str(child["name"]))
+            if self._change == "add":
+                alice.upload(f"more-{self._left}.txt", b"more", parent=self.folder)
+            elif self._change == "delete":
+                alice.request("DELETE", f"/items/{first['id']}", params={"force": "true"})
+            else:
+                name = f"renamed-{self._left}.txt"
+                alice.request("PUT", f"/items/{first['id']}/rename", data={"newName": name})
+
+
+@pytest.mark.parametrize("change", ["add", "delete", "rename"])
+def test_a_folder_that_comes_to_rest_is_delivered_as_it_is_then(quick: Quick, change: str) -> None:
+    restless = Restless(quick, 2, change)
+    with lying(quick, restless) as service:
+        job = run(service, quick, "a.txt", "b.txt", "c.txt")
+        assert len(contents(zip_of(service, job))) == {"add": 5, "delete": 1, "rename": 3}[change]
+    assert job.result is not None
+    assert job.result.notes == ()
+
+
+def test_a_folder_that_never_rests_is_delivered_and_the_status_says_so(quick: Quick) -> None:
+    with lying(quick, Restless(quick, 10, "add")) as service:
+        job = run(service, quick, "a.txt")
+        assert b"content" in contents(zip_of(service, job))
+        assert "changed while it was fetched" in service.get(status_path(job.id)).text
+
+
+def test_empty_files_and_an_empty_folder_are_results(quick: Quick) -> None:
+    with quick.service() as service:
+        assert contents(zip_of(service, run(service, quick, "a.txt", content=b""))) == [b""]
+    with quick.service(data_dir=str(quick.folder / "other")) as service:
+        job = run(service, quick)
+        assert contents(zip_of(service, job)) == []
+    assert job.result is not None
+    assert job.result.notes == ("The folder holds no files.",)
