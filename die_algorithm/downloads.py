@@ -60,6 +60,8 @@ def single_file_response(zip_path: Path, path: str, max_size: int) -> Response:
     whole = {} if plain == name else {"filename*": f"UTF-8''{quote(name, safe='')}"}
     value = dump_options_header("attachment", {"filename": plain, **whole})
     response.headers["Content-Disposition"] = value
+    # DataMiner's portal shows pictures of a result in a page of its own.
+    response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     return _private(response)
 
 
