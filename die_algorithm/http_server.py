@@ -165,6 +165,7 @@ class HttpServer:
             connection_limit=_connection_limit(),
             backlog=_BACKLOG,
             asyncore_use_poll=True,
+            clear_untrusted_proxy_headers=False,
             ident=None,
             cleanup_interval=_LOOK_FOR_LATE,
             **options,

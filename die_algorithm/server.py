@@ -6,7 +6,8 @@ like everything else, and before the body is read.
 
 from __future__ import annotations
 
-from waitress.parser import HTTPRequestParser
+from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.utilities import BadRequest
 from waitress.utilities import Error as HttpError
 
 from die_algorithm.documents import exception_report
@@ -19,6 +20,8 @@ from die_algorithm.web import WebApplication
 
 #: Seconds after which a silent connection is closed.
 _SILENCE = 60
+#: Bytes in which a chunk's size is said, extensions included, of which none is known here.
+_LONGEST_CHUNK_LINE = 4096
 
 
 def service_server(settings: Settings, application: WebApplication) -> HttpServer:
@@ -85,6 +88,19 @@ class _Refusal:
 
 class _Parser(HTTPRequestParser):
     _refusal: _Refusal | None = None
+
+    def received(self, data: bytes) -> int:
+        consumed = int(super().received(data))
+        # Searched for its end from its beginning with each piece that comes.
+        if self.chunked and len(self.body_rcv.control_line) > _LONGEST_CHUNK_LINE:
+            self.error = BadRequest("The size of a chunk is longer than any.")
+            self.completed = True
+        return consumed
+
+    def parse_header(self, header_plus: bytes) -> None:
+        super().parse_header(header_plus)
+        if not self.version.startswith("1."):
+            raise ParsingError("Another HTTP than 1.0 and 1.1, which are spoken here.")
 
     @property
     def error(self) -> _Refusal | None:

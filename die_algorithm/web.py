@@ -159,6 +159,8 @@ class WebApplication:
             environ.get("HTTP_X_FORWARDED_FOR", ""),
             self._settings.trusted_proxies,
         )
+        # No other protocol is spoken, and who asks for one is answered in this (RFC 9110, 7.8).
+        environ.pop("HTTP_UPGRADE", None)
         request = Request(environ)
         response = self._answer(request)
         for name, value in DOOR_HEADERS.items():

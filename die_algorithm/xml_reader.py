@@ -15,6 +15,7 @@ from lxml import etree
 from die_algorithm.errors import InvalidParameterValue, MalformedRequest
 from die_algorithm.xml_writer import Element
 
+_TOO_MANY_ATTRIBUTES = etree.XPath("boolean(//*[@*[101]])")
 _BLANKS = re.compile(rb"[ \t\r\n]*")
 #: What may stand before the root element, or a document type.
 _BEFORE_ROOT = ((b"<?", b"?>"), (b"<!--", b"-->"))
@@ -48,10 +49,15 @@ def read_root(body: bytes) -> Element:
         remove_comments=False,
     )
     try:
-        return etree.fromstring(text, parser)
+        root = etree.fromstring(text, parser)
     except etree.XMLSyntaxError as error:
         line = error.position[0] if error.position else 1
         raise MalformedRequest(f"The request is not well-formed XML (line {line}).") from None
+    if _TOO_MANY_ATTRIBUTES(root):
+        raise MalformedRequest(
+            "An element has more attributes than any element of a request may have."
+        )
+    return root
 
 
 def _has_document_type(text: bytes) -> bool:
