@@ -7,7 +7,6 @@ One that holds its file itself is accepted, and its job runs in a stand-in engin
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 
 from catalogue.asking import (
     MISSING,
@@ -80,26 +79,20 @@ _PATHS = (
 )
 
 _words = st.sampled_from(_WORDS) | st.text(max_size=12)
-_Draw = Callable[[st.SearchStrategy[int]], int]
 
 
-def _pick(draw: _Draw, many: int) -> int:
-    return draw(st.integers(0, many - 1))
-
-
-def _change(draw: Callable[..., int | str], root: etree._Element) -> None:
+def _change(draw: st.DrawFn, root: etree._Element) -> None:
     """Change one thing in a tree."""
     elements = list(root.iter("*"))
-    one = elements[_pick(draw, len(elements))]  # type: ignore[arg-type]
-    other = elements[_pick(draw, len(elements))]  # type: ignore[arg-type]
-    word = "".join(c for c in str(draw(_words)) if c.isprintable())
+    one, other = draw(st.sampled_from(elements)), draw(st.sampled_from(elements))
+    word = "".join(c for c in draw(_words) if c.isprintable())
     match draw(st.integers(0, 7)):
         case 0:
             one.text = word
         case 1:
             one.tail = word
         case 2:
-            one.set(f"{{http://www.w3.org/1999/xlink}}{'href'}", word)
+            one.set("{http://www.w3.org/1999/xlink}href", word)
         case 3 if one.attrib:
             one.set(min(one.attrib), word)
         case 4 if one is not root:
@@ -115,7 +108,7 @@ def _change(draw: Callable[..., int | str], root: etree._Element) -> None:
 @st.composite
 def bodies(draw: st.DrawFn) -> bytes:
     """A body: a good one, changed."""
-    root = etree.fromstring(_GOOD[_pick(draw, len(_GOOD))])
+    root = etree.fromstring(draw(st.sampled_from(_GOOD)))
     for _ in range(draw(st.integers(0, 4))):
         _change(draw, root)
     body = etree.tostring(root)
@@ -130,7 +123,7 @@ def bodies(draw: st.DrawFn) -> bytes:
 @st.composite
 def queries(draw: st.DrawFn) -> str:
     """A query: a good one, its pairs changed, doubled, left out; perhaps no more text."""
-    parts = _QUERIES[_pick(draw, len(_QUERIES))].split("&")
+    parts = draw(st.sampled_from(_QUERIES)).split("&")
     for _ in range(draw(st.integers(0, 4))):
         at = draw(st.integers(0, len(parts) - 1)) if parts else 0
         word = draw(_words)
