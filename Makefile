@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 
-.PHONY: help setup testbed tools demo serve stop doctor test nodes stateful check audit chaos bench docs clean
+.PHONY: help setup testbed tools demo serve stop doctor test nodes stateful fuzz check audit chaos bench docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -36,6 +36,9 @@ nodes: testbed ## Lose machines and managers of a Swarm of several, for minutes
 
 stateful: testbed ## Tell many more stories of jobs amid faults, about ten minutes
 	JOB_LIFE_EXAMPLES=$(or $(EXAMPLES),250) $(PYTHON) -m pytest tests/stateful
+
+fuzz: testbed ## Send a hundred thousand malformed requests, and print what was answered
+	DOOR_FUZZ_REQUESTS=$(or $(REQUESTS),100000) $(PYTHON) -m pytest -s tests/fuzz
 
 check: tools ## Lint, format and types
 	.venv/bin/ruff check .

@@ -33,24 +33,27 @@ _HOW = (
 )
 
 
-def user_token(query: Mapping[str, Sequence[str]], headers: Mapping[str, str]) -> UserToken:
+def user_token(
+    query: Mapping[str, Sequence[str]], headers: Mapping[str, str], sender: str = ""
+) -> UserToken:
     """Find the user token of a request that must have one.
 
     Args:
         query: as for :func:`find_user_token`.
         headers: the same.
+        sender: the same.
 
     Raises:
         NotAuthorized: there is none, or it cannot be one.
     """
-    token = find_user_token(query, headers)
+    token = find_user_token(query, headers, sender)
     if token is None:
         raise NotAuthorized(f"The request carries no user token. {_HOW}")
     return token
 
 
 def find_user_token(
-    query: Mapping[str, Sequence[str]], headers: Mapping[str, str]
+    query: Mapping[str, Sequence[str]], headers: Mapping[str, str], sender: str = ""
 ) -> UserToken | None:
     """Find the user token of a request, if it carries one.
 
@@ -60,6 +63,7 @@ def find_user_token(
     Args:
         query: the query's parameters, names in lower case, each with all its values.
         headers: the request's headers, names in lower case.
+        sender: who sent it, to be noted with the token.
 
     Raises:
         NotAuthorized: what is in its place cannot be one.
@@ -67,31 +71,31 @@ def find_user_token(
     candidates = [*query.get(PARAMETER, ()), headers.get(PARAMETER, "")]
     for candidate in candidates:
         if candidate:
-            return _checked(candidate, None)
+            return _checked(candidate, None, sender)
     scheme, _, credentials = headers.get("authorization", "").strip().partition(" ")
     if scheme.lower() == "basic":
-        return _from_basic(credentials.strip())
+        return _from_basic(credentials.strip(), sender)
     if scheme.lower() == "bearer":
-        return _checked(credentials.strip(), None)
+        return _checked(credentials.strip(), None, sender)
     return None
 
 
-def _from_basic(credentials: str) -> UserToken:
+def _from_basic(credentials: str, sender: str) -> UserToken:
     try:
         decoded = base64.b64decode(credentials, validate=True).decode("utf-8")
     except (binascii.Error, UnicodeDecodeError):
         raise NotAuthorized(f"The HTTP Basic credentials cannot be read. {_HOW}") from None
     username, _, password = decoded.partition(":")
-    return _checked(password, username or None)
+    return _checked(password, username or None, sender)
 
 
-def _checked(secret: str, username: str | None) -> UserToken:
+def _checked(secret: str, username: str | None, sender: str) -> UserToken:
     if not _TOKEN.fullmatch(secret):
         raise TokenNotAccepted(
             "The user token is not a gCube token or JWT: it is too short, too long, or holds "
             f"characters that none has. {_HOW}"
         )
-    return UserToken(secret, username)
+    return UserToken(secret, username, sender)
 
 
 def check_validity(token: UserToken, now: datetime) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from werkzeug.wsgi import ClosingIterator
 
 from die_algorithm.archive import open_single_file
 
+_ONE_RANGE = re.compile(r"bytes=(?:\d{1,18}-\d{0,18}|-\d{1,18})", re.ASCII)
+
 
 def file_response(path: Path, environ: dict[str, Any]) -> Response:
     """Answer with a file, or the range of it that is asked for.
@@ -23,6 +26,9 @@ def file_response(path: Path, environ: dict[str, Any]) -> Response:
         environ: the request's WSGI environment; its server sends the file without a thread of ours
             where it can (``wsgi.file_wrapper``).
     """
+    if not _ONE_RANGE.fullmatch(environ.get("HTTP_RANGE", "")):
+        # Several ranges, or what is none, are passed over (RFC 9110, 14.2).
+        environ = {name: value for name, value in environ.items() if name != "HTTP_RANGE"}
     response = send_file(
         path,
         environ,
@@ -60,6 +66,8 @@ def single_file_response(zip_path: Path, path: str, max_size: int) -> Response:
     whole = {} if plain == name else {"filename*": f"UTF-8''{quote(name, safe='')}"}
     value = dump_options_header("attachment", {"filename": plain, **whole})
     response.headers["Content-Disposition"] = value
+    # DataMiner's portal shows pictures of a result in a page of its own.
+    response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     return _private(response)
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+from die_algorithm.admin_tokens import AdminTokens
 from die_algorithm.credentials import check_validity, holds, redact
 from die_algorithm.errors import (
     FileSizeExceeded,
@@ -29,8 +30,10 @@ from die_algorithm.errors import (
     KeyReused,
     LinkError,
     LinkUnavailable,
+    NotAuthorized,
     NotFound,
     QueueFull,
+    RequestError,
     ServerBusy,
     ServiceUnavailable,
     StorageHubError,
@@ -38,6 +41,7 @@ from die_algorithm.errors import (
     StoreUnavailable,
     TokenNotAccepted,
     TokenRejected,
+    TooManyRequests,
 )
 from die_algorithm.fail_points import FailPoints, Point
 from die_algorithm.image_reference import ImageReference
@@ -57,6 +61,7 @@ from die_algorithm.models import (
 )
 from die_algorithm.owners import Owners
 from die_algorithm.public_links import PublicLinks
+from die_algorithm.rate_limits import RateLimits
 from die_algorithm.results import new_result_key
 from die_algorithm.settings import Settings
 from die_algorithm.storagehub import StorageHub
@@ -120,6 +125,9 @@ class Engine:
         self._owners = Owners(self._ask_owner)
         self._public_links = public_links
         self._images = images
+        self._admins = AdminTokens(settings.admin_tokens_file)
+        self._executes = RateLimits(settings.max_executes_per_minute)
+        self._refused_tokens = RateLimits(settings.max_refused_tokens_per_minute)
         #: Called after a job was accepted or its cancel noted, to wake a worker of this process.
         self.on_submit: Callable[[], None] = lambda: None
         #: Called with the id of a job that the worker of this process has ended.
@@ -179,6 +187,7 @@ class Engine:
         owner = self.owner(token)
         if former := self._former(owner, request, options):
             return former
+        self._check_rate(owner)
         vre = token.vre
         image = ImageReference.recorded(request.image)
         self._images.check(image, owner, vre)
@@ -214,6 +223,14 @@ class Engine:
         )
         self.on_submit()
         return job
+
+    def _check_rate(self, owner: str) -> None:
+        if seconds := self._executes.take(owner):
+            raise TooManyRequests(
+                f"You have submitted more than {self._settings.max_executes_per_minute} jobs within a "
+                f"minute. Nothing was started; go on in {seconds} s.",
+                seconds,
+            )
 
     def _parsed(self, inputs: Inputs, token: UserToken) -> JobRequest:
         settings = self._settings
@@ -281,16 +298,28 @@ class Engine:
 
         Raises:
             NotAuthorized: nobody's, or not that of the user whom HTTP Basic named.
+            TooManyRequests: its sender has sent too many that are nobody's.
             ServiceUnavailable: StorageHub cannot be asked now.
         """
         self._on_token(token)
+        if self._admins.hold(token):
+            raise NotAuthorized(
+                "This is an administrator's token, which opens no workspace. Send a user's token."
+            )
         return _accepted(self._owners.now(token), token)
 
     def _ask_owner(self, token: UserToken) -> str | None:
+        if seconds := self._refused_tokens.wait(token.sender):
+            raise TooManyRequests(
+                "Too many user tokens that StorageHub does not accept came from your address, so this one "
+                f"was not looked at. Nothing was started or changed; try again in {seconds} s.",
+                seconds,
+            )
         try:
             with self._asking_storagehub():
                 root = self._storagehub.workspace_root(token)
         except (TokenRejected, ItemUnusable):
+            self._refused_tokens.take(token.sender)
             return None
         except StorageHubError:
             raise _storagehub_away() from None
@@ -453,13 +482,14 @@ class Engine:
             return self._places.get(job.id)
 
     def owned_job(self, job_id: str, token: UserToken) -> Job:
-        """Look up a job of the token's owner to do something to it.
+        """Look up a job of the token's owner to do something to it; an administrator may with any job.
 
         Another's answers like one that does not exist.
 
         Raises:
             NotFound: there is none of this id, or it is another user's.
             NotAuthorized: the token is not accepted.
+            TooManyRequests: as for :meth:`owner`.
             ServiceUnavailable: StorageHub, or the database, cannot be asked now.
         """
         return self._owned(job_id, token, self._owners.now)
@@ -476,10 +506,36 @@ class Engine:
         job = self._look_up(job_id)
         if job and _was_submitted_with(job, token):
             return job  # nobody needs to be asked, not even a StorageHub that is away
+        if self._admins.hold(token):
+            if job is None:
+                raise _no_such_job()
+            return job
         owner = _accepted(ask(token), token)
         if job is None or not _is_same(job.owner, owner):
             raise _no_such_job()
         return job
+
+    def latest_jobs(self, token: UserToken, most: int) -> tuple[list[Job], bool]:
+        """The newest jobs of the token's owner, or of everybody for an administrator.
+
+        Args:
+            token: the caller's.
+            most: how many at most.
+
+        Returns:
+            The jobs, the newest first, and whether they are everybody's.
+
+        Raises:
+            NotAuthorized, TooManyRequests, ServiceUnavailable: as for :meth:`owned_job`.
+        """
+        self._on_token(token)
+        is_admin = self._admins.hold(token)
+        owner = None if is_admin else _accepted(self._owners.of_late(token), token)
+        try:
+            return self._store.latest(owner, most), is_admin
+        except StoreError as error:
+            LOGGER.error("Jobs could not be listed: %s", error.reason)  # noqa: TRY400
+            raise _store_away() from error
 
     def is_anothers(self, job_id: str, token: UserToken) -> bool:
         """Whether a job is known to be of another user than the token.
@@ -492,7 +548,7 @@ class Engine:
             job = self._look_up(job_id)
         except ServiceUnavailable:
             return False
-        if job is None or _was_submitted_with(job, token):
+        if job is None or _was_submitted_with(job, token) or self._admins.hold(token):
             return False
         owner = self._owner_in_time(token)
         return owner is not None and not _is_same(job.owner, owner)
@@ -504,7 +560,7 @@ class Engine:
         def ask() -> None:
             try:
                 answers.put(self._owners.of_late(token))
-            except ServiceUnavailable:
+            except RequestError:
                 answers.put(None)
 
         threading.Thread(target=ask, name="die-owner", daemon=True).start()

@@ -16,6 +16,7 @@ from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer, create_server
 from waitress.task import WSGITask
+from waitress.utilities import Error as HttpError
 
 from die_algorithm.errors import SettingsError
 
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 _CONNECTIONS = 8192
 #: How many may wait to be accepted.
 _BACKLOG = 1024
+#: Seconds in which the headers of a request must have come since its first byte.
+_HEADERS_WITHIN = 12.0
+#: Bytes a second that a body must come with, beside the pause that it may make.
+_BODY_RATE = 1024
+#: Seconds between two looks for requests that do not come, and for silent connections.
+_LOOK_FOR_LATE = 1
 #: Seconds for which a server that stops answers what is under way.
 GRACE = 20.0
 #: Seconds in which a request may still arrive on a connection that was open when the stop began: its
@@ -45,10 +52,62 @@ class _Task(WSGITask):
         return bytes(super().build_response_header())
 
 
+class RequestLate(HttpError):
+    """A request did not come to its end in time (RFC 9110, 15.5.9)."""
+
+    code = 408
+    reason = "Request Timeout"
+
+
 class Channel(HTTPChannel):
     """One connection: reads its requests, and sends the answers."""
 
     task_class = _Task
+    #: Seconds for which a body may pause.
+    body_pause = 120.0
+    request: Any = None
+    #: When the first byte of the request that is being read came, and the last one so far.
+    _began = 0.0
+    _came = 0.0
+
+    def received(self, data: bytes) -> bool:
+        """Take what the client has sent."""
+        before = self.request
+        taken = bool(super().received(data))
+        self._came = time.monotonic()
+        if self.request is not before:
+            self._began = self._came
+        return taken
+
+    def refuse_late(self) -> None:
+        """Give up a request that does not come to its end, so that it holds no connection for ever.
+
+        Called by the server's own thread now and then.
+        """
+        with self.requests_lock:
+            if not self._is_late():
+                return
+            late, self.request = self.request, None
+            if not late.headers_finished:
+                # Something that can be answered, as waitress does with headers that are too long.
+                late.parse_header(b"GET / HTTP/1.0\r\n")
+            late.error = RequestLate("The request did not come to its end.")
+            late.completed = True
+            self.requests.append(late)
+            self.server.add_task(self)
+
+    def _is_late(self) -> bool:
+        now = time.monotonic()
+        if self.requests or self.total_outbufs_len:
+            # It may wait for the answer to the one before.
+            self._began = self._came = now
+        if self.request is None:
+            return False
+        age = now - self._began
+        if not self.request.headers_finished:
+            return age > _HEADERS_WITHIN
+        due = self.body_pause + self.request.body_bytes_received / _BODY_RATE
+        return now - self._came > self.body_pause or age > due
 
     @property
     def is_busy(self) -> bool:
@@ -68,6 +127,9 @@ class Channel(HTTPChannel):
 
 class HttpServer:
     """A WSGI application behind sockets.
+
+    What a proxy says of the client (``X-Forwarded-…``) is left in the headers, for the application to
+    believe or not; the server itself believes none of it.
 
     Args:
         application: what answers.
@@ -103,14 +165,16 @@ class HttpServer:
             connection_limit=_connection_limit(),
             backlog=_BACKLOG,
             asyncore_use_poll=True,
-            clear_untrusted_proxy_headers=True,
+            clear_untrusted_proxy_headers=False,
             ident=None,
+            cleanup_interval=_LOOK_FOR_LATE,
             **options,
         )
         self._listeners = [s for s in self._sockets.values() if isinstance(s, BaseWSGIServer)]
         for listener in self._listeners:
             listener.channel_class = channel
             listener.handle_accept = functools.partial(_accept_waiting, listener)
+            listener.maintenance = functools.partial(_look_after, listener)
         self._thread = threading.Thread(target=self._server.run, name="http-server", daemon=True)
         self._stopping = threading.Lock()
 
@@ -223,6 +287,13 @@ def _accept_waiting(listener: BaseWSGIServer) -> None:
         BaseWSGIServer.handle_accept(listener)
         if len(listener.active_channels) == before:
             return
+
+
+def _look_after(listener: BaseWSGIServer, now: float) -> None:
+    """Close silent connections, as waitress does, and give up requests that do not come."""
+    BaseWSGIServer.maintenance(listener, now)
+    for channel in tuple(listener.active_channels.values()):
+        channel.refuse_late()
 
 
 def _listener(address: str) -> socket.socket:

@@ -78,6 +78,8 @@ class UserToken:
 
     secret: str
     username: str | None = None
+    #: Who sent it (see ``senders``); empty if nobody did.
+    sender: str = dataclasses.field(default="", compare=False)
 
     def __repr__(self) -> str:
         return "UserToken(***)"

@@ -139,7 +139,8 @@ class DockerImageExecutor(pywps.Process):
         description.check_inputs(operation.inputs)
         description.check_outputs(form)
         headers = {name.lower(): value for name, value in http_request.headers.items()}
-        token = user_token(read_query(http_request.query_string), headers)
+        query = read_query(http_request.query_string)
+        token = user_token(query, headers, http_request.remote_addr or "")
         engine = self._engine()
         options = parse_job_options(headers, self._runtime.settings.deadlines)
 

@@ -6,11 +6,12 @@ like everything else, and before the body is read.
 
 from __future__ import annotations
 
-from typing import Any
-
-from waitress.parser import HTTPRequestParser
+from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.utilities import BadRequest
+from waitress.utilities import Error as HttpError
 
 from die_algorithm.documents import exception_report
+from die_algorithm.door_headers import DOOR_HEADERS
 from die_algorithm.errors import FileSizeExceeded, MalformedRequest, RequestError
 from die_algorithm.http_server import GRACE, Channel, HttpServer
 from die_algorithm.runtime import Runtime
@@ -19,6 +20,8 @@ from die_algorithm.web import WebApplication
 
 #: Seconds after which a silent connection is closed.
 _SILENCE = 60
+#: Bytes in which a chunk's size is said, extensions included, of which none is known here.
+_LONGEST_CHUNK_LINE = 4096
 
 
 def service_server(settings: Settings, application: WebApplication) -> HttpServer:
@@ -57,9 +60,13 @@ def stop_service(server: HttpServer, runtime: Runtime, grace: float = GRACE) -> 
 
 
 _REFUSALS: dict[int, RequestError] = {
+    408: MalformedRequest("The request did not come to its end in time. Send it again."),
     413: FileSizeExceeded("The request is larger than this service accepts."),
     431: MalformedRequest(
         "The address or the headers of the request are too long; send a long Execute as XML by POST."
+    ),
+    500: RequestError(
+        "Something went wrong in this service. Its operator finds the reason in the log."
     ),
     501: MalformedRequest("The request is encoded for transfer in a way that is not offered here."),
 }
@@ -75,19 +82,37 @@ class _Refusal:
     def to_response(self, ident: str | None = None) -> tuple[str, list[tuple[str, str]], bytes]:
         """What waitress sends: status, headers, body."""
         del ident
-        headers = [("Content-Type", "text/xml; charset=utf-8")]
+        headers = [("Content-Type", "text/xml; charset=utf-8"), *DOOR_HEADERS.items()]
         return self._status, headers, exception_report(self._error)
 
 
 class _Parser(HTTPRequestParser):
-    error: Any
+    _refusal: _Refusal | None = None
 
     def received(self, data: bytes) -> int:
         consumed = int(super().received(data))
-        if self.error is not None and not isinstance(self.error, _Refusal):
-            self.error = _Refusal(self.error.code, self.error.reason)
+        # Searched for its end from its beginning with each piece that comes.
+        if self.chunked and len(self.body_rcv.control_line) > _LONGEST_CHUNK_LINE:
+            self.error = BadRequest("The size of a chunk is longer than any.")
+            self.completed = True
         return consumed
+
+    def parse_header(self, header_plus: bytes) -> None:
+        super().parse_header(header_plus)
+        if not self.version.startswith("1."):
+            raise ParsingError("Another HTTP than 1.0 and 1.1, which are spoken here.")
+
+    @property
+    def error(self) -> _Refusal | None:
+        """Why the request is refused; None if it is not."""
+        return self._refusal
+
+    @error.setter
+    def error(self, error: HttpError) -> None:
+        self._refusal = _Refusal(error.code, error.reason)
 
 
 class _Channel(Channel):
     parser_class = _Parser
+    # No WPS request is longer than a few megabytes, and its client has it whole before it sends it.
+    body_pause = 20.0

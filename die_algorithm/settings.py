@@ -37,6 +37,7 @@ from die_algorithm.settings_values import (
     HttpUrl,
     HubUrl,
     Label,
+    Networks,
     PublicUrl,
     Size,
     TrustedNames,
@@ -220,6 +221,31 @@ class Settings(BaseModel):
         default=False,
         description="Whether a job's status is shown without user token to whoever knows the job's random "
         "id, for clients that cannot send a token when they poll.",
+    )
+    admin_tokens_file: Path | None = Field(
+        None,
+        description="File of SHA-256 digests of the operator's own tokens, one a line: with such a token any "
+        "job's status is shown, any job cancelled and all are listed, but none started.",
+    )
+    max_requests_per_minute: int = Field(
+        30_000,
+        ge=0,
+        description="Requests of one address within a minute; more get HTTP 429, as with the next two. 0: no "
+        "limit. Each process counts for itself.",
+    )
+    max_executes_per_minute: int = Field(
+        3000, ge=0, description="Executes of one user within a minute; 0: no limit."
+    )
+    max_refused_tokens_per_minute: int = Field(
+        300,
+        ge=0,
+        description="User tokens of one address that StorageHub refuses within a minute before it is asked "
+        "no more; 0: no limit.",
+    )
+    trusted_proxies: Networks = Field(
+        (),
+        description="Addresses of the proxies in front of the service, or networks like `10.0.0.0/8`, "
+        "separated by commas: what they say in `X-Forwarded-For` counts as the client's address.",
     )
     max_request_size: Size = Field(_as_written("3MiB"), description="Largest request body.")
     threads: int = Field(48, ge=4, description="Threads that answer HTTP requests.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated
 
 from pydantic import (
@@ -29,6 +30,7 @@ ASK_ENGINE = "engine"
 #: The engine counts in 64 bits.
 _LARGEST_SIZE = 2**63 - 1
 _SIZE = re.compile(r"\d+(?:\.\d+)? ?[A-Za-z]*", re.ASCII)
+_Networks = tuple[IPv4Network | IPv6Network, ...]
 _LABEL = re.compile(r"[A-Za-z0-9._-]{0,63}")
 _DOCKER_HOST = re.compile(
     r"unix:///.+|tcp://(?:[^\s:/?#@]+|\[[0-9a-fA-F:]+\]):\d{1,5}|ssh://[^\s/?#]+", re.ASCII
@@ -169,6 +171,22 @@ def _trusted_hosts(value: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(host.lower() for host in value)
 
 
+def _networks(value: object) -> object:
+    """Read addresses and networks; pydantic alone would take numbers for addresses."""
+    words = _words(value)
+    if not isinstance(words, tuple):
+        return words
+    networks = []
+    for word in words:
+        try:
+            networks.append(ip_network(word))
+        except ValueError:
+            raise ValueError(
+                f"{word!r} is neither an address nor a network like 10.0.0.0/8"
+            ) from None
+    return tuple(networks)
+
+
 #: ``30s``, ``10m``, ``24h``.
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 #: ``64KiB``, ``2GiB``.
@@ -181,6 +199,8 @@ HttpUrl = Annotated[str, AfterValidator(_http_url)]
 HubUrl = Annotated[str, AfterValidator(_hub_url)]
 #: The address of something that clients get links to.
 PublicUrl = Annotated[HttpUrl, AfterValidator(_plain_path)]
+#: Addresses, and networks of them.
+Networks = Annotated[_Networks, BeforeValidator(_networks)]
 #: A word that a Swarm service can be labelled with.
 Label = Annotated[str, AfterValidator(_label)]
 #: The address of a Docker engine.

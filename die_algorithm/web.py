@@ -22,8 +22,9 @@ from werkzeug.wrappers import Request, Response
 
 from die_algorithm import checks, description
 from die_algorithm.capabilities import capabilities, check_identifier, process_descriptions
-from die_algorithm.credentials import find_user_token, user_token
+from die_algorithm.credentials import PARAMETER, find_user_token, user_token
 from die_algorithm.documents import exception_report
+from die_algorithm.door_headers import DOOR_HEADERS
 from die_algorithm.downloads import file_response, single_file_response
 from die_algorithm.errors import (
     DieError,
@@ -38,6 +39,7 @@ from die_algorithm.errors import (
     TooManyRequests,
     UnsupportedMediaType,
 )
+from die_algorithm.job_list import job_list, parse_limit
 from die_algorithm.links import Links
 from die_algorithm.models import Job, JobState, UserToken
 from die_algorithm.process import (
@@ -46,9 +48,11 @@ from die_algorithm.process import (
     job_documents,
     unforeseen_response,
 )
+from die_algorithm.rate_limits import RateLimits
 from die_algorithm.refusals import Refusals
 from die_algorithm.results import Results, collection_name, job_id_in
 from die_algorithm.runtime import Runtime
+from die_algorithm.senders import sender
 from die_algorithm.settings import Settings
 from die_algorithm.wps2_capabilities import wps2_capabilities
 from die_algorithm.wps2_documents import Wps2Documents, wps2_exception_report
@@ -77,6 +81,8 @@ WPS_PATH = "/wps/WebProcessingService"
 STATUS_PATH = "/wps/RetrieveResultServlet"
 CANCEL_PATH = "/wps/CancelComputationServlet"
 RESULTS_PATH = "/results"
+JOBS_PATH = "/jobs"
+_HEALTH_PATH = "/health"
 
 _ROUTES = Map(
     [
@@ -85,7 +91,8 @@ _ROUTES = Map(
         Rule(CANCEL_PATH, endpoint="cancel", methods=["GET", "POST"]),
         Rule(f"{RESULTS_PATH}/<key>/<name>", endpoint="result", methods=["GET"]),
         Rule(f"{RESULTS_PATH}/<key>/<name>/<path:path>", endpoint="single_file", methods=["GET"]),
-        Rule("/health", endpoint="health", methods=["GET"]),
+        Rule(JOBS_PATH, endpoint="jobs", methods=["GET"]),
+        Rule(_HEALTH_PATH, endpoint="health", methods=["GET"]),
         Rule("/ready", endpoint="ready", methods=["GET"]),
         Rule("/", endpoint="welcome", methods=["GET"]),
     ],
@@ -97,6 +104,13 @@ _GLUED = re.compile(r"[?&;]|%3f|%26|gcube-?token", re.IGNORECASE)
 _XML_TYPES = ("text/xml", "application/xml", "")
 #: Where a request's environment says that it speaks WPS 2.0.
 _WPS2 = "die.speaks_wps2"
+_WPS2_MARKS = (b"version=2.0.0", b"acceptversions=2.0.0", b"http://www.opengis.net/wps/2.0")
+#: How much of a body is looked at for them.
+_BEGINNING = 2048
+#: The methods of HTTP (RFC 9110, 9.1; RFC 5789); others are unknown to it.
+_METHODS = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
+)
 # Other odd values are sent by old clients with bodies that are plain XML (W5).
 _COMPRESSED = ("gzip", "x-gzip", "deflate", "br", "zstd", "compress")
 
@@ -123,12 +137,14 @@ class WebApplication:
         self._process = DockerImageExecutor(runtime, self._links)
         self._wps2 = Wps2Jobs(runtime, self._process, Wps2Documents(self._links, self._documents))
         self._refusals = Refusals()
+        self._requests = RateLimits(settings.max_requests_per_minute)
         self._endpoints: dict[str, Callable[..., Response]] = {
             "wps": self._wps,
             "status": self._status,
             "cancel": self._cancel,
             "result": self._result,
             "single_file": self._single_file,
+            "jobs": self._jobs,
             "health": self._health,
             "ready": self._ready,
             "welcome": self._welcome,
@@ -138,10 +154,20 @@ class WebApplication:
         """Answer one request (PEP 3333)."""
         started = time.monotonic()
         environ["PATH_INFO"] = "/" + environ.get("PATH_INFO", "").lstrip("/")
+        environ["REMOTE_ADDR"] = sender(
+            environ.get("REMOTE_ADDR", ""),
+            environ.get("HTTP_X_FORWARDED_FOR", ""),
+            self._settings.trusted_proxies,
+        )
+        # No other protocol is spoken, and who asks for one is answered in this (RFC 9110, 7.8).
+        environ.pop("HTTP_UPGRADE", None)
         request = Request(environ)
         response = self._answer(request)
-        response.headers.setdefault("X-Content-Type-Options", "nosniff")
-        response.headers.setdefault("Cache-Control", "no-store")
+        for name, value in DOOR_HEADERS.items():
+            response.headers.setdefault(name, value)
+        if _carries_token(request):
+            # Whoever keeps the answer keeps it by an address that may hold the token.
+            response.headers["Cache-Control"] = "no-store"
         is_poll = request.path == STATUS_PATH and response.status_code == 200
         LOGGER.log(
             logging.DEBUG if is_poll else logging.INFO,
@@ -155,6 +181,7 @@ class WebApplication:
 
     def _answer(self, request: Request) -> Response:
         try:
+            self._check_rate(request)
             adapter: MapAdapter = _ROUTES.bind_to_environ(request.environ)
             endpoint, arguments = adapter.match()
             return self._endpoints[endpoint](request, **arguments)
@@ -172,6 +199,18 @@ class WebApplication:
             )
         except Exception as error:  # noqa: BLE001 - the door must not fall off
             return unforeseen_response(error, _report(request))
+
+    def _check_rate(self, request: Request) -> None:
+        # Who looks whether the service lives would stop it if it did not answer.
+        if request.path == _HEALTH_PATH:
+            return
+        if seconds := self._requests.take(request.remote_addr or ""):
+            request.environ[_WPS2] = _seems_wps2(request)
+            raise TooManyRequests(
+                f"More than {self._settings.max_requests_per_minute} requests came from your address "
+                f"within a minute. Ask again in {seconds} s, and less often from then on.",
+                seconds,
+            )
 
     # -- WPS
 
@@ -246,6 +285,12 @@ class WebApplication:
     def _document(self, job: Job) -> Response:
         place = self._runtime.engine.place_in_queue(job)
         return _xml(self._documents.execute_response(job, place))
+
+    def _jobs(self, request: Request) -> Response:
+        limit = parse_limit(_query(request).get("limit", ()))
+        # One more, to see whether there are more.
+        jobs, everybodys = self._runtime.engine.latest_jobs(_token(request), limit + 1)
+        return _json(job_list(jobs, limit, self._links, names_owners=everybodys), 200)
 
     def _result(self, request: Request, key: str, name: str) -> Response:
         job_id = job_id_in(name)
@@ -336,6 +381,13 @@ def _http_refusal(error: HTTPException, request: Request) -> Response:
     """What werkzeug refuses, in our own words."""
     if isinstance(error, RoutingNotFound):
         return _refusal(NotFound(f"There is nothing here; the WPS is at {WPS_PATH}."), request)
+    if isinstance(error, RoutingMethodNotAllowed) and request.method not in _METHODS:
+        # RFC 9110, 9.1: unknown, which is not the same as known and not offered here.
+        response = _refusal(
+            RequestError("This HTTP method is not known; use GET or POST."), request
+        )
+        response.status_code = 501
+        return response
     if isinstance(error, RoutingMethodNotAllowed):
         allowed = tuple(error.valid_methods or ())
         text = f"Use {' or '.join(sorted(allowed))} here."
@@ -358,11 +410,29 @@ def _headers(request: Request) -> Mapping[str, str]:
 
 
 def _token(request: Request) -> UserToken:
-    return user_token(_query(request), _headers(request))
+    return user_token(_query(request), _headers(request), request.remote_addr or "")
 
 
 def _find_token(request: Request) -> UserToken | None:
-    return find_user_token(_query(request), _headers(request))
+    return find_user_token(_query(request), _headers(request), request.remote_addr or "")
+
+
+def _carries_token(request: Request) -> bool:
+    """Whether a request carries a token, or what could be one, in any of its places."""
+    headers = request.headers
+    return (
+        PARAMETER.encode() in request.query_string.lower()
+        or PARAMETER in headers
+        or "Authorization" in headers
+    )
+
+
+def _seems_wps2(request: Request) -> bool:
+    """Whether a request that is not read speaks WPS 2.0, by its look."""
+    text = request.query_string.lower()
+    if request.method == "POST":
+        text += request.stream.read(_BEGINNING).lower()
+    return any(mark in text for mark in _WPS2_MARKS)
 
 
 def _no_such_result() -> NotFound:

@@ -78,7 +78,8 @@ class Wps2Jobs:
 
     def _answer_about_job(self, operation: JobOperation, request: Request) -> Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        token = user_token(read_query(request.query_string), headers)
+        query = read_query(request.query_string)
+        token = user_token(query, headers, request.remote_addr or "")
         engine = self._runtime.engine
         if isinstance(operation, Dismiss):
             return self._dismiss(operation, token, request)

@@ -132,7 +132,7 @@ def _inputs(text: str) -> dict[str, tuple[InputValue, ...]]:
     inputs: dict[str, tuple[InputValue, ...]] = {}
     for part in _parts(text, "DataInputs"):
         name, separator, rest = part.partition("=")
-        if not separator:
+        if not separator or not name.strip():
             raise InvalidParameterValue(
                 "DataInputs must be name=value pairs separated by ';'; a value that holds ';' must be "
                 "percent-encoded twice.",

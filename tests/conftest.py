@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 #: Fixtures that are dear to make: all their tests run in one process, one after the other.
-_DEAR = ("swarm", "postgresql")
+_DEAR = ("swarm", "postgresql", "catalogue")
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups

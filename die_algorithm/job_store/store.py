@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import logging
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,24 @@ class JobStore:
         with self._database.reading() as connection:
             row = connection.execute(_BY_ID, {"job_id": job_id}).one_or_none()
         return None if row is None else self._job(row)
+
+    def latest(self, owner: str | None, most: int) -> list[Job]:
+        """The newest jobs that can be read, the newest first.
+
+        Args:
+            owner: whose; None: everybody's.
+            most: how many at most.
+        """
+        query = JOBS.select().order_by(JOBS.c.accepted_at.desc(), JOBS.c.id).limit(most)
+        if owner is not None:
+            query = query.where(JOBS.c.owner == owner)
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+        jobs = []
+        for row in rows:
+            with suppress(UnreadableJob):
+                jobs.append(self._job(row))
+        return jobs
 
     def content(self, job_id: str) -> bytes | None:
         """The file that was sent with the request of a job that has not ended; None: there is none."""

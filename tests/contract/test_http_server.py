@@ -340,3 +340,79 @@ def test_a_server_can_be_stopped_twice_and_unstarted() -> None:
     server.stop()
     server.listen_no_more()
     HttpServer(hello, ["127.0.0.1:0"], threads=1).stop()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Late is what takes longer than half a second."""
+    monkeypatch.setattr("die_algorithm.http_server._HEADERS_WITHIN", 0.5)
+    monkeypatch.setattr("die_algorithm.http_server.Channel.body_pause", 0.5)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"G",
+        b"GET / HTTP/1.1\r\nX-Long: ",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nfffff\r\n",
+    ],
+)
+@pytest.mark.parametrize("drips", [False, True])
+@pytest.mark.usefixtures("impatient")
+def test_a_request_that_does_not_come_to_its_end_is_told_so_and_closed(
+    sent: bytes, *, drips: bool
+) -> None:
+    with running(hello) as server, connect(server) as client:
+        client.sendall(sent)
+        ended = threading.Event()
+        trickle = threading.Thread(target=trickle_into, args=(client, ended))
+        if drips:
+            trickle.start()
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):  # by what was dripped after the answer
+            answer = client.recv(65536)
+            rest_of(client)
+        ended.set()
+        if drips:
+            trickle.join()
+    assert answer.startswith((b"HTTP/1.0 408 ", b"HTTP/1.1 408 "))
+    assert says_close(answer)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_who_waits_for_the_answer_before_is_not_late(slow: Slow) -> None:
+    with running(slow) as server, connect(server) as client:
+        client.sendall(KEEP_ALIVE + KEEP_ALIVE[:10])
+        assert slow.asked.wait(20)
+        wait_for_looks(server, 3)
+        slow.may.set()
+        client.sendall(KEEP_ALIVE[10:])
+        answer = one_answer(client)
+        while answer.count(b"hello") < 2:
+            answer += client.recv(65536)
+    assert answer.count(b"HTTP/1.1 200 ") == 2
+
+
+def wait_for_looks(server: HttpServer, count: int) -> None:
+    """Wait until the server has looked for late requests some times more."""
+    (channel,) = server._clients()
+    seen: set[float] = set()
+
+    def has_looked() -> bool:
+        seen.add(channel._began)
+        return len(seen) > count
+
+    wait_until(has_looked)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_large_body_may_take_its_time() -> None:
+    with running(hello) as server, connect(server) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n")
+        began = time.monotonic()
+        for _ in range(20):
+            client.sendall(bytes(1000))
+            time.sleep(0.1)
+        assert time.monotonic() - began > 4 * 0.5
+        assert one_answer(client).startswith(b"HTTP/1.1 200 ")

@@ -20,11 +20,18 @@ def leaves(kind: type[DieError]) -> list[type[DieError]]:
 #: The errors that a step may meet.
 MET = [
     *leaves(errors.StorageHubError),
+    *leaves(errors.ImageError),
     *leaves(errors.SwarmError),
     *leaves(errors.ArchiveError),
     *leaves(errors.StoreError),
 ]
-SPEAKING = (errors.ImageNotFound, errors.ArchiveTooLarge, errors.ServiceRefused)
+SPEAKING = (
+    errors.ImageNotFound,
+    errors.ImageUnusable,
+    errors.FolderTooDeep,
+    errors.ArchiveTooLarge,
+    errors.ServiceRefused,
+)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,67 @@
+"""The operator's own tokens, of which a file holds the SHA-256 digests."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import re
+from pathlib import Path
+
+from die_algorithm.errors import SettingsError
+from die_algorithm.models import UserToken
+
+LOGGER = logging.getLogger(__name__)
+
+_DIGEST = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
+
+
+class AdminTokens:
+    """Tells whether a token is an administrator's.
+
+    The file has a digest a line, as ``sha256sum`` writes it, perhaps with a remark behind it; lines that
+    are empty or begin with ``#`` are passed over. It is read anew each time: who is taken out of it is out.
+
+    Args:
+        path: the file; None: there are no administrators.
+
+    Raises:
+        SettingsError: it cannot be read, or a line of it is no digest.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._digests()
+
+    def hold(self, token: UserToken) -> bool:
+        """Whether a token is one of them; none is while the file cannot be read."""
+        try:
+            digests = self._digests()
+        except SettingsError as error:
+            LOGGER.error("No token is an administrator's: %s", error)  # noqa: TRY400
+            return False
+        given = hashlib.sha256(token.secret.encode()).digest()
+        # All of them, whichever fits: the time tells nothing.
+        return sum(hmac.compare_digest(given, digest) for digest in digests) > 0
+
+    def _digests(self) -> list[bytes]:
+        if self._path is None:
+            return []
+        try:
+            lines = self._path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError):
+            raise SettingsError(
+                "The file that the setting 'admin_tokens_file' names cannot be read."
+            ) from None
+        digests = []
+        for number, line in enumerate(lines, 1):
+            word = line.partition("#")[0].split(maxsplit=1)[:1]
+            if not word:
+                continue
+            if not _DIGEST.fullmatch(word[0]):
+                raise SettingsError(
+                    f"Line {number} of the file that the setting 'admin_tokens_file' names does not begin "
+                    "with a SHA-256 digest of 64 hexadecimal digits."
+                )
+            digests.append(bytes.fromhex(word[0]))
+        return digests

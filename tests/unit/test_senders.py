@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+import pytest
+
+from die_algorithm.senders import sender
+
+PROXIES = tuple(map(ip_network, ("10.0.0.0/8", "fd00::/8")))
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "expected"),
+    [
+        ("192.0.2.1", "", "192.0.2.1"),
+        # Anybody can write the header.
+        ("192.0.2.1", "198.51.100.1", "192.0.2.1"),
+        ("10.0.0.1", "198.51.100.1", "198.51.100.1"),
+        # What stands before the last that no proxy of ours wrote is the client's own word.
+        ("10.0.0.1", "203.0.113.9, 198.51.100.1", "198.51.100.1"),
+        ("10.0.0.1", "198.51.100.1, 10.0.0.2", "198.51.100.1"),
+        ("10.0.0.1", "198.51.100.1,10.0.0.2 , 10.0.0.3", "198.51.100.1"),
+        ("10.0.0.1", "", "10.0.0.1"),
+        ("10.0.0.1", "nonsense", "10.0.0.1"),
+        ("10.0.0.1", "198.51.100.1, unknown", "10.0.0.1"),
+        ("10.0.0.1", "198.51.100.1:4711", "198.51.100.1"),
+        ("10.0.0.1", "[2001:db8:1:2:3::4]:80", "2001:db8:1:2::/64"),
+        ("10.0.0.1", "10.0.0.9", "10.0.0.9"),
+        ("2001:db8::1", "", "2001:db8::/64"),
+        ("::ffff:192.0.2.1", "", "192.0.2.1"),
+        ("::ffff:10.0.0.1", "198.51.100.1", "198.51.100.1"),
+        ("fe80::1%eth0", "", "fe80::/64"),
+        ("", "198.51.100.1", ""),
+    ],
+)
+def test_only_trusted_proxies_are_believed(peer: str, forwarded: str, expected: str) -> None:
+    assert sender(peer, forwarded, PROXIES) == expected
+
+
+def test_neighbours_of_one_ipv6_network_are_one_sender() -> None:
+    assert sender("2001:db8::1", "", ()) == sender("2001:db8::ffff:1", "", ())
+    assert sender("2001:db8::1", "", ()) != sender("2001:db8:0:1::1", "", ())
+
+
+def test_a_header_of_a_megabyte_is_read_from_its_end() -> None:
+    assert sender("10.0.0.1", "10.0.0.2, " * 100_000 + "10.0.0.3", PROXIES) == "10.0.0.2"
