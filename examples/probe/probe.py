@@ -107,6 +107,8 @@ _SERVICE_PORTS = (
     10250,
 )
 _PATIENCE = 1.5
+#: Connections tried at once: less than there may be open files.
+_AT_ONCE = 2000
 
 OK, OPEN, UNKNOWN = "ok", "open", "unknown"
 
@@ -556,9 +558,9 @@ def attempt(
 ) -> dict[tuple[str, int], str]:
     """Connect to many at once; tell of each ``open``, ``closed`` (refused by it) or ``nothing``."""
     outcome = dict.fromkeys(addresses, "nothing")
-    for start in range(0, len(addresses), 500):
+    for start in range(0, len(addresses), _AT_ONCE):
         under_way = {}
-        for host, port in addresses[start : start + 500]:
+        for host, port in addresses[start : start + _AT_ONCE]:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             try:
                 sock = socket.socket(family, socket.SOCK_STREAM)
@@ -770,6 +772,7 @@ def listen(seconds: float) -> None:
 
 def main() -> None:
     """Run it."""
+    os.environ["RES_OPTIONS"] = "timeout:1 attempts:1"  # a name server may be walled off
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
     arguments = Arguments(sys.argv[1:])
     if arguments.listen:

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from swarm_fixture import DIE_PROBE
 
-from die_algorithm.checks import probe
+from die_algorithm.checks import doctor, probe
+from die_algorithm.cli import main
 from die_algorithm.container_rules import ContainerRules
 from die_algorithm.image_reference import ImageReference
 from die_algorithm.local_storagehub.server import LocalStorageHub
@@ -247,6 +249,33 @@ def test_the_probe_leaves_nothing_behind_and_removes_what_a_former_one_left(worl
     assert len(world.left()) == 1
     world.probe()
     assert world.left() == []
+
+
+def test_the_doctor_fails_where_a_profile_cannot_be_kept(world: World) -> None:
+    strict = {"images": ["docker.io/d4science/*"], "profile": "strict"}
+    rules = ContainerRules.model_validate({"exceptions": [strict]})
+    found = [each for each in doctor(world.settings, rules) if each.name == "profile strict"]
+    assert not any(each.passed for each in found)
+    assert any("'network' is empty" in each.text for each in found)
+    says_so = any("no-new-privileges" in each.text for each in found)
+    assert says_so is bool(world.before_1_44)
+
+
+def test_the_command_tells_each_check_and_its_exit_code_is_whether_all_hold(world: World) -> None:
+    environment = {
+        f"DIE_{name.upper()}": str(value)
+        for name, value in world.settings.model_dump(mode="json", exclude_unset=True).items()
+    }
+    result = CliRunner().invoke(main, ["doctor", "--probe"], env=environment)
+    assert result.exit_code == 0, result.output
+    (node,) = world.swarm.nodes()
+    assert f"ok    seccomp on {node.hostname}: " in result.output
+    assert f"warn  other-containers on {node.hostname}: reached" in result.output
+    network = CliRunner().invoke(
+        main, ["doctor", "--probe"], env={**environment, "DIE_NETWORK": "bridge"}
+    )
+    assert network.exit_code == 1
+    assert f"FAIL  other-containers on {node.hostname}: reached" in network.output
 
 
 def test_a_probe_image_that_is_not_there_is_told(world: World) -> None:
