@@ -25,8 +25,8 @@ serve: setup ## Start everything and leave it running
 stop: ## Stop everything that demo or serve has started
 	@[ ! -x $(PYTHON) ] || $(PYTHON) scripts/local_stack.py stop
 
-doctor: tools ## Say what is missing for the service to work
-	@$(PYTHON) scripts/local_stack.py doctor
+doctor: tools ## Say what is missing for the service to work; DOCTOR=--probe: and what containers can do
+	@$(PYTHON) scripts/local_stack.py doctor $(DOCTOR)
 
 test: testbed check ## Run all tests on a private Swarm
 	$(PYTHON) -m pytest -n 2 --dist loadgroup -m "not nodes"

@@ -93,8 +93,9 @@ class Probe:
 
         try:
             with service("--listen", "600") as listener:
-                peer = self._wait_for(listener, _address)
-                with service("--peer", peer) as looker:
+                peers = self._wait_for(listener, _addresses)
+                words = (word for peer in peers for word in ("--peer", peer))
+                with service(*words) as looker:
                     found = self._wait_for(looker, findings)
         except SwarmError as error:
             return NodeReport(hostname=node.hostname, trouble=str(error))
@@ -157,6 +158,7 @@ class Probe:
         raise SwarmUnavailable(f"The probe told nothing; its task is {last}")
 
 
-def _address(log: str) -> str | None:
+def _addresses(log: str) -> list[str] | None:
+    """Where the one that listens can be found, of each kind of address that it has."""
     lines = [line for line in log.splitlines() if line.startswith(_ADDRESS)]
-    return lines[0].removeprefix(_ADDRESS) if lines else None
+    return lines[0].split()[1:] if lines else None

@@ -157,7 +157,9 @@ class Settings(BaseModel):
         (), description="Host names for the containers, `name:address`, separated by commas."
     )
     network: str = Field(
-        "", description="Overlay network that the containers join; empty: the engine's own bridge."
+        "",
+        description="Network of the Swarm that the containers join, made by `scripts/job_network`; empty: "
+        "the engine's own bridge, on which they reach each other.",
     )
     placement: Constraints = Field(
         (), description="Swarm placement constraints, such as `node.role==worker`."

@@ -107,6 +107,8 @@ _SERVICE_PORTS = (
     10250,
 )
 _PATIENCE = 1.5
+#: Connections tried at once: less than there may be open files.
+_AT_ONCE = 2000
 
 OK, OPEN, UNKNOWN = "ok", "open", "unknown"
 
@@ -556,9 +558,9 @@ def attempt(
 ) -> dict[tuple[str, int], str]:
     """Connect to many at once; tell of each ``open``, ``closed`` (refused by it) or ``nothing``."""
     outcome = dict.fromkeys(addresses, "nothing")
-    for start in range(0, len(addresses), 500):
+    for start in range(0, len(addresses), _AT_ONCE):
         under_way = {}
-        for host, port in addresses[start : start + 500]:
+        for host, port in addresses[start : start + _AT_ONCE]:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             try:
                 sock = socket.socket(family, socket.SOCK_STREAM)
@@ -616,6 +618,32 @@ def own_address() -> str:
         return str(sock.getsockname()[0])
 
 
+def ipv6_table(name: str) -> list[list[str]]:
+    """The words of a table of the kernel's; none without IPv6."""
+    try:
+        return [line.split() for line in Path(f"/proc/net/{name}").read_text().splitlines()]
+    except OSError:
+        return []
+
+
+def own_address6() -> str:
+    """Its own IPv6 address, if it has one that leads further than the next machine."""
+    found = [bytes.fromhex(words[0]) for words in ipv6_table("if_inet6") if words[3] == "00"]
+    return socket.inet_ntop(socket.AF_INET6, found[0]) if found else ""
+
+
+def gateways() -> list[str]:
+    """The addresses that packets leave by, of both kinds."""
+    four = gateway()
+    zeros = "0" * 32
+    six = {
+        socket.inet_ntop(socket.AF_INET6, bytes.fromhex(words[4]))
+        for words in ipv6_table("ipv6_route")
+        if words[0] == zeros and words[1] == "00" and words[4] != zeros
+    }
+    return [*([four] if four else []), *sorted(six)]
+
+
 def names(addresses: dict[tuple[str, int], str], *wanted: str) -> str:
     """Those of which something came back, for a person to read."""
     return (
@@ -626,13 +654,13 @@ def names(addresses: dict[tuple[str, int], str], *wanted: str) -> str:
 
 def neighbourhood(report: Report, arguments: Arguments) -> None:
     """The machine and the other containers."""
-    way_out = gateway()
-    hosts = [*([way_out] if way_out else []), *arguments.managers]
+    ways_out = gateways()
+    hosts = [*ways_out, *arguments.managers]
     found = attempt([(host, port) for host in hosts for port in _MANAGER_PORTS])
     report.holds("manager-ports", "open" not in found.values(), f"reached {names(found, 'open')}")
     found = attempt([(host, 22) for host in hosts])
     report.holds("host-ssh", "open" not in found.values(), f"reached {names(found, 'open')}")
-    found = attempt([(way_out, port) for port in _SERVICE_PORTS]) if way_out else {}
+    found = attempt([(host, port) for host in ways_out for port in _SERVICE_PORTS])
     # One that refuses is there: the machine itself answers.
     reached = [port for (_, port), what in found.items() if what != "nothing"]
     report.holds(
@@ -641,7 +669,7 @@ def neighbourhood(report: Report, arguments: Arguments) -> None:
         f"the machine answers on {len(reached)} of {len(found)} ports; open: {names(found, 'open')}",
     )
     own = own_address()
-    near = [host for host in neighbours(own) if host != way_out]
+    near = [host for host in neighbours(own) if host not in ways_out]
     found = attempt([*arguments.peers, *((host, 9) for host in near)])
     reached_ones = [host for (host, _), what in found.items() if what != "nothing"]
     report.add(
@@ -727,22 +755,24 @@ class Arguments:
             else:
                 host, _, port = value.rpartition(":")
                 if option == "--peer":
-                    self.peers.append((host, int(port)))
+                    self.peers.append((host.strip("[]"), int(port)))
                 elif option == "--public":
                     self.public = (host, int(port))
 
 
 def listen(seconds: float) -> None:
     """Be there for others to find."""
-    with socket.socket() as sock:
-        sock.bind(("", 0))
-        sock.listen()
-        print(f"address {own_address()}:{sock.getsockname()[1]}", flush=True)
+    own, own6 = own_address(), own_address6()
+    with socket.create_server(("::" if own6 else "", 0), family=socket.AF_INET6 if own6 else socket.AF_INET,
+                              dualstack_ipv6=bool(own6)) as server:  # fmt: skip
+        port = server.getsockname()[1]
+        print("address", f"{own}:{port}", f"[{own6}]:{port}" if own6 else "", flush=True)
         time.sleep(seconds)
 
 
 def main() -> None:
     """Run it."""
+    os.environ["RES_OPTIONS"] = "timeout:1 attempts:1"  # a name server may be walled off
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
     arguments = Arguments(sys.argv[1:])
     if arguments.listen:

@@ -25,7 +25,7 @@ from die_algorithm.errors import ImageNotFound, ServiceGone, ServiceRefused, Swa
 from die_algorithm.image_reference import ImageReference
 from die_algorithm.local_swarm import LocalSwarm
 from die_algorithm.models import FaultClass, Folder, Job, JobSecret, TaskPhase, UserToken
-from die_algorithm.service_spec import secret_spec
+from die_algorithm.service_spec import INSTANCE_LABEL, JOB_LABEL, PROBE_LABEL, secret_spec
 from die_algorithm.settings import Settings
 from die_algorithm.swarm import Swarm
 
@@ -99,6 +99,31 @@ def test_the_engine_tells_what_it_is(bench: Bench) -> None:
     assert node.is_ready
     assert node.attributes["node.role"] == "manager"
     assert node.cpus == facts.cpus
+    assert node.engine_version == facts.version
+
+
+def test_the_engine_tells_how_it_protects_and_what_it_consists_of(bench: Bench) -> None:
+    facts = bench.swarm.facts()
+    assert "seccomp" in facts.security
+    assert all("=" not in name for name in facts.security)
+    for component in ("Engine", "containerd", "runc"):
+        assert re.match(r"v?\d+\.\d+", facts.components[component])
+
+
+def test_services_are_found_by_two_labels_and_their_task_by_their_id(bench: Bench) -> None:
+    job, service_id = bench.create("probe", "forever")
+    swarm = bench.swarm
+    owner = Settings().instance_name
+    assert service_id in swarm.services_labelled(JOB_LABEL, INSTANCE_LABEL, owner)
+    assert swarm.services_labelled(JOB_LABEL, INSTANCE_LABEL, "another") == []
+    assert swarm.services_labelled(PROBE_LABEL, INSTANCE_LABEL, owner) == []
+    assert swarm.task_report(service_id) is None
+    swarm.start_service(service_id)
+    bench.running(job)
+    report = swarm.task_report(service_id)
+    assert report is not None
+    assert report.phase is TaskPhase.RUNNING
+    swarm.remove_service(service_id)
 
 
 def test_only_networks_that_exist_can_be_joined(bench: Bench) -> None:

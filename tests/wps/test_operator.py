@@ -77,7 +77,7 @@ def test_the_doctor_shows_no_password(settings: Settings, database: str, shown: 
         ),
         ({"data_dir": "/dev/null/die"}, ("database cannot be written", "data_dir")),
         ({"cpu_limit": 1000.0}, ("'cpu_limit' is 1000", "Lower the setting")),
-        ({"network": "nowhere"}, ("no network 'nowhere'", "network create --driver overlay")),
+        ({"network": "nowhere"}, ("no network 'nowhere'", "scripts/job_network")),
         ({"network": "ingress"}, ("no network 'ingress' that services can join",)),
         ({"placement": "node.role==worker"}, ("No node that is ready meets node.role==worker",)),
         ({"placement": "node.labels.a==b"}, ("meets node.labels.a==b", "Label a node")),

@@ -1,0 +1,299 @@
+"""What a container really gets and reaches, under each profile and on each network, seen from inside.
+
+The expectation is the engine's: what it cannot do is named here, and what it can must hold.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from swarm_fixture import DIE_PROBE
+
+from die_algorithm.checks import doctor, probe
+from die_algorithm.cli import main
+from die_algorithm.container_rules import ContainerRules
+from die_algorithm.image_reference import ImageReference
+from die_algorithm.local_storagehub.server import LocalStorageHub
+from die_algorithm.local_swarm import LocalSwarm
+from die_algorithm.models import EngineFacts
+from die_algorithm.probe import Probe
+from die_algorithm.probe_report import Judgement
+from die_algorithm.service_spec import INSTANCE_LABEL, PROBE_LABEL
+from die_algorithm.settings import Settings
+from die_algorithm.swarm import Swarm
+
+ROOT = Path(__file__).resolve().parents[2]
+NETWORK = "die-test-jobs"
+OPTIONS = ("--name", NETWORK, "--subnet", "10.67.0.0/24", "--subnet6", "fd67:d1e::/64")
+
+#: What no service can ask for; whether it holds is the machine's business.
+MACHINES = {"apparmor", "user-namespace", "swap", "outside-names", "public-network"}
+#: What nothing is known of before engines of API 1.44.
+SINCE_1_44 = {"no-new-privileges"}
+#: What images are used to: the probe's has no user of its own, so it runs as root.
+USUAL = {"user", "groups", "root-filesystem", "unbounded-writes"}
+#: Of the engine's own bridge.
+SHARED_BRIDGE = {"host-services", "other-containers"}
+BY_CAPABILITIES = {
+    "capabilities-effective",
+    "capabilities-permitted",
+    "capabilities-bounding",
+    "raw-socket",
+    "packet-socket",
+    "call-chroot",
+    "mknod",
+    "setuid-gain",
+}
+
+
+class World:
+    """Probes the private Swarm's one node."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.swarm = Swarm(settings.docker_host)
+        self.engine: EngineFacts = self.swarm.facts()
+
+    def probe(self, rules: ContainerRules | None = None, network: str = "") -> dict[str, Judgement]:
+        settings = self.settings.model_copy(update={"network": network})
+        runner = Probe(settings, rules or ContainerRules(), self.swarm)
+        (report,) = runner.run(self.swarm.nodes())
+        assert not report.trouble
+        return {each.finding.name: each for each in report.judgements}
+
+    def left(self) -> list[str]:
+        owner = self.settings.instance_name
+        return self.swarm.services_labelled(PROBE_LABEL, INSTANCE_LABEL, owner)
+
+    @property
+    def before_1_44(self) -> set[str]:
+        version = tuple(map(int, self.engine.api_version.split(".")))
+        return SINCE_1_44 if version < (1, 44) else set()
+
+
+@pytest.fixture(scope="module")
+def world(
+    swarm: LocalSwarm, storagehub: LocalStorageHub, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    settings = Settings(
+        data_dir=tmp_path_factory.mktemp("probe"),
+        storagehub_url=storagehub.base_url,
+        docker_host=swarm.docker_host,
+        memory_limit="64MiB",
+        pids_limit=100,
+        tmpfs_limit="4MiB",
+        probe_image=DIE_PROBE,
+    )
+    world = World(settings)
+    yield world
+    world.swarm.close()
+
+
+def not_ok(found: dict[str, Judgement]) -> set[str]:
+    return {name for name, each in found.items() if each.finding.status != "ok"}
+
+
+def failed(found: dict[str, Judgement]) -> set[str]:
+    return {name for name, each in found.items() if not each.passed}
+
+
+def test_the_default_profile_shuts_in_all_but_what_images_are_used_to(world: World) -> None:
+    found = world.probe()
+    assert len(found) >= 70
+    assert not_ok(found) - MACHINES == USUAL | SHARED_BRIDGE | world.before_1_44
+    assert not failed(found)
+
+
+def test_the_open_profile_opens_dockers_capabilities_and_nothing_else(world: World) -> None:
+    found = world.probe(ContainerRules(profile="open"))
+    opened = BY_CAPABILITIES | SINCE_1_44
+    assert not_ok(found) - MACHINES == USUAL | SHARED_BRIDGE | opened
+    assert not failed(found)
+
+
+# -- the network of jobs
+
+
+class JobNetwork:
+    """The script, run where the private engine's packets pass."""
+
+    def __init__(self, swarm: LocalSwarm, *allow: str) -> None:
+        self._swarm = swarm
+        self._allow = [word for each in allow for word in ("--allow", each)]
+
+    def script(self, *words: str) -> subprocess.CompletedProcess[str]:
+        enter = ("nsenter", f"--net=/run/netns/{self._swarm.name}")
+        return subprocess.run(
+            [*enter, ROOT / "scripts" / "job_network", *OPTIONS, *self._allow, *words],
+            env={
+                "PATH": "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin",
+                "DOCKER_HOST": self._swarm.docker_host,
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def rule(self, *words: str, program: str = "iptables") -> str:
+        enter = ("nsenter", f"--net=/run/netns/{self._swarm.name}")
+        return subprocess.run(
+            [*enter, program, *words], capture_output=True, text=True, check=True
+        ).stdout
+
+    def is_in_force(self) -> bool:
+        return self.script("--check").returncode == 0
+
+
+@pytest.fixture
+def job_network(swarm: LocalSwarm, storagehub: LocalStorageHub) -> Iterator[JobNetwork]:
+    """The network made, and taken away."""
+    network = JobNetwork(swarm, storagehub.base_url.split("/")[2])
+    made = network.script()
+    assert made.returncode == 0, made.stderr
+    yield network
+    network.script("--remove")
+
+
+def test_on_the_job_network_nothing_is_reached_but_storagehub(
+    world: World, job_network: JobNetwork
+) -> None:
+    assert job_network.is_in_force()
+    found = world.probe(network=NETWORK)
+    expected = USUAL | world.before_1_44 | {"names-of-others"}
+    assert not_ok(found) - MACHINES == expected
+    assert found["other-containers"].finding.text.startswith("reached none of 2 known")
+    assert found["storagehub"].finding.status == "ok"
+    assert not failed(found)
+
+
+def test_without_its_rules_the_probe_and_the_check_say_so(
+    world: World, job_network: JobNetwork
+) -> None:
+    bridge = f"{NETWORK}0"
+    job_network.rule("-D", "INPUT", "-i", bridge, "-j", f"{NETWORK.upper()}-IN")
+    assert not job_network.is_in_force()
+    found = world.probe(network=NETWORK)
+    assert failed(found) == {"host-services"}
+    assert "job_network" in found["host-services"].remedy
+    assert job_network.script().returncode == 0
+    assert job_network.is_in_force()
+
+
+def test_a_flush_of_the_rules_is_seen_and_dockers_own_wall_stands(
+    world: World, job_network: JobNetwork
+) -> None:
+    job_network.rule("-F", "DOCKER-USER")
+    assert not job_network.is_in_force()
+    assert not failed(world.probe(network=NETWORK))
+
+
+def test_without_the_rules_for_ipv6_jobs_reach_each_other(
+    world: World, job_network: JobNetwork
+) -> None:
+    job_network.rule("-F", "FORWARD", program="ip6tables")
+    assert not job_network.is_in_force()
+    assert failed(world.probe(network=NETWORK)) == {"other-containers"}
+
+
+def test_the_script_may_run_again_and_changes_nothing(job_network: JobNetwork) -> None:
+    before = job_network.rule("-S")
+    assert job_network.script().returncode == 0
+    assert job_network.rule("-S") == before
+
+
+def test_other_options_than_those_in_force_are_no_match(job_network: JobNetwork) -> None:
+    assert job_network.script("--check", "--closed").returncode == 1
+    assert job_network.is_in_force()
+
+
+def test_what_was_made_can_be_taken_away(swarm: LocalSwarm, job_network: JobNetwork) -> None:
+    assert job_network.script("--remove").returncode == 0
+    assert NETWORK.upper() not in job_network.rule("-S")
+    assert NETWORK not in swarm.engine.docker("network", "ls", "--format={{.Name}}").split()
+    checked = job_network.script("--check")
+    assert checked.returncode == 1
+    assert "missing" in checked.stderr
+
+
+@pytest.mark.usefixtures("job_network")
+def test_the_strict_profile_leaves_nothing_open_but_what_the_engine_cannot_do(
+    world: World,
+) -> None:
+    # The operator's word is taken; the probe finds out where it is not true.
+    rules = ContainerRules(profile="strict", engines_forbid_new_privileges=True)
+    found = world.probe(rules, network=NETWORK)
+    missing = world.before_1_44 | ({"setuid-gain"} if world.before_1_44 else set())
+    assert not_ok(found) - MACHINES == missing | {"names-of-others"}
+    assert failed(found) == missing
+    assert "/tmp" in found["unbounded-writes"].finding.text
+
+
+# -- the command
+
+
+def test_the_probe_leaves_nothing_behind_and_removes_what_a_former_one_left(world: World) -> None:
+    labels = {PROBE_LABEL: "1", INSTANCE_LABEL: world.settings.instance_name}
+    image = ImageReference.parse(DIE_PROBE).canonical
+    world.swarm.create_service(
+        {
+            "Name": "die-probe-left-over",
+            "Labels": labels,
+            "TaskTemplate": {"ContainerSpec": {"Image": image, "Args": ["probe"]}},
+            "Mode": {"Replicated": {"Replicas": 0}},
+        }
+    )
+    assert len(world.left()) == 1
+    world.probe()
+    assert world.left() == []
+
+
+def test_the_doctor_fails_where_a_profile_cannot_be_kept(world: World) -> None:
+    strict = {"images": ["docker.io/d4science/*"], "profile": "strict"}
+    rules = ContainerRules.model_validate({"exceptions": [strict]})
+    found = [each for each in doctor(world.settings, rules) if each.name == "profile strict"]
+    assert not any(each.passed for each in found)
+    assert any("'network' is empty" in each.text for each in found)
+    says_so = any("no-new-privileges" in each.text for each in found)
+    assert says_so is bool(world.before_1_44)
+
+
+def test_the_command_tells_each_check_and_its_exit_code_is_whether_all_hold(world: World) -> None:
+    environment = {
+        f"DIE_{name.upper()}": str(value)
+        for name, value in world.settings.model_dump(mode="json", exclude_unset=True).items()
+    }
+    result = CliRunner().invoke(main, ["doctor", "--probe"], env=environment)
+    assert result.exit_code == 0, result.output
+    (node,) = world.swarm.nodes()
+    assert f"ok    seccomp on {node.hostname}: " in result.output
+    assert f"warn  other-containers on {node.hostname}: reached" in result.output
+    network = CliRunner().invoke(
+        main, ["doctor", "--probe"], env={**environment, "DIE_NETWORK": "bridge"}
+    )
+    assert network.exit_code == 1
+    assert f"FAIL  other-containers on {node.hostname}: reached" in network.output
+
+
+def test_a_probe_image_that_is_not_there_is_told(world: World) -> None:
+    settings = world.settings.model_copy(update={"probe_image": "die-tests/nowhere"})
+    (check,) = probe(settings, ContainerRules())
+    assert not check.passed
+    assert "nowhere" in check.text
+    assert "probe_image" in check.remedy
+
+
+def test_a_probe_that_ends_without_report_is_told(world: World, probe_image: str) -> None:
+    settings = world.settings.model_copy(update={"probe_image": probe_image})
+    (check,) = probe(settings, ContainerRules())
+    assert not check.passed
+    assert "told nothing" in check.text
+    assert world.left() == []
+
+
+def test_the_findings_are_json_for_programs_too(world: World) -> None:
+    assert json.dumps([each.finding.model_dump() for each in world.probe().values()])
