@@ -267,9 +267,9 @@ class Worker:
             self._watching_disks = self._pools[_Room.DISKS].submit(self._watch_disks)
 
     def _watch_disks(self) -> None:
-        running = self._running
+        running, jobs = self._running, dict(self._known)
         try:
-            for job in self._disk_watch.look(running, self._known):
+            for job in self._disk_watch.look(running, jobs):
                 self._stop_writing(job, running[job.id])
         except Exception:  # the watch must go on, whatever nobody foresaw
             LOGGER.exception("A look at what containers have written failed; it is repeated.")

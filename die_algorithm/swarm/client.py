@@ -358,8 +358,8 @@ class Swarm:
         """What the jobs' containers that run on this engine have written to disks of their own.
 
         The engine adds up the files of each container's layer, so the call takes long where there
-        are many. What it cannot see: files that were removed and are still open, and room that was
-        reserved beyond a file's end. A sparse file counts as long as it says it is.
+        are many. What it cannot see: files that were removed and are still open, room that was
+        reserved beyond a file's end, and folders. A sparse file counts as long as it says it is.
 
         Returns:
             Bytes by the container's id, the volumes that its image asks for included.
