@@ -345,7 +345,8 @@ class Engine:
     def _child(self, folder: Item, name: str, token: UserToken, missing: ItemNotAccessible) -> Item:
         if not folder.is_folder:
             raise ItemNotAccessible(
-                f"{redact(folder.name, token)!r} in your workspace is no folder, so there is no {name!r} in it.",
+                f"{redact(folder.name, token)!r} in your workspace is no folder, so there is no "
+                f"{name!r} in it.",
                 missing.locator,
             )
         try:
