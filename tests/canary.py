@@ -59,11 +59,14 @@ class Search:
         forms = {
             form for token in {ALICE.token, BOB.token, TOKEN, *tokens} for form in _forms(token)
         }
+        self._forms = forms
         self._pattern = re.compile(b"|".join(re.escape(form) for form in sorted(forms)))
         self._longest = max(map(len, forms))
 
     def text(self, content: bytes, where: str, offset: int = 0) -> Iterator[Canary]:
         """What is found in bytes."""
+        if not any(form in content for form in self._forms):
+            return  # found out in a fraction of the time
         for found in self._pattern.finditer(content):
             before = content[max(found.start() - 40, 0) : found.end()]
             yield Canary(where, offset + found.start(), before.decode("ascii", "replace"))

@@ -21,6 +21,7 @@ from die_algorithm.image_reference import ImageReference
 from die_algorithm.local_storagehub.server import LocalStorageHub
 from die_algorithm.local_swarm import LocalSwarm
 from die_algorithm.models import EngineFacts
+from die_algorithm.policy import Policy
 from die_algorithm.probe import Probe
 from die_algorithm.probe_report import Judgement
 from die_algorithm.service_spec import INSTANCE_LABEL, PROBE_LABEL
@@ -254,8 +255,8 @@ def test_the_probe_leaves_nothing_behind_and_removes_what_a_former_one_left(worl
 
 def test_the_doctor_fails_where_a_profile_cannot_be_kept(world: World) -> None:
     strict = {"images": ["docker.io/d4science/*"], "profile": "strict"}
-    rules = ContainerRules.model_validate({"exceptions": [strict]})
-    found = [each for each in doctor(world.settings, rules) if each.name == "profile strict"]
+    policy = Policy.model_validate({"containers": {"exceptions": [strict]}})
+    found = [each for each in doctor(world.settings, policy) if each.name == "profile strict"]
     assert not any(each.passed for each in found)
     assert any("'network' is empty" in each.text for each in found)
     says_so = any("no-new-privileges" in each.text for each in found)

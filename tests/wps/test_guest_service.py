@@ -28,14 +28,21 @@ APPLICATION = """
 import sys
 from pywps import Service
 from werkzeug.middleware.shared_data import SharedDataMiddleware
-from werkzeug.serving import make_server
+from werkzeug.serving import WSGIRequestHandler, make_server
 from die_algorithm.process import DockerImageExecutor
+
+class Discreet(WSGIRequestHandler):
+    def log_request(self, code="-", size="-"):
+        pass  # an address may hold a token
 
 executor = DockerImageExecutor()
 executor.start()
 service = Service([executor], [sys.argv[1]])
 application = SharedDataMiddleware(service, {"/outputs": sys.argv[2]})
-make_server("127.0.0.1", int(sys.argv[3]), application, threaded=True).serve_forever()
+server = make_server(
+    "127.0.0.1", int(sys.argv[3]), application, threaded=True, request_handler=Discreet
+)
+server.serve_forever()
 """
 
 

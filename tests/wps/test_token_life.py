@@ -16,7 +16,8 @@ from quick_fixture import PROBE, Quick, quick_world, soon, status
 from service_fixture import Service, status_path
 from storagehub_fixture import ALICE, BOB, HubUser, hub_client
 
-from die_algorithm import credentials
+from die_algorithm import credentials, worker
+from die_algorithm.documents import failure_texts
 from die_algorithm.errors import TokenNotAccepted
 from die_algorithm.models import FaultClass, Job, JobState, UserToken
 from die_algorithm.storagehub import StorageHub
@@ -192,6 +193,33 @@ def test_a_token_that_expires_while_its_job_waits_costs_no_container(
         assert waits.id not in [start.job_id for start in world.engine.starts]
         assert end_of(service, first).state is JobState.SUCCEEDED
     assert world.engine.services() == []
+
+
+@pytest.mark.usefixtures("exact")
+def test_a_token_that_expires_while_its_job_waits_for_the_swarm_costs_no_container(
+    world_of: Callable[[HubUser], Quick], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_OUTAGE_PAUSE", 0.2)
+    user = carol(exp=time.time() + SHORT)
+    world = world_of(user)
+    with world.service() as service:
+        world.engine.away()
+        job = execute(service, user, item_of(world, user))
+        soon(lambda: service.runtime.engine.job(job.id).waiting)
+        assert service.runtime.engine.job(job.id).state is JobState.STAGED_IN
+        soon(lambda: time.time() > user_expires(job))
+        world.engine.back()
+        failed = end_of(service, job)
+        assert failed.failure is not None
+        assert failed.failure.fault_class is FaultClass.TOKEN
+        assert world.engine.starts == []
+        said = "\n".join(failure_texts(failed, ""))
+        assert f"The job had made the folder die-{job.id} in your workspace" in said
+
+
+def user_expires(job: Job) -> float:
+    assert job.token_expires_at is not None
+    return job.token_expires_at.timestamp()
 
 
 @pytest.mark.parametrize("dies", ["expires", "is revoked"])
