@@ -143,12 +143,20 @@ JSON = [
 ]  # fmt: skip
 
 
+INVALID = 'error="invalid_token"'
+
+
 @each([*ROWS, *TOKENS, *JSON])
 def test_jobs_tokens_and_json(catalogue: World, row: Row) -> None:
     # What StorageHub has said of a token is remembered for a minute, so it may not be asked.
     answer = catalogue.hold(row)
     if answer.status == 401:
-        assert answer.headers["WWW-Authenticate"] == 'Bearer realm="Docker Image Executor"'
+        # A reason is told to those alone who have sent a token (RFC 6750, 3.1).
+        challenge, _, reason = answer.headers["WWW-Authenticate"].partition(", ")
+        assert challenge == 'Bearer realm="Docker Image Executor"'
+        assert reason in ("", INVALID)
+        if row.name.startswith(("T1-", "T5-", "T7-", "T8-")):
+            assert reason == ("" if row.name.startswith("T1-") else INVALID)
 
 
 def test_r1_all_that_is_not_found_reads_alike(catalogue: World) -> None:

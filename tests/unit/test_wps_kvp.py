@@ -147,7 +147,7 @@ def test_a_value_arrives_as_it_was_meant(text: str, value: str) -> None:
 PRINTABLE = st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" "))
 
 
-@given(PRINTABLE, PRINTABLE)
+@given(PRINTABLE.filter(str.strip), PRINTABLE)
 def test_any_printable_text_survives_the_double_encoding_of_the_standard(
     name: str, text: str
 ) -> None:
