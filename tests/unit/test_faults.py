@@ -24,7 +24,12 @@ MET = [
     *leaves(errors.ArchiveError),
     *leaves(errors.StoreError),
 ]
-SPEAKING = (errors.ImageNotFound, errors.ArchiveTooLarge, errors.ServiceRefused)
+SPEAKING = (
+    errors.ImageNotFound,
+    errors.ArchiveTooLarge,
+    errors.FolderTooDeep,
+    errors.ServiceRefused,
+)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +40,7 @@ SPEAKING = (errors.ImageNotFound, errors.ArchiveTooLarge, errors.ServiceRefused)
         (errors.ArchiveIncomplete, FaultClass.STORAGE),
         (errors.ArchiveTooLarge, FaultClass.LIMIT),
         (errors.NoRoom, FaultClass.SYSTEM),
+        (errors.FolderTooDeep, FaultClass.LIMIT),
         (errors.ImageNotFound, FaultClass.IMAGE),
         (errors.ServiceRefused, FaultClass.SYSTEM),
         (errors.StoreUnavailable, FaultClass.SYSTEM),
