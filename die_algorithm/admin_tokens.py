@@ -24,13 +24,17 @@ class AdminTokens:
 
     Args:
         path: the file; None: there are no administrators.
-
-    Raises:
-        SettingsError: it cannot be read, or a line of it is no digest.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
+
+    def check(self) -> None:
+        """See that the file can be used.
+
+        Raises:
+            SettingsError: it cannot be read, or a line of it is no digest.
+        """
         self._digests()
 
     def hold(self, token: UserToken) -> bool:

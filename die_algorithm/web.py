@@ -21,6 +21,7 @@ from werkzeug.routing import Map, MapAdapter, Rule
 from werkzeug.wrappers import Request, Response
 
 from die_algorithm import checks, description
+from die_algorithm.admin_tokens import AdminTokens
 from die_algorithm.capabilities import capabilities, check_identifier, process_descriptions
 from die_algorithm.credentials import PARAMETER, find_user_token, user_token
 from die_algorithm.documents import exception_report
@@ -121,9 +122,13 @@ class WebApplication:
     Args:
         settings: the operator's.
         runtime: the engine.
+
+    Raises:
+        SettingsError: the administrators' file cannot be used. A worker needs none.
     """
 
     def __init__(self, settings: Settings, runtime: Runtime) -> None:
+        AdminTokens(settings.admin_tokens_file).check()
         self._settings = settings
         self._runtime = runtime
         self._results = Results(settings.results_path)

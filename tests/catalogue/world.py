@@ -348,8 +348,8 @@ class _Received:
 def catalogue_world(folder: Path) -> Iterator[World]:
     """The service as ``die serve`` starts it, in a network namespace; its StorageHub is outside."""
     with contextlib.ExitStack() as stack:
-        network = Network("die-catalogue", seed=9001)
-        network.close()
+        # Another run on this machine has another.
+        network = Network(f"die-c{os.getpid()}", seed=os.getpid())
         network.open()
         stack.callback(network.close)
         outer = network.host_address

@@ -89,10 +89,11 @@ def test_a_file_of_something_else_is_refused_at_the_start(tmp_path: Path, text: 
     path = tmp_path / "admins"
     path.write_text(text)
     with pytest.raises(SettingsError, match=r"Line [12] of the file") as caught:
-        AdminTokens(path)
+        AdminTokens(path).check()
     assert ADMIN.token not in str(caught.value)
+    assert not AdminTokens(path).hold(UserToken(ADMIN.token))
     with pytest.raises(SettingsError, match="cannot be read"):
-        AdminTokens(tmp_path / "none")
+        AdminTokens(tmp_path / "none").check()
 
 
 def test_each_user_lists_her_own_jobs_the_newest_first(service: Service, quick: Quick) -> None:
