@@ -262,7 +262,8 @@ def _protections(limits: ContainerLimits, engine: EngineFacts) -> dict[str, obje
         protections["User"] = user
     if strict:
         protections["ReadOnly"] = True
-        # The engine itself adds nosuid, nodev and noexec.
+        # The engine itself adds nosuid, nodev and noexec. It prefers the rights of the image's folder,
+        # if it has one of this name, to the mode said here.
         protections["Mounts"] = [
             {
                 "Type": "tmpfs",

@@ -689,11 +689,21 @@ def neighbourhood(report: Report, arguments: Arguments) -> None:
 
 
 def neighbours(own: str) -> list[str]:
-    """Some addresses around one's own."""
+    """Some addresses around one's own, in the container's own network and nowhere else."""
     if not own:
         return []
     number = int.from_bytes(socket.inet_aton(own), "big")
-    return [socket.inet_ntoa((number + step).to_bytes(4, "big")) for step in range(-16, 17) if step]
+    masks = [
+        (int.from_bytes(int(words[1], 16).to_bytes(4, sys.byteorder), "big"),
+         int.from_bytes(int(words[7], 16).to_bytes(4, sys.byteorder), "big"))
+        for words in (line.split() for line in Path("/proc/net/route").read_text().splitlines()[1:])
+        if words[2] == "00000000"
+    ]  # fmt: skip
+    return [
+        socket.inet_ntoa(near.to_bytes(4, "big"))
+        for near in range(number - 16, number + 17)
+        if near != number and any(near & mask == net == number & mask for net, mask in masks)
+    ]
 
 
 def outside(report: Report, arguments: Arguments) -> None:
