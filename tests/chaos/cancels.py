@@ -24,7 +24,7 @@ from chaos.checker import (
 from chaos.ground import Ground
 from chaos.jobs import IMAGE, Kind, Wish, stubborn_wish, wish
 from chaos.process import PATIENCE, History
-from chaos.service import short_pauses, submit
+from chaos.service import short_pauses, submit, token_files
 from die_algorithm.fail_points import FailPoints, Point
 from die_algorithm.models import JobState, UserToken
 from die_algorithm.runtime import Runtime
@@ -76,7 +76,7 @@ class Cancel:
         """Run the race, and say what is wrong at the end."""
         findings: list[Finding] = []
         for seconds in _SECONDS:
-            with ground.fresh() as settings, short_pauses():
+            with ground.fresh() as settings, short_pauses(), token_files():
                 findings = list(_Race(ground, settings, self, seconds).findings())
             remove_kept(ground)
             if Sort.VOID not in {finding.sort for finding in findings}:

@@ -12,8 +12,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,11 @@ from unittest import mock
 
 from storagehub_fixture import ALICE
 
-from die_algorithm import engine, janitor, worker
+from die_algorithm import images, janitor, worker
 from die_algorithm.errors import DieError
 from die_algorithm.fail_points import FailPoints
 from die_algorithm.job_options import JobOptions
-from die_algorithm.models import Job, ResponseForm, UserToken
+from die_algorithm.models import ImageFacts, Job, ResponseForm, UserToken
 from die_algorithm.runtime import Runtime
 from die_algorithm.settings import Settings
 
@@ -113,11 +112,17 @@ class _Doom:
         return True
 
 
+class _WithTokenFile(ImageFacts):
+    """What a registry tells about an image that asks for the token as a file."""
+
+    wants_token_file = True
+
+
 def run(settings: Settings, fate: Fate, connection: Connection, *, chatty: bool) -> None:
     """Be the service until ``stop`` comes, or the pipe ends."""
     logging.basicConfig(level=logging.INFO if chatty else logging.CRITICAL + 1)
     voice = _Voice(connection)
-    with short_pauses():
+    with short_pauses(), token_files():
         doom = _Doom(fate, voice)
         runtime = Runtime(lambda: settings, voice.published, fail_points=FailPoints(doom.reached))
         runtime.start()
@@ -125,6 +130,14 @@ def run(settings: Settings, fate: Fate, connection: Connection, *, chatty: bool)
             voice.say("answer", _obey(runtime, *order))
         runtime.stop()
     voice.say("answer", "stopped")
+
+
+def token_files() -> AbstractContextManager[object]:
+    """Let each image ask for the token as a file.
+
+    The way of a job without that file is a part of the way of one with it.
+    """
+    return mock.patch.object(images, "ImageFacts", _WithTokenFile)
 
 
 @contextmanager
@@ -163,6 +176,4 @@ def submit(runtime: Runtime, image: str, command: str, item: str, key: str | Non
     """Let alice submit a job."""
     inputs = {"Image": [image], "CommandName": [command], "FileParam": [item]}
     form = ResponseForm(store=True, status=True)
-    # The way of a job without the token's file is a part of the way of one with it.
-    with mock.patch.object(engine, "Job", partial(Job, token_file=True)):
-        return runtime.engine.submit(inputs, _TOKEN, form, JobOptions(idempotency_key=key))
+    return runtime.engine.submit(inputs, _TOKEN, form, JobOptions(idempotency_key=key))

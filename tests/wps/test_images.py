@@ -74,6 +74,16 @@ def test_a_job_runs_what_its_tag_meant_when_it_was_accepted(
     assert job.log_tail.startswith("args\npinned")
 
 
+def test_an_image_that_asks_for_the_token_as_a_file_gets_it_whoever_its_user_is(
+    own: Service, item: str
+) -> None:
+    # It prints the file's length only: what it prints of the token would be masked.
+    job_id = own.submit(ALICE.token, PROBE_VARIANT, "wc -c /run/secrets/gcube-token", item)
+    job = own.runtime.engine.wait(job_id, 60)
+    assert job.token_file
+    assert f"{len(ALICE.token)} /run/secrets/gcube-token" in job.log_tail
+
+
 def test_of_tag_and_digest_the_digest_is_run(own: Service, swarm: LocalSwarm, item: str) -> None:
     digest = swarm.push(PROBE, "die-tests/both")
     swarm.push(PROBE_VARIANT, "die-tests/both:tag")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,22 +11,25 @@ from service_fixture import Service
 from service_process import Answer, Beginning, ServiceDied, ServiceProcess, Submit
 from storagehub_fixture import ALICE
 
-from die_algorithm import engine as engine_module
-from die_algorithm import janitor
+from die_algorithm import images, janitor
 from die_algorithm.fail_points import Point, SecretPoint
-from die_algorithm.models import Job, JobState
+from die_algorithm.models import ImageFacts, Job, JobState
 from die_algorithm.runtime import Runtime
 from die_algorithm.service_spec import JOB_LABEL
 from die_algorithm.swarm import Swarm
 
-WANTS_FILE = functools.partial(Job, token_file=True)
+
+class WithFile(ImageFacts):
+    """What a registry tells about an image that asks for the file; the stand-in engine has no labels."""
+
+    wants_token_file = True
 
 
 class SubmitWithFile(Submit):
     """Submit a job whose image asks for the token as a file."""
 
     def run(self, runtime: Runtime) -> Answer:
-        vars(engine_module)["Job"] = WANTS_FILE
+        vars(images)["ImageFacts"] = WithFile
         return super().run(runtime)
 
 
@@ -44,7 +46,7 @@ def data(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def wants_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "Job", WANTS_FILE)
+    monkeypatch.setattr(images, "ImageFacts", WithFile)
 
 
 def ends(service: Service, job_id: str) -> Job:
@@ -135,7 +137,7 @@ def test_the_janitor_removes_secrets_of_ours_that_nobody_needs(
             labels = {JOB_LABEL: job_id, "die.service": instance}
             engine.create_secret({"Name": name, "Labels": labels, "Data": "eA=="})
         soon(lambda: world.engine.secrets() == ["theirs"])
-        monkeypatch.setattr(engine_module, "Job", WANTS_FILE)
+        monkeypatch.setattr(images, "ImageFacts", WithFile)
         running = submit(service, "probe sleep 1", world.item)
         assert ends(service, running).state is JobState.SUCCEEDED
         assert world.engine.secrets() == ["theirs"]
