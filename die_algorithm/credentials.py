@@ -117,7 +117,7 @@ def check_validity(token: UserToken, now: datetime) -> None:
 
 def has_expired(until: datetime | None, now: datetime) -> bool:
     """Whether a token that is valid until then is valid no more, whosever clock it is."""
-    return until is not None and until + CLOCK_SKEW < now
+    return until is not None and until < now - CLOCK_SKEW
 
 
 def redact(text: str, token: UserToken) -> str:
@@ -127,6 +127,20 @@ def redact(text: str, token: UserToken) -> str:
     anybody sees it (reference: storagehub 3.2; safety 2.8).
     """
     return re.sub("|".join(_forms(token.secret)), "***", text, flags=re.IGNORECASE)
+
+
+def longest_form(token: UserToken) -> int:
+    """Characters of the longest way of writing the token: percent-encoded twice."""
+    return 5 * len(token.secret)
+
+
+def without_cut_token(text: str, token: UserToken) -> str:
+    """A text of which the beginning is missing, without what may be the rest of a token there.
+
+    Nothing would find such a rest: it begins anywhere within the token.
+    """
+    rest = re.match(r"[A-Za-z0-9._~+/=%\\-]*", text)
+    return text[min(rest.end() if rest else 0, longest_form(token)) :]
 
 
 def holds(text: str, token: UserToken) -> bool:

@@ -104,6 +104,7 @@ class Engine:
         images: which images there are, and may be run.
         fail_points: where to die on purpose.
         on_token: called with each token that comes with a request, before anything is done with it.
+        on_accepted: called with each that StorageHub has accepted.
     """
 
     def __init__(
@@ -116,8 +117,10 @@ class Engine:
         images: Images,
         fail_points: FailPoints | None = None,
         on_token: Callable[[UserToken], None] = lambda _token: None,
+        on_accepted: Callable[[UserToken], None] = lambda _token: None,
     ) -> None:
         self._on_token = on_token
+        self._on_accepted = on_accepted
         self._fail_points = fail_points or FailPoints()
         self._settings = settings
         self._store = store
@@ -306,7 +309,13 @@ class Engine:
             raise NotAuthorized(
                 "This is an administrator's token, which opens no workspace. Send a user's token."
             )
-        return _accepted(self._owners.now(token), token)
+        return self._accepted(self._owners.now(token), token)
+
+    def _accepted(self, owner: str | None, token: UserToken) -> str:
+        """As the function of this name, telling who wants to know of it."""
+        name = _accepted(owner, token)
+        self._on_accepted(token)
+        return name
 
     def _ask_owner(self, token: UserToken) -> str | None:
         if seconds := self._refused_tokens.wait(token.sender):
@@ -510,7 +519,7 @@ class Engine:
             if job is None:
                 raise _no_such_job()
             return job
-        owner = _accepted(ask(token), token)
+        owner = self._accepted(ask(token), token)
         if job is None or not _is_same(job.owner, owner):
             raise _no_such_job()
         return job
@@ -530,7 +539,7 @@ class Engine:
         """
         self._on_token(token)
         is_admin = self._admins.hold(token)
-        owner = None if is_admin else _accepted(self._owners.of_late(token), token)
+        owner = None if is_admin else self._accepted(self._owners.of_late(token), token)
         try:
             return self._store.latest(owner, most), is_admin
         except StoreError as error:

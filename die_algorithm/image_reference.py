@@ -19,7 +19,8 @@ _IMAGE = "Image"
 
 #: The registry of a reference that names none.
 DOCKER_HUB = "docker.io"
-_HUB_NAMES = (DOCKER_HUB, "index.docker.io")
+#: How it may be called.
+HUB_NAMES = (DOCKER_HUB, "index.docker.io")
 _REGISTRY = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?(?::[1-9]\d{0,4})?", re.ASCII)
 _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*", re.ASCII)
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
@@ -33,7 +34,7 @@ _MAX_TEXT = _MAX_NAME + len(":") + 128 + len("@sha256:") + 64
 #: ``sha256:…`` would be read as a repository of that name with a very long tag.
 _ALGORITHMS = ("sha256", "sha384", "sha512")
 #: Transports of other tools, such as skopeo's.
-_TRANSPORTS = ("containers-storage", "dir", "docker", "docker-archive", "docker-daemon", "oci")
+_TRANSPORTS = ("containers-storage", "dir", "docker-archive", "docker-daemon", "oci")
 
 _EXAMPLE = "Write it as 'docker run' does: user/name:tag."
 
@@ -152,7 +153,7 @@ def _split_registry(name: str, registries: Collection[str]) -> tuple[str, str]:
     first, _, rest = name.partition("/")
     if not _looks_like_registry(name):
         return DOCKER_HUB, name
-    if first in _HUB_NAMES:
+    if first in HUB_NAMES:
         first = DOCKER_HUB
     if first in registries:
         return first, rest

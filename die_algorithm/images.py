@@ -42,7 +42,7 @@ class Images:
         self._registry = registry
         self._ask_engine = ask_engine
         self._places = threading.BoundedSemaphore(_MOST_QUESTIONS)
-        self._rests_until = 0.0
+        self._rests_until: dict[str, float] = {}
 
     @property
     def registries(self) -> tuple[str, ...]:
@@ -65,13 +65,29 @@ class Images:
         """
         self._policy.check_resolved(image, facts)
 
+    def check_recorded(self, image: ImageReference, digest: str) -> None:
+        """As :meth:`check_resolved`, for what was found when other rules may have held.
+
+        Args:
+            image: the reference.
+            digest: what it meant then.
+
+        Raises:
+            ImageForbidden: it may not be run any more.
+            ImageError: the registry, which alone knows the size, cannot tell it now.
+        """
+        needs_size = self._policy.max_size is not None
+        facts = self.resolve(image.pinned(digest)) if needs_size else ImageFacts(digest=digest)
+        self.check_resolved(image, facts)
+
     def try_to_resolve(self, image: ImageReference) -> ImageFacts | None:
         """As :meth:`resolve`, for a client that waits: None if nobody can tell within seconds.
 
         Raises:
             ImageNotFound, ImageUnusable: as the registry says.
         """
-        if self._registry is None or time.monotonic() < self._rests_until:
+        rests_until = self._rests_until.get(image.registry, 0.0)
+        if self._registry is None or time.monotonic() < rests_until:
             return None
         if not self._places.acquire(timeout=_PLACE_PATIENCE):
             return None
@@ -79,7 +95,7 @@ class Images:
             return self._registry.resolve(image)
         except RegistryUnavailable as error:
             LOGGER.warning("The registry of %s: %s", image.canonical, error)
-            self._rests_until = time.monotonic() + _REST
+            self._rests_until[image.registry] = time.monotonic() + _REST
             return None
         finally:
             self._places.release()

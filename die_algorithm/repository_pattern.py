@@ -19,7 +19,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from die_algorithm.image_reference import DOCKER_HUB, is_registry
+from die_algorithm.image_reference import DOCKER_HUB, HUB_NAMES, is_registry
 
 _PATTERN = re.compile(r"(?:[a-z0-9.-]+(?::\d{1,5})?/)?[a-z0-9._/*-]+", re.ASCII)
 _WILD = {"**": ".*", "*": "[^/]*"}
@@ -31,10 +31,24 @@ def _whole(value: str) -> str:
         raise ValueError(f"{value!r} is no pattern of repositories like d4science/*")
     if value == "*":
         raise ValueError("write '**' for every repository, 'library/*' for Docker's official ones")
-    first, slash, _ = value.partition("/")
-    if value.startswith("**") or (slash and is_registry(first)):
+    if value.startswith("**"):
         return value
-    return f"{DOCKER_HUB}/{value}" if slash else f"{DOCKER_HUB}/library/{value}"
+    registry, rest = _split(value)
+    if registry == DOCKER_HUB and "/" not in rest and "**" not in rest:
+        if "*" in rest:
+            raise ValueError(f"write '{DOCKER_HUB}/**' for all of Docker Hub")
+        rest = f"library/{rest}"
+    return f"{registry}/{rest}"
+
+
+def _split(value: str) -> tuple[str, str]:
+    """The registry of a pattern, and the rest."""
+    first, slash, rest = value.partition("/")
+    if not slash or (not any(mark in first for mark in (".", ":")) and first != "localhost"):
+        return DOCKER_HUB, value
+    if not is_registry(first):
+        raise ValueError(f"{first!r} is no registry; name it in full, or begin with '**'")
+    return (DOCKER_HUB if first in HUB_NAMES else first), rest
 
 
 #: A pattern as it is kept: with its registry.

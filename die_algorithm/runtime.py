@@ -202,7 +202,8 @@ class Runtime:
             public_links,
             images=images,
             fail_points=self._fail_points,
-            on_token=self._mask.learn,
+            on_token=self._mask.suspect,
+            on_accepted=self._mask.learn,
         )
         thread = None
         if self._works_here:

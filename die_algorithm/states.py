@@ -258,7 +258,7 @@ def _by_signal(code: int) -> str:
 def _rejected(report: TaskReport) -> Failure:
     if "No such image" in report.message:
         return _image_fault(
-            "The machine could not fetch the image from Docker Hub, which knew it a moment before. "
+            "The machine could not fetch the image from its registry, which knew it a moment before. "
             "Check with 'docker pull' that all of it is there and public, then submit the job again."
         )
     if "no matching manifest" in report.message:

@@ -17,6 +17,8 @@ from die_algorithm.models import UserToken
 
 #: Characters by which a token is recognised: no token is shorter (see ``credentials``).
 _BEGINNING = 8
+#: What came as tokens of late, accepted or not.
+_MOST_SUSPECTED = 256
 #: Tokens that are known at once; above that the oldest are forgotten.
 _MOST = 8192
 _MASK = "***"
@@ -55,9 +57,31 @@ class TokenMask(logging.Filter):
         self._known: OrderedDict[str, frozenset[str]] = OrderedDict()
         #: How many tokens have a beginning.
         self._beginnings: dict[str, int] = {}
+        #: Of tokens that nobody has accepted, all of each, by the beginnings of its encodings.
+        self._suspected: OrderedDict[str, frozenset[tuple[str, str]]] = OrderedDict()
+        self._wholes: dict[str, list[str]] = {}
+
+    def suspect(self, token: UserToken) -> None:
+        """Recognise the whole of what came as a token, and may be none.
+
+        Not by its beginning: anybody could choose one to have other words masked, and so blind the
+        operator.
+        """
+        with self._lock:
+            if token.secret in self._suspected:
+                self._suspected.move_to_end(token.secret)
+                return
+            self._suspected[token.secret] = wholes = frozenset(_wholes(token.secret))
+            for beginning, whole in wholes:
+                self._wholes.setdefault(beginning, []).append(whole)
+            if len(self._suspected) > _MOST_SUSPECTED:
+                for beginning, whole in self._suspected.popitem(last=False)[1]:
+                    self._wholes[beginning].remove(whole)
+                    if not self._wholes[beginning]:
+                        del self._wholes[beginning]
 
     def learn(self, token: UserToken) -> None:
-        """Recognise a token from now on."""
+        """Recognise a token from now on, by its beginning alone."""
         beginning = token.secret[:_BEGINNING]
         with self._lock:
             if beginning in self._known:
@@ -83,7 +107,8 @@ class TokenMask(logging.Filter):
         looks_masked = _LOOKS.sub(
             lambda found: f"{found['name'] or found['scheme'] or ''}{_MASK}", text
         )
-        return self._without_known(looks_masked) if self._beginnings else looks_masked
+        is_any_known = self._beginnings or self._wholes
+        return self._without_known(looks_masked) if is_any_known else looks_masked
 
     def _without_known(self, text: str) -> str:
         if "%" not in text and "\\" not in text:
@@ -103,7 +128,12 @@ class TokenMask(logging.Filter):
         """Where tokens begin and end: at the last character that one may have."""
         for run in _RUN.finditer(text):
             for start in range(run.start(), run.end() - _BEGINNING + 1):
-                if text[start : start + _BEGINNING] in self._beginnings:
+                beginning = text[start : start + _BEGINNING]
+                if beginning in self._beginnings:
+                    yield start, run.end()
+                    break
+                wholes = self._wholes.get(beginning, ())
+                if any(text.startswith(whole, start) for whole in tuple(wholes)):
                     yield start, run.end()
                     break
 
@@ -146,6 +176,16 @@ def _beginnings(beginning: str) -> Iterator[str]:
             encoded = encode(b"\0" * before + beginning.encode()).decode()
             first = -(-before * 4 // 3)
             yield encoded[first : first + _BEGINNING]
+
+
+def _wholes(secret: str) -> Iterator[tuple[str, str]]:
+    """A token in its encodings, each with its beginning; in base64 what depends on it alone."""
+    yield secret[:_BEGINNING], secret
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        for before in range(3):
+            encoded = encode(b"\0" * before + secret.encode()).decode()
+            first, last = -(-before * 4 // 3), (before + len(secret)) * 8 // 6
+            yield encoded[first : first + _BEGINNING], encoded[first:last]
 
 
 def _decoded(character: re.Match[str]) -> str:

@@ -371,6 +371,7 @@ class Worker:
         if not self._trouble:
             LOGGER.warning("The Swarm cannot be watched: %s", error)
             self._trouble, self._renew_at = str(error), 0.0
+            self._steps.forget_engine()
         for job in jobs:
             if job.stopped_at is None:
                 self._start(job, lambda job: self._changed(job, self._steps.wait_out(job, error)))

@@ -28,6 +28,7 @@ EXEMPT: Mapping[str, str] = {
     "hub": "the embedded StorageHub's own: users' files, written by them",
     "users.toml": "the users' tokens, written by the test for StorageHub",
     "netrc": "a trap that the test has set",
+    "tests": "the sources of these tests, in the clone of the acceptance test",
     "canaries": "what the search itself is tried on",
 }
 #: Those who say something in a process that runs a service.
@@ -119,7 +120,8 @@ def search_of(folder: Path) -> Search:
     for path in folder.rglob("users.toml"):
         try:
             users = tomllib.loads(path.read_text(encoding="utf-8"))["users"]
-            tokens.update(token for user in users for token in user["tokens"])
+            found = (token for user in users for token in user["tokens"])
+            tokens.update(token for token in found if isinstance(token, str))
         except (ValueError, KeyError, TypeError, OSError):
             continue  # one that is wrong on purpose
     return Search(token for token in tokens if len(token) >= _BEGINNING)

@@ -63,7 +63,8 @@ class JobStore:
         on_token: Callable[[UserToken], None] = lambda _token: None,
     ) -> None:
         self._on_token = on_token
-        self._leaves_traces = False
+        # A process before this one may have left some.
+        self._leaves_traces = True
         self._unreadable: set[str] = set()
         self._key_file = key_file
         self._database = Database(url, self._read_key)
@@ -230,9 +231,14 @@ class JobStore:
 
     def erase_traces(self) -> None:
         """Let nothing be left on the disk of what ended jobs have had, their tokens above all."""
-        if self._leaves_traces:
-            self._leaves_traces = False
-            self._leaves_traces = not self._database.empty_journal()
+        if not self._leaves_traces:
+            return
+        # Before: a job that ends meanwhile leaves some again.
+        self._leaves_traces, is_empty = False, False
+        try:
+            is_empty = self._database.empty_journal()
+        finally:
+            self._leaves_traces = self._leaves_traces or not is_empty
 
     def request_cancel(self, job_id: str) -> None:
         """Note that the owner wants the job stopped; an ended job is left as it is."""

@@ -38,7 +38,8 @@ _MAX_REDIRECTS = 3
 #: Bytes a second, and of the largest document; docker itself takes manifests up to 4 MiB.
 _MIN_RATE = 4096
 _LARGEST = 8 * 2**20
-_CHUNK = 64 * 2**10
+#: Little: the clock is looked at after each.
+_CHUNK = 8 * 2**10
 _CHALLENGE = re.compile(r'(realm|service)="([^"\\]{1,500})"')
 #: Tokens kept, and the longest that one is, in seconds.
 _MOST_TOKENS = 256
@@ -113,7 +114,7 @@ class Calls:
                     token = self._new_token(image, base, challenge, deadline)
                     continue
                 _check(response.status_code, image)
-                body = b"" if method == "HEAD" else _body(response, image)
+                body = b"" if method == "HEAD" else _body(response, image, deadline)
                 return Answer(body, response.headers.get("Docker-Content-Digest", ""))
         raise RegistryUnavailable("The image registry does not answer as it should.")
 
@@ -173,7 +174,7 @@ class Calls:
         url = f"{realm}{mark}{urlencode(query)}"
         with self._sent("GET", url, "application/json", "", deadline) as response:
             _check(response.status_code, image)
-            body = _body(response, image)
+            body = _body(response, image, deadline)
         try:
             token = answers.TOKEN.validate_json(body)
         except ValidationError:
@@ -215,11 +216,13 @@ def _not_public(image: ImageReference) -> ImageNotFound:
     )
 
 
-def _body(response: requests.Response, image: ImageReference) -> bytes:
+def _body(response: requests.Response, image: ImageReference, deadline: float) -> bytes:
     parts: list[bytes] = []
     received = 0
     for chunk in response.raw.stream(_CHUNK, decode_content=False):
         received += len(chunk)
+        if time.monotonic() > deadline:
+            raise RegistryUnavailable("The image registry does not answer in time.")
         if received > _LARGEST:
             raise ImageUnusable(
                 f"The image {image.familiar} cannot be run: its description is larger than "

@@ -71,10 +71,12 @@ class Dispatch:
             return self._ledger.write(
                 job, digest=found.digest, token_file=found.wants_token_file, waiting=None
             )
+        digest = job.digest
+        self._demand(lambda: self._images.check_recorded(image, digest))
         spec = service_spec(
             job,
             self._settings,
-            image=image.pinned(job.digest),
+            image=image.pinned(digest),
             engine=self._engine_facts(),
             rules=self._rules,
             secret_id=self._secret_id(job),

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from die_algorithm import faults
 from die_algorithm.container_rules import ContainerRules
-from die_algorithm.credentials import LONGEST_TOKEN, redact
+from die_algorithm.credentials import longest_form, redact, without_cut_token
 from die_algorithm.errors import SwarmError
 from die_algorithm.fail_points import Point
 from die_algorithm.models import Failure, Job, JobState, TaskPhase, TaskReport
@@ -159,15 +159,15 @@ class Monitor:
             return ""  # what cannot be masked is not shown
         if report.phase is TaskPhase.LOST and report.state == "running":
             return ""  # its machine is away, and the engine would wait for it
-        # A token that lies across the cut would escape the mask, so more is fetched than is kept.
-        raw = self._swarm.log_tail(
-            report.service_id,
-            limit=self._settings.log_tail + LONGEST_TOKEN,
-            timeout=_LOG_TIMEOUT,
-        )
-        text = redact(clean_text(raw), job.token).encode()
+        # So much more than is kept as may have to go at its beginning.
+        limit = self._settings.log_tail + longest_form(job.token)
+        raw = self._swarm.log_tail(report.service_id, limit=limit, timeout=_LOG_TIMEOUT)
+        text = clean_text(raw)
+        if len(raw) >= limit:
+            text = without_cut_token(text, job.token)
+        shown = redact(text, job.token).encode()
         # What is no text has become longer.
-        return text[-self._settings.log_tail :].decode(errors="ignore")
+        return shown[-self._settings.log_tail :].decode(errors="ignore")
 
     def _publish_log(self, job: Job, log: str) -> None:
         try:

@@ -121,6 +121,10 @@ class Steps:
         """Take that a dispatched job is lost, see :meth:`is_lost`."""
         return self._guarded(job, self._monitor.lost)
 
+    def forget_engine(self) -> None:
+        """The engine was away, and may come back as another one."""
+        self._dispatch.forget_engine()
+
     def wait_out(self, job: Job, error: DieError) -> Job:
         """Note that a job waits for something that is away, or give it up after the patience."""
         return self._ledger.wait_out(job, error)

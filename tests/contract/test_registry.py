@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 
@@ -289,6 +290,20 @@ def test_a_registry_that_does_not_answer_is_given_up_in_time(played: Played, way
     }[way]
     with pytest.raises(RegistryUnavailable):
         resolved(played, timeout=0.5)
+
+
+def test_a_slow_document_does_not_outlast_the_time(played: Played) -> None:
+    digest = played.tags["latest"] = played.add_image()
+
+    def drip(connection: Connection) -> None:
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5000000\r\n\r\n")
+        connection.drip((b" " * 20_000 for _ in range(250)), 0.1)
+
+    played.instead[digest] = drip
+    began = time.monotonic()
+    with pytest.raises(RegistryUnavailable, match="in time"):
+        resolved(played, timeout=0.5)
+    assert time.monotonic() - began < 10  # of 25 that it would have taken
 
 
 # -- tokens and other hosts

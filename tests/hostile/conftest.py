@@ -40,6 +40,8 @@ def ground(
         "pids_limit": 64,
         "disk_limit": "32MiB",
         "log_limit": "1MiB",
+        # What is asked of the registry when a job is submitted would refuse some of the images.
+        "docker_hub_url": "engine",
     }
     command = ["docker", "-H", swarm.docker_host, "network", "ls", "-q"]
     networks = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()

@@ -2,13 +2,22 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from die_algorithm.credentials import find_user_token, holds, redact, user_token
+from die_algorithm.credentials import (
+    find_user_token,
+    has_expired,
+    holds,
+    longest_form,
+    redact,
+    user_token,
+    without_cut_token,
+)
 from die_algorithm.errors import NotAuthorized
 from die_algorithm.models import UserToken
 
@@ -199,3 +208,20 @@ def test_a_token_inside_other_base64_is_masked(before: str, after: str) -> None:
 def test_a_partly_percent_encoded_token_is_masked() -> None:
     assert redact(GCUBE.replace("-", "%2D"), UserToken(GCUBE)) == "***"
     assert redact(GCUBE.replace("-", "%2d"), UserToken(GCUBE)) == "***"
+
+
+def test_a_token_that_never_expires_within_our_calendar_is_taken() -> None:
+    until = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    assert not has_expired(until, datetime.now(UTC))
+
+
+@pytest.mark.parametrize("cut", [0, 1, 13, len(JWT) - 1])
+def test_the_rest_of_a_token_at_the_beginning_of_a_cut_text_goes(cut: int) -> None:
+    token = UserToken(JWT)
+    text = f"{JWT[cut:]} and more words"
+    assert without_cut_token(text, token) == " and more words"
+
+
+def test_of_a_cut_text_without_end_of_word_no_more_goes_than_a_token_may_have() -> None:
+    token = UserToken(JWT)
+    assert len(without_cut_token("x" * 100_000, token)) == 100_000 - longest_form(token)

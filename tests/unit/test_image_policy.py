@@ -68,6 +68,11 @@ def test_an_empty_allow_list_allows_nothing(image: str) -> None:
         ("**", "ghcr.io/a/b/c", True),
         ("**/sortapp", "ghcr.io/a/sortapp", True),
         ("docker.io/d4science/*", "d4science/sortapp", True),
+        ("docker.io/alpine", "alpine", True),
+        ("index.docker.io/library/alpine", "alpine", True),
+        ("index.docker.io/d4science/*", "d4science/sortapp", True),
+        ("docker.io/**", "d4science/sortapp", True),
+        ("docker.io/u.v/r", "docker.io/u.v/r", True),
     ],
 )
 def test_patterns_match_whole_names(pattern: str, image: str, matches: bool) -> None:
@@ -168,6 +173,8 @@ def test_a_refusal_says_whom_to_ask() -> None:
         {"allow": ["d4science/* "]},
         {"allow": ["D4Science/*"]},
         {"allow": ["alpine:3"]},
+        {"deny": ["*.io/library/*"]},
+        {"deny": ["docker.io/*"]},
         {"deny": ["ghcr.io/a/b:latest"]},
         {"allow": "**"},
         {"deny": ["http://x"], "allow": [""]},

@@ -37,6 +37,7 @@ GOOD = {
     "a---b/c.d_e": "docker.io/a---b/c.d_e:latest",
     "2130706433/x": "docker.io/2130706433/x:latest",
     "localhost": "docker.io/library/localhost:latest",
+    "docker:24-cli": "docker.io/library/docker:24-cli",
     "docker.io/u.v/r": "docker.io/u.v/r:latest",
     f"u/{HEX}": f"docker.io/u/{HEX}:latest",
     "u/r:" + "t" * 128: "docker.io/u/r:" + "t" * 128,

@@ -179,3 +179,27 @@ def test_a_guest_guards_its_own_loggers_alone(
         unguard_loggers(mask, "die_algorithm")
     ours.warning("later %s", BARE)
     assert caplog.messages == ["ours ***", f"theirs {BARE}", f"later {BARE}"]
+
+
+@pytest.mark.parametrize("form", [form for form in forms(ODD) if form != "the first twelve"])
+def test_what_came_as_a_token_is_masked_as_a_whole(form: str) -> None:
+    mask = TokenMask()
+    mask.suspect(UserToken(ODD))
+    assert core(forms(ODD)[form]) not in mask.mask(f"x {forms(ODD)[form]} y")
+
+
+def test_nobody_chooses_what_is_masked_by_sending_its_beginning() -> None:
+    mask = TokenMask()
+    mask.suspect(UserToken("docker.io/x"))
+    mask.suspect(UserToken("docker.io/y"))
+    line = "Job 1 accepted: image docker.io/d4science/sortapp, owner alice."
+    assert mask.mask(line) == line
+
+
+def test_what_came_as_tokens_is_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("die_algorithm.token_mask._MOST_SUSPECTED", 2)
+    mask = TokenMask()
+    for number in range(5):
+        mask.suspect(UserToken(f"a-token-number-{number}"))
+    assert "number-0" in mask.mask("a-token-number-0")
+    assert mask.mask("a-token-number-4") == "***"

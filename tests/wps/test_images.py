@@ -152,6 +152,25 @@ def test_a_job_that_waited_is_held_to_the_rules_that_hold_when_it_starts(
     assert job.service_id is None
 
 
+@pytest.mark.parametrize(
+    "policy", [f'[images.pinned]\n"{PROBE}" = ["sha256:{"0" * 64}"]', '[images]\nmax_size = "1KiB"']
+)
+def test_what_was_found_when_it_was_accepted_is_held_to_the_rules_that_hold_when_it_starts(
+    settings: Settings, tmp_path: Path, item: str, policy: str
+) -> None:
+    one_at_once = settings.model_copy(update={"max_running": 1})
+    with service_with(one_at_once, tmp_path) as own:
+        first = own.submit(ALICE.token, PROBE, "probe forever", item)
+        job_id = own.submit(ALICE.token, PROBE, "probe noop", item)
+        assert own.runtime.engine.job(job_id).digest is not None
+    with service_with(one_at_once, tmp_path, policy) as own:
+        own.runtime.engine.cancel(first, UserToken(ALICE.token))
+        job = own.runtime.engine.wait(job_id, 60)
+    assert job.failure is not None
+    assert "may not be run here" in job.failure.text
+    assert job.service_id is None
+
+
 def test_another_registry_that_the_policy_names_is_used(
     settings: Settings, swarm: LocalSwarm, tmp_path: Path, item: str
 ) -> None:

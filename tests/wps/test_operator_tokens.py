@@ -96,6 +96,22 @@ def test_a_file_of_something_else_is_refused_at_the_start(tmp_path: Path, text: 
         AdminTokens(tmp_path / "none").check()
 
 
+@pytest.mark.parametrize("damage", ["no digest", None])
+def test_while_the_file_cannot_be_used_what_it_said_last_holds(
+    tmp_path: Path, damage: str | None
+) -> None:
+    path = tmp_path / "admins"
+    path.write_text(DIGEST)
+    tokens = AdminTokens(path)
+    assert tokens.hold(UserToken(ADMIN.token))
+    path.unlink()
+    if damage:
+        path.write_text(damage)
+    assert tokens.hold(UserToken(ADMIN.token))
+    path.write_text("")
+    assert not tokens.hold(UserToken(ADMIN.token))
+
+
 def test_each_user_lists_her_own_jobs_the_newest_first(service: Service, quick: Quick) -> None:
     jobs = [submit(service, "probe noop", quick.item) for _ in range(3)]
     shown = listed(service).json()
