@@ -6,7 +6,6 @@ business of :mod:`die_algorithm.steps`, driven by :mod:`die_algorithm.worker`.
 
 from __future__ import annotations
 
-import dataclasses
 import hmac
 import logging
 import queue
@@ -14,22 +13,18 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from die_algorithm.admin_tokens import AdminTokens
-from die_algorithm.credentials import check_validity, holds, redact
+from die_algorithm.credentials import check_validity, holds
 from die_algorithm.errors import (
     FileSizeExceeded,
     ImageNotFound,
     ImageUnusable,
     InvalidParameterValue,
-    ItemNotAccessible,
     ItemUnusable,
     KeyReused,
-    LinkError,
-    LinkUnavailable,
     NotAuthorized,
     NotFound,
     QueueFull,
@@ -44,6 +39,7 @@ from die_algorithm.errors import (
     TooManyRequests,
 )
 from die_algorithm.fail_points import FailPoints, Point
+from die_algorithm.given_items import GivenItems
 from die_algorithm.image_reference import ImageReference
 from die_algorithm.images import Images
 from die_algorithm.job_options import IDEMPOTENCY_KEY, JobOptions
@@ -52,7 +48,6 @@ from die_algorithm.job_store import JobStore
 from die_algorithm.models import (
     ImageFacts,
     InputContent,
-    Item,
     Job,
     JobRequest,
     JobState,
@@ -61,6 +56,7 @@ from die_algorithm.models import (
 )
 from die_algorithm.owners import Owners
 from die_algorithm.public_links import PublicLinks
+from die_algorithm.questions import Questions, storagehub_away
 from die_algorithm.rate_limits import RateLimits
 from die_algorithm.results import new_result_key
 from die_algorithm.settings import Settings
@@ -77,14 +73,6 @@ _JOB_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _STORE_PAUSE = 0.2
 #: How often a waiter looks whether its client is still there.
 _LOOK_FOR_CLIENT = 2.0
-#: Threads that never wait for StorageHub, so that a StorageHub that hangs silences nothing else; and
-#: how many may wait for it in any case.
-_FREE_THREADS = 4
-_LEAST_QUESTIONS = 2
-#: How many may wait for hosts of public links.
-_LINK_CHECKS = 3
-#: Seconds to wait for one of these places.
-_QUESTION_PATIENCE = 2.0
 #: Seconds that a download waits for the answer to the question whose token came with it.
 _DOWNLOAD_PATIENCE = 3.0
 #: Seconds for which the order of the queue is kept.
@@ -126,7 +114,8 @@ class Engine:
         self._store = store
         self._storagehub = storagehub
         self._owners = Owners(self._ask_owner)
-        self._public_links = public_links
+        self._questions = Questions(settings.threads - settings.max_sync)
+        self._items = GivenItems(storagehub, public_links, self._questions)
         self._images = images
         self._admins = AdminTokens(settings.admin_tokens_file)
         self._executes = RateLimits(settings.max_executes_per_minute)
@@ -140,14 +129,6 @@ class Engine:
         self._places: Mapping[str, int] = {}
         self._places_until = 0.0
         self._places_lock = threading.Lock()
-        self._storagehub_slots = threading.BoundedSemaphore(
-            max(
-                _LEAST_QUESTIONS,
-                settings.threads - settings.max_sync - _FREE_THREADS - _LINK_CHECKS,
-            )
-        )
-        # Their own: a host that hangs must not take the places of those who ask StorageHub.
-        self._link_slots = threading.BoundedSemaphore(_LINK_CHECKS)
         self._sync_slots = threading.BoundedSemaphore(settings.max_sync)
 
     @property
@@ -194,7 +175,7 @@ class Engine:
         vre = token.vre
         image = ImageReference.recorded(request.image)
         self._images.check(image, owner, vre)
-        request = self._with_item(request, token, owner)
+        request = self._items.found(request, token, owner)
         facts = self._facts(image)
         job = Job(
             id=str(uuid.uuid4()),
@@ -325,135 +306,19 @@ class Engine:
                 seconds,
             )
         try:
-            with self._asking_storagehub():
+            with self._questions.to_storagehub():
                 root = self._storagehub.workspace_root(token)
         except (TokenRejected, ItemUnusable):
             self._refused_tokens.take(token.sender)
             return None
         except StorageHubError:
-            raise _storagehub_away() from None
+            raise storagehub_away() from None
         if not _is_text(root.owner) or holds(root.owner, token):
             raise ServiceUnavailable(
                 "StorageHub names the owner of this user token in characters that are none, so the "
                 "request cannot be checked. Nothing was started or changed; tell StorageHub's operator."
             )
         return root.owner
-
-    @contextmanager
-    def _asking_storagehub(self) -> Iterator[None]:
-        """Hold one of the places of those who wait for StorageHub.
-
-        Raises:
-            ServiceUnavailable: all are taken, because it hangs.
-        """
-        if not self._storagehub_slots.acquire(timeout=_QUESTION_PATIENCE):
-            raise _storagehub_away()
-        try:
-            yield
-        finally:
-            self._storagehub_slots.release()
-
-    def _with_item(self, request: JobRequest, token: UserToken, owner: str) -> JobRequest:
-        """See that the file is there, wherever that is, and find the item that a path leads to.
-
-        Raises:
-            InvalidParameterValue: it is not, or cannot be used.
-            ServiceUnavailable: who has it cannot be asked now.
-        """
-        if request.link:
-            self._check_link(request.link, request.item_parameter)
-        if request.is_uploaded:
-            return request
-        refused = ItemNotAccessible(
-            "There is no such item in the workspace, or this user token may not read it. Copy the "
-            "item's id from the workspace.",
-            request.item_parameter,
-        )
-        try:
-            with self._asking_storagehub():
-                item = self._item_given(request, token, owner)
-        except ItemUnusable:
-            raise refused from None
-        except TokenRejected:
-            raise refused from None
-        except StorageHubError:
-            raise _storagehub_away() from None
-        if item.trashed:
-            raise ItemNotAccessible(
-                f"The item {redact(item.name, token)!r} is in the trash; restore it first.",
-                request.item_parameter,
-            )
-        return dataclasses.replace(
-            request, item_id=item.id if request.item_path else request.item_id
-        )
-
-    def _item_given(self, request: JobRequest, token: UserToken, owner: str) -> Item:
-        """The item of an id; where nobody has the id, or none was given, the one that a path leads to.
-
-        Raises:
-            ItemUnusable: there is no item of the id.
-            InvalidParameterValue: the path leads nowhere; says where it ends.
-        """
-        if request.item_id:
-            try:
-                return self._storagehub.item(token, request.item_id)
-            except ItemUnusable:
-                if not request.item_path:
-                    raise
-        if request.path_owner not in (None, owner):
-            raise ItemNotAccessible(
-                f"{request.item_parameter} is a path in the workspace of another user. Only your own "
-                "workspace can be used by paths; give the id of an item that is shared with you.",
-                request.item_parameter,
-            )
-        item = self._storagehub.workspace_root(token)
-        where = "the root"
-        for name in request.item_path:
-            missing = ItemNotAccessible(
-                f"There is no {name!r} in {where} of your workspace. Check the path's spelling, or copy "
-                "the item's id from the workspace.",
-                request.item_parameter,
-            )
-            item = self._child(item, name, token, missing)
-            where = f"the folder {name!r}"
-        return item
-
-    def _child(self, folder: Item, name: str, token: UserToken, missing: ItemNotAccessible) -> Item:
-        if not folder.is_folder:
-            shown = redact(folder.name, token)
-            raise ItemNotAccessible(
-                f"{shown!r} in your workspace is no folder, so there is no {name!r} in it.",
-                missing.locator,
-            )
-        try:
-            child = self._storagehub.find_child(token, folder.id, name)
-        except ItemUnusable:
-            raise missing from None
-        if child is None:
-            raise missing
-        return child
-
-    def _check_link(self, link: str, parameter: str) -> None:
-        if not self._link_slots.acquire(timeout=_QUESTION_PATIENCE):
-            raise ServiceUnavailable(
-                "Too many public links are being checked at the moment. Nothing was started; try again "
-                "in a minute."
-            )
-        try:
-            self._public_links.check(link)
-        except LinkUnavailable as error:
-            raise ServiceUnavailable(
-                f"The public link cannot be checked, because {error}. Nothing was started; try again "
-                "in a minute."
-            ) from None
-        except LinkError as error:
-            raise ItemNotAccessible(
-                f"The public link cannot be used: {error}. Check it in a browser in which nobody is "
-                "signed in, or give the id of the item.",
-                parameter,
-            ) from None
-        finally:
-            self._link_slots.release()
 
     def job(self, job_id: str) -> Job:
         """Look up a job.
@@ -720,11 +585,4 @@ def _no_such_job() -> NotFound:
 def _store_away() -> ServiceUnavailable:
     return ServiceUnavailable(
         "The job's record cannot be used at the moment; try again in a minute."
-    )
-
-
-def _storagehub_away() -> ServiceUnavailable:
-    return ServiceUnavailable(
-        "StorageHub does not answer at the moment, so the request cannot be checked. Nothing was "
-        "started or changed; try again in a minute."
     )

@@ -72,7 +72,17 @@ LAYERS: dict[str, set[str]] = {
         "results",
         "http_server",
     },
-    "use case": {"waiters", "owners", "images", "engine", "steps", "janitor", "worker"},
+    "use case": {
+        "waiters",
+        "owners",
+        "questions",
+        "given_items",
+        "images",
+        "engine",
+        "steps",
+        "janitor",
+        "worker",
+    },
     "assembly": {"runtime", "checks", "probe", "worker_process"},
     "doors": {
         "links",
