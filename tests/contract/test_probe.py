@@ -346,6 +346,21 @@ def test_the_doctor_fails_where_a_profile_cannot_be_kept(world: World) -> None:
     assert says_so is bool(world.before_1_44)
 
 
+@pytest.mark.parametrize(("profile", "passed"), [("strict", False), ("default", True)])
+def test_the_doctor_looks_at_the_engines_of_all_nodes_and_not_at_the_managers_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch, profile: str, passed: bool
+) -> None:
+    (node,) = world.swarm.nodes()
+    old = dataclasses.replace(node, hostname="old-worker", engine_version="20.10.24")
+    new = dataclasses.replace(node, engine_version="27.3.1")
+    facts = dataclasses.replace(world.engine, api_version="1.47", nodes=2)
+    monkeypatch.setattr(Swarm, "facts", lambda _: facts)
+    monkeypatch.setattr(Swarm, "nodes", lambda _: [new, old])
+    policy = Policy.model_validate({"containers": {"profile": profile}})
+    (found,) = (each for each in doctor(world.settings, policy) if "old-worker may" in each.text)
+    assert found.passed is passed
+
+
 def test_the_command_tells_each_check_and_its_exit_code_is_whether_all_hold(world: World) -> None:
     environment = {
         f"DIE_{name.upper()}": str(value)
