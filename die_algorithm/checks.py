@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from die_algorithm.container_rules import ContainerRules
+from die_algorithm.container_rules import ContainerLimits, ContainerRules
 from die_algorithm.errors import (
     DieError,
+    ImageError,
     InvalidParameterValue,
     RegistryUnavailable,
     SettingsError,
@@ -35,6 +36,8 @@ from die_algorithm.swarm import Swarm
 
 #: The oldest engine API whose Swarm takes what a job's service needs (reference: safety 2.1).
 _OLDEST_API = (1, 41)
+#: The oldest engine whose tasks can forbid new privileges.
+_FORBIDDING_ENGINE = (25,)
 _PATIENCE = 5.0
 #: MiB of a disk that must be free: enough to record jobs and to publish small results.
 _ROOM = 64
@@ -108,7 +111,7 @@ def doctor(settings: Settings, policy: Policy) -> list[Check]:
         checks += _engine_warnings(settings, policy.containers, facts)
         checks += _unkept(settings, policy.containers, facts)
         if swarm.passed:
-            checks += _demands(settings)
+            checks += _demands(settings, policy.containers, facts)
     return [
         dataclasses.replace(check, name=f"{check.name} at {check.place}") if check.place else check
         for check in checks
@@ -295,7 +298,7 @@ def probe(settings: Settings, rules: ContainerRules) -> list[Check]:
     try:
         nodes = _fitting(settings, swarm.nodes())
         reports = Probe(settings, rules, swarm).run(nodes)
-    except (SwarmError, InvalidParameterValue) as error:
+    except (SwarmError, ImageError, InvalidParameterValue) as error:
         return [_no_probe("probe", str(error))]
     finally:
         swarm.close()
@@ -354,7 +357,7 @@ def _flaws(facts: EngineFacts) -> list[Check]:
             passed=True,
             text=f"{flaw.identifier}: {flaw.what}.",
             remedy="Install a version of "
-            + " or ".join(".".join(map(str, version)) for version in flaw.mended)
+            + " or ".join(flaw.good_versions)
             + " at least, or see whether your distribution has mended this one.",
         )
         for flaw in known_flaws(versions)
@@ -382,7 +385,10 @@ def _engine_warnings(settings: Settings, rules: ContainerRules, facts: EngineFac
                 remedy="Enable the memory cgroup in the kernel's command line.",
             )
         )
-    if not forbids_new_privileges(rules.all_limits(settings)[0], facts):
+    if any(
+        limits.profile != "open" and not forbids_new_privileges(limits, facts)
+        for limits in rules.all_limits(settings)
+    ):
         warnings.append(
             Check(
                 name="no-new-privileges",
@@ -395,7 +401,7 @@ def _engine_warnings(settings: Settings, rules: ContainerRules, facts: EngineFac
     return warnings
 
 
-def _demands(settings: Settings) -> list[Check]:
+def _demands(settings: Settings, rules: ContainerRules, facts: EngineFacts) -> list[Check]:
     """What the settings demand of the Swarm and it does not have."""
     swarm = Swarm(settings.docker_host, timeout=_PATIENCE)
     try:
@@ -415,7 +421,39 @@ def _demands(settings: Settings) -> list[Check]:
     fitting = _fitting(settings, nodes)
     if not fitting:
         return [*checks, _no_node(settings)]
+    checks += _old_engines(rules.all_limits(settings), fitting, facts)
     return checks + _limits(settings, fitting) + _other_disks(settings, fitting)
+
+
+def _old_engines(
+    rules: Sequence[ContainerLimits], nodes: Sequence[NodeFacts], facts: EngineFacts
+) -> list[Check]:
+    """Nodes whose engines drop what the manager's engine takes on for them."""
+    held = [limits for limits in rules if forbids_new_privileges(limits, facts)]
+    # Of the Swarm's only node, and where the operator gives his word, all is known already.
+    if facts.nodes == 1 or not held or held[0].engines_forbid_new_privileges:
+        return []
+    old = [node for node in nodes if () < _version(node.engine_version) < _FORBIDDING_ENGINE]
+    if not old:
+        return []
+    oldest = min(old, key=lambda node: _version(node.engine_version))
+    strict = any(limits.profile == "strict" for limits in held)
+    text = (
+        f"{', '.join(node.hostname for node in old)} may have an engine that ignores no-new-privileges "
+        f"for services: the oldest is {oldest.engine_version}. The service judges by the manager's engine."
+    )
+    if strict:
+        text += " Images of the profile 'strict' would run there without."
+    return [
+        Check(
+            name="profile strict" if strict else "no-new-privileges",
+            passed=not strict,
+            text=text,
+            remedy="Install Docker Engine 25 or later there, choose other nodes with 'placement', or set "
+            '"no-new-privileges": true in each node\'s daemon.json and '
+            "'engines_forbid_new_privileges = true' in the policy file.",
+        )
+    ]
 
 
 def _fitting(settings: Settings, nodes: Sequence[NodeFacts]) -> list[NodeFacts]:

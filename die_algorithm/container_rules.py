@@ -121,12 +121,6 @@ class ContainerRules(BaseModel):
         """What any image's containers may do and use: the table's own first, then each exception's."""
         return [self._limits(found, settings) for found in (_NO_EXCEPTION, *self.exceptions)]
 
-    @property
-    def profiles(self) -> frozenset[Profile]:
-        """All profiles that some image may run under."""
-        named = {exception.profile for exception in self.exceptions if exception.profile}
-        return frozenset({self.profile, *named})
-
     def _limits(self, found: ContainerException, settings: Settings) -> ContainerLimits:
         return ContainerLimits(
             profile=found.profile or self.profile,

@@ -7,8 +7,12 @@ versions without counting up, so this warns; their own advisories decide.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
+
+#: Debian writes ``~rc93`` for ``-rc93``.
+_VERSION = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?:[-~](alpha|beta|rc)[-.]?(\d+))?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,16 +22,24 @@ class Flaw:
     component: str
     identifier: str
     what: str
-    #: The first good version of each line of releases, the oldest first. What is of no line, and
-    #: older than the last of these, has the flaw.
+    #: The first good version of each line of releases, the oldest first: three numbers, and a fourth
+    #: if it is a release candidate. What is of no line, and older than the last of these, has the flaw.
     mended: tuple[tuple[int, ...], ...]
 
     def is_in(self, version: tuple[int, ...]) -> bool:
         """Whether a version has it."""
         for good in self.mended[:-1]:
-            if version[: len(good) - 1] == good[:-1]:
-                return version < good
-        return version < self.mended[-1]
+            if version[:2] == good[:2]:
+                return _ordered(version) < _ordered(good)
+        return _ordered(version) < _ordered(self.mended[-1])
+
+    @property
+    def good_versions(self) -> list[str]:
+        """The first good versions, for a person to read."""
+        return [
+            ".".join(map(str, good[:3])) + "".join(f"-rc{number}" for number in good[3:])
+            for good in self.mended
+        ]
 
 
 ENGINE, CONTAINERD, RUNC = "Engine", "containerd", "runc"
@@ -44,7 +56,7 @@ FLAWS = (
         ENGINE,
         "CVE-2024-29018",
         "name look-ups leave networks that are closed",
-        ((23, 0, 11), (25, 0, 5), (26, 0, 0)),
+        ((23, 0, 11), (25, 0, 5), (26, 0, 0, 3)),
     ),
     Flaw(
         ENGINE,
@@ -52,14 +64,14 @@ FLAWS = (
         "a reload of firewalld opens networks to each other",
         ((25, 0, 13), (28, 0, 0)),
     ),
-    Flaw(RUNC, "CVE-2019-5736", "a container overwrites runc itself", ((1, 0, 0),)),
-    Flaw(RUNC, "CVE-2021-30465", "mounts lead out of the container", ((1, 0, 0),)),
+    Flaw(RUNC, "CVE-2019-5736", "a container overwrites runc itself", ((1, 0, 0, 7),)),
+    Flaw(RUNC, "CVE-2021-30465", "mounts lead out of the container", ((1, 0, 0, 95),)),
     Flaw(RUNC, "CVE-2024-21626", "a working folder leads out of the container", ((1, 1, 12),)),
     Flaw(
         RUNC,
         "CVE-2025-31133, CVE-2025-52565, CVE-2025-52881",
         "masked files of the kernel can be written",
-        ((1, 2, 8), (1, 3, 3), (1, 4, 0)),
+        ((1, 2, 8), (1, 3, 3), (1, 4, 0, 3)),
     ),
     Flaw(
         CONTAINERD,
@@ -86,5 +98,17 @@ def known_flaws(versions: Mapping[str, str]) -> list[Flaw]:
 
 
 def _version(text: str) -> tuple[int, ...]:
-    match = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", text)
-    return tuple(int(part or 0) for part in match.groups()) if match else ()
+    match = _VERSION.match(text)
+    if match is None:
+        return ()
+    major, minor, patch, stage, number = match.groups()
+    version = (int(major), int(minor), int(patch or 0))
+    if stage is None:
+        return version
+    # Alphas and betas come before the first candidate.
+    return (*version, int(number) if stage == "rc" else 0)
+
+
+def _ordered(version: tuple[int, ...]) -> tuple[float, ...]:
+    """A version to compare: a release comes after all of its candidates."""
+    return version if len(version) > 3 else (*version, math.inf)

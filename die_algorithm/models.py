@@ -381,6 +381,8 @@ class NodeFacts:
     attributes: Mapping[str, str]
     #: Of its engine; empty for a node that has never been up.
     engine_version: str = ""
+    #: Where other nodes reach it as a manager, without port; empty for a worker.
+    manager_address: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import ipaddress
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -71,13 +72,15 @@ class Probe:
         """Look at nodes.
 
         Raises:
-            SwarmError: the image is not there, or the Swarm does not answer.
+            SwarmError: the Swarm does not answer.
+            ImageError: the image is not there, or its registry does not answer.
             InvalidParameterValue: the setting ``probe_image`` names no image.
         """
         self._remove_left_overs()
         engine = self._swarm.facts()
         image = self._image.pinned(self._swarm.resolve_digest(self._image))
-        return [self._look(node, image, engine) for node in nodes]
+        managers = _managers(self._swarm.nodes())
+        return [self._look(node, image, engine, managers) for node in nodes]
 
     def _remove_left_overs(self) -> None:
         for service_id in self._swarm.services_labelled(PROBE_LABEL, INSTANCE_LABEL, self._owner):
@@ -87,15 +90,20 @@ class Probe:
     def _owner(self) -> str:
         return self._settings.instance_name
 
-    def _look(self, node: NodeFacts, image: ImageReference, engine: EngineFacts) -> NodeReport:
+    def _look(
+        self,
+        node: NodeFacts,
+        image: ImageReference,
+        engine: EngineFacts,
+        managers: Sequence[str],
+    ) -> NodeReport:
         def service(*words: str) -> contextlib.AbstractContextManager[str]:
             return self._service(words, node, image, engine)
 
         try:
             with service("--listen", "600") as listener:
                 peers = self._wait_for(listener, _addresses)
-                words = (word for peer in peers for word in ("--peer", peer))
-                with service(*words) as looker:
+                with service(*_each("--peer", peers), *_each("--manager", managers)) as looker:
                     found = self._wait_for(looker, findings)
         except SwarmError as error:
             return NodeReport(hostname=node.hostname, trouble=str(error))
@@ -156,6 +164,21 @@ class Probe:
                     break
             time.sleep(_INTERVAL)
         raise SwarmUnavailable(f"The probe told nothing; its task is {last}")
+
+
+def _managers(nodes: Sequence[NodeFacts]) -> list[str]:
+    """The managers' addresses, as far as they mean the same from inside of a container."""
+    found = []
+    for node in nodes:
+        with contextlib.suppress(ValueError):
+            address = ipaddress.ip_address(node.manager_address)
+            if not (address.is_loopback or address.is_unspecified):
+                found.append(str(address))
+    return found
+
+
+def _each(option: str, values: Sequence[str]) -> list[str]:
+    return [word for value in values for word in (option, value)]
 
 
 def _addresses(log: str) -> list[str] | None:

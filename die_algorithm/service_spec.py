@@ -39,6 +39,9 @@ _LOG_FILES = "3"
 #: What a profile's containers write to in place of a root file system that is read-only.
 _IN_MEMORY = ("/tmp", "/var/tmp", "/run")  # noqa: S108 - of containers
 _NOBODY = "65534:65534"
+#: Networks that each engine has, and that scripts/job_network puts no rules on.
+_OF_THE_ENGINE = ("bridge", "host", "none")
+_MAKE_A_NETWORK = "Make a network for jobs with scripts/job_network and name it in 'network'."
 
 
 def service_spec(
@@ -157,7 +160,15 @@ def unkept_demands(
         demands.append(
             (
                 "The setting 'network' is empty, so containers share the engine's own bridge.",
-                "Make a network for jobs with scripts/job_network and name it in 'network'.",
+                _MAKE_A_NETWORK,
+            )
+        )
+    elif settings.network in _OF_THE_ENGINE:
+        demands.append(
+            (
+                f"The setting 'network' is '{settings.network}', which is the engine's own and keeps "
+                "containers from nothing or from StorageHub, too.",
+                _MAKE_A_NETWORK,
             )
         )
     return demands
@@ -175,8 +186,10 @@ def shortfalls(settings: Settings, engine: EngineFacts) -> list[str]:
         found.append("a container may swap as much as it may use of memory")
     if not engine.limits_memory:
         found.append("memory cannot be limited")
-    if not settings.network:
+    if settings.network in ("", "bridge"):
         found.append("containers share the engine's own bridge")
+    if settings.network == "host":
+        found.append("containers share the machine's own network")
     return found
 
 

@@ -409,6 +409,12 @@ class _NodeDescription(_Fields):
     engine: _NodeEngine = Field(_NodeEngine(), alias="Engine")
 
 
+class _NodeManager(_Fields):
+    """Of a manager only."""
+
+    address: str = Field("", alias="Addr")
+
+
 class Node(_Fields):
     """One of ``GET /nodes``."""
 
@@ -416,6 +422,7 @@ class Node(_Fields):
     spec: _NodeSpec = Field(alias="Spec")
     description: _NodeDescription = Field(_NodeDescription(), alias="Description")
     status: _NodeState = Field(alias="Status")
+    manager: _NodeManager = Field(_NodeManager(), alias="ManagerStatus")
 
     @property
     def facts(self) -> NodeFacts:
@@ -428,6 +435,7 @@ class Node(_Fields):
             cpus=description.resources.nano_cpus / 1e9,
             memory=description.resources.memory,
             engine_version=description.engine.version,
+            manager_address=self.manager.address.rpartition(":")[0].strip("[]"),
             attributes={
                 "node.id": self.id,
                 "node.hostname": description.hostname,

@@ -293,10 +293,10 @@ def gain() -> tuple[bool, str]:
 
 
 def control(first: str, second: str) -> str | None:
-    """A file of the control group: version 1's name, or version 2's."""
-    for path in (f"/sys/fs/cgroup/{first}", f"/sys/fs/cgroup/{second}"):
+    """A file of the control group: version 1's name, or version 2's; empty if it has none."""
+    for path in (first, second):
         try:
-            return Path(path).read_text().strip()
+            return Path("/sys/fs/cgroup", path).read_text().strip()
         except OSError:
             continue
     return None
@@ -306,7 +306,8 @@ def limits(report: Report) -> None:
     """Memory, swap, CPU, files."""
     memory = control("memory/memory.limit_in_bytes", "memory.max")
     report.add("memory-limit", *limited(memory, "bytes"))
-    with_swap = control("memory/memory.memsw.limit_in_bytes", "memory.swap.max")
+    with_swap = control("memory/memory.memsw.limit_in_bytes", "")
+    alone = control("", "memory.swap.max")
     swap = next(
         (
             line.split()[1]
@@ -315,8 +316,12 @@ def limits(report: Report) -> None:
         ),
         "?",
     )
-    no_swap = swap == "0" or with_swap == "0" or (with_swap is not None and with_swap == memory)
-    report.holds("swap", no_swap, f"the machine has {swap} kB of swap; limit: {with_swap}")
+    report.holds(
+        "swap",
+        swap == "0" or cannot_swap(memory, with_swap, alone),
+        f"the machine has {swap} kB of swap; limit: "
+        + (f"{with_swap}, memory included" if with_swap else str(alone)),
+    )
     report.add(
         "cpu-limit",
         *limited((control("cpu/cpu.cfs_quota_us", "cpu.max") or "").split(" ")[0], "µs"),
@@ -330,6 +335,15 @@ def limits(report: Report) -> None:
     room = os.statvfs("/dev/shm")
     size = room.f_blocks * room.f_frsize
     report.holds("shared-memory", size <= 64 * 2**20, f"/dev/shm holds {size >> 20} MiB")
+
+
+def cannot_swap(memory: str | None, with_swap: str | None, alone: str | None) -> bool:
+    """Whether limits leave no room for swap.
+
+    Version 1 of control groups limits memory and swap together: no swap is left if that is memory's own
+    limit. Version 2 limits swap alone, where the same number means as much swap again: Docker's default.
+    """
+    return alone == "0" or (with_swap is not None and with_swap == memory)
 
 
 def limited(value: str | None, unit: str) -> tuple[str, str]:
@@ -655,9 +669,13 @@ def names(addresses: dict[tuple[str, int], str], *wanted: str) -> str:
 def neighbourhood(report: Report, arguments: Arguments) -> None:
     """The machine and the other containers."""
     ways_out = gateways()
-    hosts = [*ways_out, *arguments.managers]
+    hosts = list(dict.fromkeys([*ways_out, *arguments.managers]))
     found = attempt([(host, port) for host in hosts for port in _MANAGER_PORTS])
-    report.holds("manager-ports", "open" not in found.values(), f"reached {names(found, 'open')}")
+    report.holds(
+        "manager-ports",
+        "open" not in found.values(),
+        f"reached {names(found, 'open')} of {len(found)} ports on {', '.join(hosts) or 'no machine'}",
+    )
     found = attempt([(host, 22) for host in hosts])
     report.holds("host-ssh", "open" not in found.values(), f"reached {names(found, 'open')}")
     found = attempt([(host, port) for host in ways_out for port in _SERVICE_PORTS])

@@ -5,6 +5,8 @@ The expectation is the engine's: what it cannot do is named here, and what it ca
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +14,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from jobs_fixture import TOKEN, make_job
+from swarm_bench import Bench
 from swarm_fixture import DIE_PROBE
 
 from die_algorithm.checks import doctor, probe
@@ -24,7 +28,7 @@ from die_algorithm.models import EngineFacts
 from die_algorithm.policy import Policy
 from die_algorithm.probe import Probe
 from die_algorithm.probe_report import Judgement
-from die_algorithm.service_spec import INSTANCE_LABEL, PROBE_LABEL
+from die_algorithm.service_spec import INSTANCE_LABEL, PROBE_LABEL, secret_spec
 from die_algorithm.settings import Settings
 from die_algorithm.swarm import Swarm
 
@@ -203,6 +207,46 @@ def test_without_the_rules_for_ipv6_jobs_reach_each_other(
     assert failed(world.probe(network=NETWORK)) == {"other-containers"}
 
 
+@pytest.mark.parametrize(
+    ("chain", "rule"),
+    [("FORWARD", ("-j", "ACCEPT")), ("INPUT", ("-i", f"{NETWORK}0", "-j", "ACCEPT"))],
+)
+def test_what_lets_packets_through_before_the_rules_is_seen(
+    job_network: JobNetwork, chain: str, rule: tuple[str, ...]
+) -> None:
+    job_network.rule("-I", chain, *rule)
+    try:
+        checked = job_network.script("--check")
+        assert checked.returncode == 1
+        assert chain in checked.stderr
+        # Made anew, the rules come first again.
+        assert job_network.script().returncode == 0
+        assert job_network.is_in_force()
+    finally:
+        job_network.rule("-D", chain, *rule)
+
+
+def test_a_flush_of_the_way_to_the_rules_is_seen_and_mended(job_network: JobNetwork) -> None:
+    job_network.rule("-D", "FORWARD", "-j", "DOCKER-USER")
+    checked = job_network.script("--check")
+    assert checked.returncode == 1
+    assert "-j DOCKER-USER" in checked.stderr
+    assert job_network.script().returncode == 0
+    assert job_network.is_in_force()
+
+
+@pytest.mark.parametrize("words", [(), ("--check",)])
+def test_what_shall_not_be_reached_and_has_no_address_is_told(
+    job_network: JobNetwork, words: tuple[str, ...]
+) -> None:
+    before = job_network.rule("-S")
+    refused = job_network.script("--deny", "no..name", *words)
+    assert refused.returncode == 68
+    assert "no..name: it has no address" in refused.stderr
+    assert "reach neither" not in refused.stdout
+    assert job_network.rule("-S") == before
+
+
 def test_the_script_may_run_again_and_changes_nothing(job_network: JobNetwork) -> None:
     before = job_network.rule("-S")
     assert job_network.script().returncode == 0
@@ -237,6 +281,42 @@ def test_the_strict_profile_leaves_nothing_open_but_what_the_engine_cannot_do(
     assert found["unbounded-writes"].finding.text == "can write to /tmp"
 
 
+@pytest.mark.usefixtures("job_network")
+def test_the_token_in_its_file_is_there_for_nobodys_user_under_the_strict_profile(
+    docker_host: str, probe_image: str
+) -> None:
+    rules = ContainerRules(profile="strict", engines_forbid_new_privileges=True)
+    job = make_job(command=("cat", "/run/secrets/gcube-token"))
+    with contextlib.closing(Bench(docker_host, probe_image)) as bench:
+        secret_id = bench.swarm.create_secret(secret_spec(job, Settings()))
+        _, spec = bench.spec(job=job, secret_id=secret_id, rules=rules, network=NETWORK)
+        container = spec["TaskTemplate"]["ContainerSpec"]
+        assert "/run" in [mount["Target"] for mount in container["Mounts"]]
+        container |= {"Command": ["sh"], "Args": ["-c", "cat /run/secrets/gcube-token; id -u"]}
+        bench.swarm.start_service(bench.swarm.create_service(spec))
+        bench.end(job)
+        output = bench.log(job)
+        bench.swarm.remove_service(job.service_name)
+        bench.swarm.remove_secret(job.service_name)
+    assert output == f"{TOKEN}65534\n"
+
+
+# -- the managers
+
+
+def test_the_managers_ports_are_tried_too(
+    world: World, swarm: LocalSwarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The private manager tells the loopback address, which a container would take for its own.
+    assert "127.0.0.1" not in world.probe()["manager-ports"].finding.text
+    (node,) = world.swarm.nodes()
+    outer = dataclasses.replace(node, manager_address=swarm.host_address)
+    monkeypatch.setattr(world.swarm, "nodes", lambda: [outer])
+    finding = world.probe()["manager-ports"].finding
+    assert "of 8 ports" in finding.text
+    assert swarm.host_address in finding.text
+
+
 # -- the command
 
 
@@ -264,6 +344,21 @@ def test_the_doctor_fails_where_a_profile_cannot_be_kept(world: World) -> None:
     assert any("'network' is empty" in each.text for each in found)
     says_so = any("no-new-privileges" in each.text for each in found)
     assert says_so is bool(world.before_1_44)
+
+
+@pytest.mark.parametrize(("profile", "passed"), [("strict", False), ("default", True)])
+def test_the_doctor_looks_at_the_engines_of_all_nodes_and_not_at_the_managers_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch, profile: str, passed: bool
+) -> None:
+    (node,) = world.swarm.nodes()
+    old = dataclasses.replace(node, hostname="old-worker", engine_version="20.10.24")
+    new = dataclasses.replace(node, engine_version="27.3.1")
+    facts = dataclasses.replace(world.engine, api_version="1.47", nodes=2)
+    monkeypatch.setattr(Swarm, "facts", lambda _: facts)
+    monkeypatch.setattr(Swarm, "nodes", lambda _: [new, old])
+    policy = Policy.model_validate({"containers": {"profile": profile}})
+    (found,) = (each for each in doctor(world.settings, policy) if "old-worker may" in each.text)
+    assert found.passed is passed
 
 
 def test_the_command_tells_each_check_and_its_exit_code_is_whether_all_hold(world: World) -> None:

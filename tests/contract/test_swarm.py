@@ -6,6 +6,7 @@ What only a real container can show is in ``test_swarm_containers``.
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -100,6 +101,7 @@ def test_the_engine_tells_what_it_is(bench: Bench) -> None:
     assert node.attributes["node.role"] == "manager"
     assert node.cpus == facts.cpus
     assert node.engine_version == facts.version
+    assert ipaddress.ip_address(node.manager_address)
 
 
 def test_the_engine_tells_how_it_protects_and_what_it_consists_of(bench: Bench) -> None:

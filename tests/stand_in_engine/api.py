@@ -176,6 +176,11 @@ class Api:
                 "State": "down" if self._cluster.is_node_lost else "ready",
                 "Addr": "0.0.0.0",
             },
+            "ManagerStatus": {
+                "Leader": True,
+                "Reachability": "reachable",
+                "Addr": "127.0.0.1:2377",
+            },
         }
 
     def _distribution(self, _: Request, name: str) -> Answer:

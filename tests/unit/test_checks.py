@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from die_algorithm.checks import _other_disks
-from die_algorithm.models import NodeFacts
+from die_algorithm.checks import Check, _engine_warnings, _old_engines, _other_disks
+from die_algorithm.container_rules import ContainerRules
+from die_algorithm.models import EngineFacts, NodeFacts
 from die_algorithm.settings import Settings
 
 
-def node(name: str) -> NodeFacts:
-    return NodeFacts(hostname=name, is_ready=True, cpus=2, memory=2**30, attributes={})
+def node(name: str, version: str = "") -> NodeFacts:
+    return NodeFacts(
+        hostname=name,
+        is_ready=True,
+        cpus=2,
+        memory=2**30,
+        attributes={},
+        engine_version=version,
+    )
+
+
+def manager(api: str, nodes: int = 2) -> EngineFacts:
+    return EngineFacts(
+        version="99.0.0",
+        api_version=api,
+        is_manager=True,
+        nodes=nodes,
+        cpus=2,
+        memory=2**30,
+        has_init=True,
+        limits_memory=True,
+    )
 
 
 def test_nodes_whose_disks_nobody_watches_are_told() -> None:
@@ -25,3 +48,61 @@ def test_where_all_are_watched_or_none_shall_be_nothing_is_told(
     limit: str, names: list[str]
 ) -> None:
     assert _other_disks(Settings(disk_limit=limit), [node(name) for name in names]) == []
+
+
+# -- no-new-privileges
+
+
+def of_old_engines(
+    table: dict[str, Any], *versions: str, api: str = "1.44", nodes: int = 2
+) -> list[Check]:
+    found = [node(f"node-{version}", version) for version in versions]
+    limits = ContainerRules.model_validate(table).all_limits(Settings())
+    return _old_engines(limits, found, manager(api, nodes))
+
+
+STRICT_FOR_SOME = {"exceptions": [{"images": ["docker.io/a/b"], "profile": "strict"}]}
+
+
+@pytest.mark.parametrize(
+    ("table", "passed"), [({"profile": "strict"}, False), (STRICT_FOR_SOME, False), ({}, True)]
+)
+def test_a_node_with_an_older_engine_than_the_managers_is_told(
+    table: dict[str, Any], passed: bool
+) -> None:
+    (check,) = of_old_engines(table, "27.3.1", "20.10.24", "24.0.9")
+    assert check.passed is passed
+    assert "node-20.10.24, node-24.0.9" in check.text
+    assert "the oldest is 20.10.24" in check.text
+    assert "node-27" not in check.text
+    assert "engines_forbid_new_privileges" in check.remedy
+
+
+def test_nothing_is_told_of_nodes_that_forbid_new_privileges_or_need_not() -> None:
+    assert not of_old_engines({"profile": "strict"}, "25.0.0", "29.1.0", "dev", "")
+    assert not of_old_engines({"profile": "open"}, "20.10.24")
+    word = {"profile": "strict", "engines_forbid_new_privileges": True}
+    assert not of_old_engines(word, "20.10.24")
+
+
+def test_what_the_managers_engine_says_itself_is_not_said_twice() -> None:
+    assert not of_old_engines({"profile": "strict"}, "20.10.24", api="1.41")
+    assert not of_old_engines({"profile": "strict"}, "24.0.9", nodes=1)
+
+
+@pytest.mark.parametrize(
+    ("table", "api", "is_told"),
+    [
+        ({"profile": "open"}, "1.47", False),
+        ({"profile": "open"}, "1.41", False),
+        ({"profile": "open", **STRICT_FOR_SOME}, "1.41", True),
+        ({}, "1.41", True),
+        ({}, "1.47", False),
+    ],
+)
+def test_an_engine_is_blamed_only_for_what_some_profile_asks_of_it(
+    table: dict[str, Any], api: str, is_told: bool
+) -> None:
+    rules = ContainerRules.model_validate(table)
+    names = [each.name for each in _engine_warnings(Settings(), rules, manager(api))]
+    assert ("no-new-privileges" in names) is is_told

@@ -77,10 +77,3 @@ def test_a_pattern_names_whole_repositories(pattern: str, repository: str, is_na
 def test_a_rule_that_is_wrong_is_refused(table: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ContainerRules.model_validate(table)
-
-
-def test_every_profile_that_some_image_has_is_told() -> None:
-    rules = ContainerRules.model_validate(
-        {"exceptions": [{"images": ["docker.io/a/b"], "profile": "open"}]}
-    )
-    assert rules.profiles == {"default", "open"}

@@ -21,6 +21,16 @@ from die_algorithm.known_flaws import FLAWS, known_flaws
         ("runc", "1.3.3", "CVE-2025-31133", False),
         ("runc", "1.1.15", "CVE-2025-31133", True),
         ("runc", "1.4.0", "CVE-2025-31133", False),
+        ("runc", "1.4.0-rc.1", "CVE-2025-31133", True),
+        ("runc", "1.4.0-rc.3", "CVE-2025-31133", False),
+        ("runc", "1.0.0-rc93", "CVE-2021-30465", True),
+        ("runc", "1.0.0~rc93+ds1", "CVE-2021-30465", True),
+        ("runc", "1.0.0-rc95", "CVE-2021-30465", False),
+        ("runc", "1.0.0", "CVE-2021-30465", False),
+        ("runc", "1.0.0-rc93", "CVE-2019-5736", False),
+        ("Engine", "26.0.0-rc2", "CVE-2024-29018", True),
+        ("Engine", "26.0.0-rc3", "CVE-2024-29018", False),
+        ("containerd", "2.2.0-beta.1", "CVE-2024-25621", True),
         ("Engine", "20.10.24+dfsg1", "CVE-2024-29018", True),
         ("Engine", "20.10.24+dfsg1", "CVE-2023-28840", False),
         ("Engine", "23.0.10", "CVE-2024-29018", True),
@@ -47,6 +57,11 @@ def test_an_engine_of_today_has_no_known_flaw() -> None:
 @pytest.mark.parametrize("version", ["", "unknown", "dev", "N/A"])
 def test_a_version_that_cannot_be_read_is_taken_for_good(version: str) -> None:
     assert not known_flaws({flaw.component: version for flaw in FLAWS})
+
+
+def test_a_candidate_that_is_good_is_told_as_one() -> None:
+    (flaw,) = known_flaws({"runc": "1.4.0-rc.1"})
+    assert flaw.good_versions == ["1.2.8", "1.3.3", "1.4.0-rc3"]
 
 
 def test_the_lines_of_releases_are_in_order() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,6 +94,34 @@ def test_what_is_unknown_is_not_taken_for_good() -> None:
         ),
     )
     assert not judgement.passed
+
+
+@pytest.mark.parametrize(
+    ("memory", "with_swap", "alone", "cannot"),
+    [
+        ("64", "64", None, True),
+        ("64", "128", None, False),
+        ("64", None, "0", True),
+        ("64", None, "64", False),  # version 2: as much swap again
+        ("max", None, "max", False),
+        (None, None, None, False),
+    ],
+)
+def test_swap_is_off_by_what_each_version_of_control_groups_means(
+    memory: str | None, with_swap: str | None, alone: str | None, cannot: bool
+) -> None:
+    assert probe_program().cannot_swap(memory, with_swap, alone) is cannot
+
+
+def probe_program() -> Any:
+    """The program that looks from inside, which is no part of the package."""
+    path = Path(__file__).resolve().parents[2] / "examples" / "probe" / "probe.py"
+    spec = importlib.util.spec_from_file_location("die_probe", path)
+    assert spec is not None
+    assert spec.loader is not None
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    return program
 
 
 def test_the_last_line_is_the_report() -> None:

@@ -240,6 +240,9 @@ def test_the_strict_profile_runs_as_nobody_unless_an_exception_names_a_user() ->
         (engine("1.43"), "die-jobs", STRICT),
         (engine("1.44"), "", STRICT),
         (engine("1.43"), "", STRICT),
+        (engine("1.44"), "bridge", STRICT),
+        (engine("1.44"), "host", STRICT),
+        (engine("1.44"), "none", STRICT),
     ],
 )
 def test_the_strict_profile_runs_nothing_that_it_cannot_protect(
@@ -286,6 +289,11 @@ def test_what_an_engine_would_drop_without_a_word_is_said() -> None:
     for word in ("no-new-privileges", "seccomp", "swap", "memory cannot", "bridge"):
         assert word in old
     assert not shortfalls(Settings(network="die-jobs"), engine("1.52"))
+
+
+@pytest.mark.parametrize(("network", "word"), [("bridge", "own bridge"), ("host", "own network")])
+def test_a_network_that_every_engine_has_is_no_wall(network: str, word: str) -> None:
+    assert word in " ".join(shortfalls(Settings(network=network), engine("1.52")))
 
 
 # -- the token as a file
