@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
+from die_algorithm.admin_tokens import AdminTokens
 from die_algorithm.container_rules import ContainerLimits, ContainerRules
 from die_algorithm.errors import (
     DieError,
@@ -105,6 +106,7 @@ def doctor(settings: Settings, policy: Policy) -> list[Check]:
     checks = [
         *(_database(settings), _results(settings), _storagehub(settings)),
         *_registries(settings, policy),
+        *_admins(settings),
         swarm,
     ]
     if facts is not None:
@@ -214,6 +216,21 @@ def _registries(settings: Settings, policy: Policy) -> list[Check]:
         return [_registry(registry, name, settings) for name in policy.images.registries]
     finally:
         registry.close()
+
+
+def _admins(settings: Settings) -> list[Check]:
+    try:
+        AdminTokens(settings.admin_tokens_file).check()
+    except SettingsError as error:
+        return [
+            Check(
+                name="administrators",
+                passed=False,
+                text=str(error),
+                remedy="Mend the file; until then the service does not start.",
+            )
+        ]
+    return []
 
 
 def _registry(registry: Registry, name: str, settings: Settings) -> Check:

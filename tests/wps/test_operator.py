@@ -79,6 +79,7 @@ def test_the_doctor_shows_no_password(settings: Settings, database: str, shown: 
         ({"cpu_limit": 1000.0}, ("'cpu_limit' is 1000", "Lower the setting")),
         ({"network": "nowhere"}, ("no network 'nowhere'", "scripts/job_network")),
         ({"network": "ingress"}, ("no network 'ingress' that services can join",)),
+        ({"admin_tokens_file": "/dev/null/none"}, ("'admin_tokens_file' names cannot be read",)),
         ({"placement": "node.role==worker"}, ("No node that is ready meets node.role==worker",)),
         ({"placement": "node.labels.a==b"}, ("meets node.labels.a==b", "Label a node")),
         ({"placement": "node.role==manager,node.id!=x,node.platform.os==plan9"}, ("plan9",)),
@@ -92,6 +93,19 @@ def test_the_doctor_says_what_is_missing_and_how_to_mend_it(
     for word in words:
         assert word in output
     assert "Traceback" not in output
+
+
+def test_the_doctor_warns_of_a_registry_that_is_away_and_refuses_a_wrong_policy(
+    settings: Settings, tmp_path: Path
+) -> None:
+    code, output = doctor(settings, docker_hub_url="http://127.0.0.1:9")
+    assert code == 0
+    assert "registry docker.io at http://127.0.0.1:9: The registry does not answer" in output
+    policy = tmp_path / "policy.toml"
+    policy.write_text("[images]\nalow = []")
+    code, output = doctor(settings, policy_file=policy)
+    assert code == 1
+    assert "images.alow" in output
 
 
 @pytest.mark.parametrize(
