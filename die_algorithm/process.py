@@ -41,6 +41,7 @@ from die_algorithm.links import Links
 from die_algorithm.models import FaultClass, Job, JobState, OutputRequest, ResponseForm
 from die_algorithm.results import Results
 from die_algorithm.runtime import Runtime
+from die_algorithm.senders import sender
 from die_algorithm.settings import Settings
 from die_algorithm.wps_kvp import parse_kvp, read_query
 from die_algorithm.wps_operations import Execute
@@ -140,8 +141,8 @@ class DockerImageExecutor(pywps.Process):
         description.check_outputs(form)
         headers = {name.lower(): value for name, value in http_request.headers.items()}
         query = read_query(http_request.query_string)
-        token = user_token(query, headers, http_request.remote_addr or "")
         engine = self._engine()
+        token = user_token(query, headers, self._sender(http_request))
         options = parse_job_options(headers, self._runtime.settings.deadlines)
 
         def submit() -> Job:
@@ -156,6 +157,14 @@ class DockerImageExecutor(pywps.Process):
             if engine.is_closing and not job.state.is_final:
                 raise self._not_waited_for(job)
         return job
+
+    def _sender(self, http_request: Request) -> str:
+        """Whom a refused token is counted for: in a service of its own, the door has found out."""
+        peer = http_request.remote_addr or ""
+        if self._links is not None:
+            return peer
+        forwarded_for = ", ".join(http_request.headers.getlist("X-Forwarded-For"))
+        return sender(peer, forwarded_for, self._runtime.settings.trusted_proxies)
 
     def _not_waited_for(self, job: Job) -> ServiceUnavailable:
         links = self._links or _guest_links(self._runtime.settings)

@@ -6,6 +6,8 @@ like everything else, and before the body is read.
 
 from __future__ import annotations
 
+import re
+
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.utilities import BadRequest
 from waitress.utilities import Error as HttpError
@@ -22,6 +24,12 @@ from die_algorithm.web import WebApplication
 _SILENCE = 60
 #: Bytes in which a chunk's size is said, extensions included, of which none is known here.
 _LONGEST_CHUNK_LINE = 4096
+#: Bytes of the fields behind a chunked body, of which none is read.
+_LONGEST_TRAILER = 4096
+#: Between two lines of headers, one that goes on in the next (RFC 9112, 5.2).
+_FOLDED = re.compile(rb"\r\n[ \t]")
+_CODINGS = re.compile(rb"\r\ntransfer-encoding:([^\r\n]*)", re.IGNORECASE)
+_LENGTH = re.compile(rb"\r\ncontent-length:", re.IGNORECASE)
 
 
 def service_server(settings: Settings, application: WebApplication) -> HttpServer:
@@ -91,16 +99,36 @@ class _Parser(HTTPRequestParser):
 
     def received(self, data: bytes) -> int:
         consumed = int(super().received(data))
-        # Searched for its end from its beginning with each piece that comes.
-        if self.chunked and len(self.body_rcv.control_line) > _LONGEST_CHUNK_LINE:
-            self.error = BadRequest("The size of a chunk is longer than any.")
-            self.completed = True
+        # Both are searched for their ends from their beginnings with each piece that comes.
+        if self.chunked and not self.body_rcv.completed:
+            if len(self.body_rcv.control_line) > _LONGEST_CHUNK_LINE:
+                self._refuse("The size of a chunk is longer than any.")
+            elif len(self.body_rcv.trailer) > _LONGEST_TRAILER:
+                self._refuse("The trailer is longer than any.")
         return consumed
 
+    def _refuse(self, reason: str) -> None:
+        self.error = BadRequest(reason)
+        self.completed = True
+
     def parse_header(self, header_plus: bytes) -> None:
-        super().parse_header(header_plus)
+        if _FOLDED.search(header_plus):
+            raise ParsingError("A header that goes on in the next line.")
+        codings = b",".join(_CODINGS.findall(header_plus)).lower()
+        if codings.count(b"chunked") > 1 or (codings and _LENGTH.search(header_plus)):
+            # Whoever stands before us may have believed the other one (RFC 9112, 6.1 and 11.2).
+            raise ParsingError("The length of the body is said more than once.")
+        try:
+            super().parse_header(header_plus)
+        except ValueError:
+            # Of urlsplit() and int(), from which waitress expects none.
+            raise ParsingError(
+                "The request's target is no address, or a number too long."
+            ) from None
         if not self.version.startswith("1."):
             raise ParsingError("Another HTTP than 1.0 and 1.1, which are spoken here.")
+        if codings and self.version == "1.0":
+            raise ParsingError("HTTP 1.0 has no transfer encodings (RFC 9112, 6.1).")
 
     @property
     def error(self) -> _Refusal | None:

@@ -15,6 +15,9 @@ from lxml import etree
 from die_algorithm.errors import InvalidParameterValue, MalformedRequest
 from die_algorithm.xml_writer import Element
 
+#: Parts of what a client embeds, the comments around its root included; namespaces in force there.
+_MOST_PARTS = 100
+_MOST_NAMESPACES = 100
 _TOO_MANY_ATTRIBUTES = etree.XPath("boolean(//*[@*[101]])")
 _BLANKS = re.compile(rb"[ \t\r\n]*")
 #: What may stand before the root element, or a document type.
@@ -53,6 +56,9 @@ def read_root(body: bytes) -> Element:
     except etree.XMLSyntaxError as error:
         line = error.position[0] if error.position else 1
         raise MalformedRequest(f"The request is not well-formed XML (line {line}).") from None
+    if root.getroottree().docinfo.internalDTD is not None:
+        # The parser passes over more before one than we do (reference: safety 8.3).
+        raise MalformedRequest("The request holds a document type, which is not accepted.")
     if _TOO_MANY_ATTRIBUTES(root):
         raise MalformedRequest(
             "An element has more attributes than any element of a request may have."
@@ -126,12 +132,23 @@ def embedded_text(name: str, element: Element) -> str:
         element: the element.
 
     Raises:
-        InvalidParameterValue: comments stand in the text; locator is the input's name.
+        InvalidParameterValue: comments stand in the text, or it is no document as clients embed one;
+            locator is the input's name.
     """
     if not len(element):
         return element.text or ""
-    if not any(isinstance(part.tag, str) for part in element):
+    # Each part is written with all namespaces in force there: many of both would fill the memory.
+    refusal = InvalidParameterValue(
+        f"{name[:80]} must be one XML document: one element at its top, with no more than "
+        f"{_MOST_NAMESPACES} namespaces in force and {_MOST_PARTS - 1} comments around it.",
+        name,
+    )
+    if len(element) > _MOST_PARTS:
+        raise refusal
+    roots = [part for part in element if isinstance(part.tag, str)]
+    if not roots:
         raise InvalidParameterValue(f"{name[:80]} holds a comment beside its text.", name)
-    # With the namespaces that are in force there.
+    if len(roots) > 1 or len(roots[0].nsmap) > _MOST_NAMESPACES:
+        raise refusal
     parts = [etree.tostring(part, encoding="unicode") for part in element]
     return "".join((escape(element.text or ""), *parts)).strip()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import io
 import logging
 import os
 import re
@@ -16,6 +15,7 @@ import tomllib
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 from jobs_fixture import TOKEN
 from storagehub_fixture import ALICE, BOB
@@ -33,6 +33,7 @@ EXEMPT: Mapping[str, str] = {
 }
 #: Those who say something in a process that runs a service.
 _LOGGERS = ("die_algorithm", "waitress", "sqlalchemy", "alembic", "PYWPS", "docker")
+_OWN = logging.getLogger("die_algorithm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Search:
         except OSError:
             return  # it has just gone
 
-    def _stream(self, file: io.BufferedReader, where: str) -> Iterator[Canary]:
+    def _stream(self, file: IO[bytes], where: str) -> Iterator[Canary]:
         offset, rest = 0, b""
         while chunk := file.read(_CHUNK):
             content = rest + chunk
@@ -108,8 +109,8 @@ class Search:
                 for member in archive.infolist():
                     inside = f"{where}, member {member.filename!r}"
                     yield from self.text(member.filename.encode("utf-8", "replace"), inside)
-                    if member.file_size < _CHUNK:
-                        yield from self.text(archive.read(member), inside)
+                    with archive.open(member) as file:
+                        yield from self._stream(file, inside)
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError):
             return  # one that is damaged on purpose
 
@@ -133,6 +134,7 @@ class LogWatch(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self._search = Search()
+        self._level_before = logging.NOTSET
         self.found: list[Canary] = []
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -142,12 +144,15 @@ class LogWatch(logging.Handler):
         self.found += self._search.text(text.encode("utf-8", "replace"), where)
 
     def install(self) -> None:
-        """Begin."""
+        """Begin. What the service would log is made, whether or not anybody else hears it."""
+        self._level_before = _OWN.level
+        _OWN.setLevel(logging.INFO)
         for name in _LOGGERS:
             logging.getLogger(name).addHandler(self)
 
     def remove(self) -> None:
         """End."""
+        _OWN.setLevel(self._level_before)
         for name in _LOGGERS:
             logging.getLogger(name).removeHandler(self)
 

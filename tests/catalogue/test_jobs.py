@@ -82,6 +82,8 @@ def basic(text: str) -> tuple[str, str]:
 TOKENS = [
     token("T1-none"),
     *(Row(name=f"T1-xml-{n}", ask=post(body, token=None), status=401, code=NAC) for n, body in enumerate((execute1(), execute2()))),
+    # The row asks for 400 where a Bearer is no token. RFC 6750, 3.1 leaves no reason to tell a broken token from
+    # none to who has none: all of these carry nothing that could be one, and are told how to send one.
     *(token(f"T2-{n}", ("Authorization", value)) for n, value in enumerate(("Bearer", "Bearer ", "Basic x", "Basic", "Bearer a b", "Digest x", "Negotiate x", "Bearer\t", "bearer x"))),
     token("T2-basic-nobody", basic("alice:wrong-password"), asks=True),
     token("T2-basic-empty", basic(":")),
@@ -157,6 +159,26 @@ def test_jobs_tokens_and_json(catalogue: World, row: Row) -> None:
         assert reason in ("", INVALID)
         if row.name.startswith(("T1-", "T5-", "T7-", "T8-")):
             assert reason == ("" if row.name.startswith("T1-") else INVALID)
+
+
+def test_t4_a_token_in_a_query_is_not_logged(catalogue: World) -> None:
+    """In the address that clients of the DataMiner use, and in that which RFC 6750 knows."""
+    before = len(catalogue.log)
+    for name in ("gcube-token", "access_token"):
+        target = f"{STATUS_PATH}?id={MISSING}&{name}={ALICE.token}"
+        assert catalogue.ask(Ask(target=target, headers=MINE)).status == 404
+        assert catalogue.ask(Ask(target=target.replace("?", "%3F"), headers=MINE)).status == 404
+    log = catalogue.log[before:]
+    assert log.count(STATUS_PATH) == 4
+    assert ALICE.token[:12] not in log
+
+
+def test_r11_a_result_that_is_known_is_not_sent_again(catalogue: World) -> None:
+    tag = catalogue.ask(Ask(target="@ZIP@")).headers["ETag"]
+    for value in (tag, f'"x", {tag}', f"W/{tag}"):
+        answer = catalogue.ask(Ask(target="@ZIP@", headers=(("If-None-Match", value),)))
+        assert (answer.status, answer.body) == (304, b"")
+        assert answer.headers["ETag"] == tag
 
 
 def test_r1_all_that_is_not_found_reads_alike(catalogue: World) -> None:

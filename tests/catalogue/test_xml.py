@@ -68,6 +68,30 @@ LAUGHS = (
 DOCTYPES = doctypes("&x;")
 ATTRIBUTES = " ".join(f'a{n}="1"' for n in range(100_000))
 
+
+def namespaces(count: int, uri: str = "u") -> str:
+    """Declarations of as many namespaces."""
+    return " ".join(f'xmlns:n{n}="{uri}"' for n in range(count))
+
+
+def embedded1(content: str) -> str:
+    """FileParam of WPS 1.0.0 that holds a document."""
+    return literal("FileParam", content, 'mimeType="text/xml"').replace(
+        "LiteralData", "ComplexData"
+    )
+
+
+#: What would be written again and again, or long: declarations, and what is embedded below them.
+EMBEDDED = (
+    ("children", namespaces(1500), "<b/>" * 1500),
+    ("many-children", namespaces(99), "<b/>" * 400_000),
+    ("long", namespaces(1, "u" * 100_000), "<b/>" * 5000),
+    ("many", namespaces(100_000), "<b/>"),
+    ("own", "", f"<b {namespaces(100_000)}/>"),
+    ("comments", namespaces(90), "<b/>" + "<!---->" * 200_000),
+    ("nested", namespaces(90), f"<b {namespaces(50)}>" * 100 + "</b>" * 100 + "<b/>"),
+)
+
 ROWS = [
     *(bad(f"X1-{n}", body) for n, body in enumerate((b"", b" \n", b"\xef\xbb\xbf", b"\0"))),
     *(
@@ -94,7 +118,11 @@ ROWS = [
         f"<!DOCTYPE a>{execute1()}", f"<!DOCTYPE a>{execute2()}", f"<!doctype a>{execute1()}",
         f"<?xml version='1.0'?>\n<!-- c --><?p i?> <!DOCTYPE a []>{execute1()}", f"\ufeff<!DOCTYPE a>{execute1()}",
         f"{execute1()}<!DOCTYPE a>",
+        # The parser passes over a second mark of the encoding.
+        f'\ufeff\ufeff<!DOCTYPE a [<!ENTITY x "y">]>{execute1()}', f'\ufeff\ufeff<!DOCTYPE a []>{execute2()}',
     ))),
+    *(bad(f"X14-marks-{codec}-{n}", (mark * 2 + f'<!DOCTYPE a [<!ENTITY x "y">]>{body}').encode(codec))
+      for codec, mark in (("utf-16-le", "\ufeff"), ("utf-16-be", "\ufeff"), ("utf-32-le", "\ufeff")) for n, body in enumerate((execute1(), execute2()))),
     *accepted("X8-in-a-comment", post(execute1(before="<!-- <!DOCTYPE a> -->", FileParam=GONE1))),
     *(bad(f"X10-X13-{name}", body) for name, body in DOCTYPES),
     *(
@@ -126,8 +154,13 @@ ROWS = [
     bad("X26-attributes-root", execute1(root=f'service="WPS" version="1.0.0" {ATTRIBUTES}')),
     bad("X26-attributes-literal", execute1(Image=literal("Image", "a/b", ATTRIBUTES))),
     bad("X26-attributes-2.0", execute2(Image=data("Image", "a/b", ATTRIBUTES))),
+    *(bad(f"X26-namespaces-{name}-1.0.0", execute1(root=f'service="WPS" version="1.0.0" {declared}', FileParam=embedded1(content)), 400, IPV, "FileParam") for name, declared, content in EMBEDDED),
+    *(bad(f"X26-namespaces-{name}-2.0.0", execute2(FileParam=data("FileParam", content, f'mimeType="text/xml" {declared}')), 400, WRONG_INPUT, "FileParam") for name, declared, content in EMBEDDED),
+    *accepted("X26-namespaces-unused", post(execute1(root=f'service="WPS" version="1.0.0" {namespaces(100_000)}', FileParam=GONE1)), post(execute2(FileParam=data("FileParam", MISSING, namespaces(100_000))))),
     bad("X26-inputs", execute1(more=literal("Image", "a") * 10_000), 400, IPV, "DataInputs"),
     bad("X26-inputs-2.0", execute2(more=data("Image", "a") * 10_000), 400, "TooManyInputs", "Input"),
+    # What is not of WPS is passed over wherever it stands, as often as the body's size allows: it costs its
+    # reading alone, once. The row's million siblings are larger than a body may be.
     bad("X26-siblings", "<a>" + "<b/>" * 700_000 + "</a>"),
     *accepted("X26-siblings-beside", post(execute1(more="<b/>" * 600_000, FileParam=GONE1))),
     *accepted("X28-prefixes", post(execute1(FileParam=GONE1).replace("wps:", "a:").replace("xmlns:wps", "xmlns:a")),

@@ -7,6 +7,7 @@ import dataclasses
 import http.client
 import http.server
 import io
+import logging
 import os
 import socket
 import sqlite3
@@ -39,8 +40,12 @@ from die_algorithm.web import WPS_PATH
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
+LOGGER = logging.getLogger(__name__)
+
 #: Seconds in which bad input is answered: the catalogue's own limit.
 SOON = 1.0
+#: How often a row is tried that was too slow.
+_TRIES = 3
 #: The cloud's store of credentials, which every attack of this kind is after.
 METADATA = "169.254.169.254"
 #: Where something that nobody outside may reach usually listens, inside of the service's network.
@@ -275,9 +280,7 @@ class World:
 
     def hold(self, row: Row) -> Answer:
         """Play a row: its answer is as it says, and nothing comes of it."""
-        del self.asked[:]
-        answer = self.ask(row.ask)
-        assert answer.seconds <= SOON, f"{row.name}: {answer.seconds:.2f} s"
+        answer = self._ask_in_time(row)
         self.hold_shape(answer, row.ask)
         if row.code is None:
             assert answer.status == row.status, answer.text
@@ -288,6 +291,21 @@ class World:
         if not row.asks_storagehub:
             assert self.asked == []
         return answer
+
+    def _ask_in_time(self, row: Row) -> Answer:
+        """The answer to a row, which comes in time at least once of three times.
+
+        The limit is of a clock on the wall, and the machine may be busy with other tests.
+        """
+        seconds = []
+        for _ in range(_TRIES):
+            del self.asked[:]
+            answer = self.ask(row.ask)
+            seconds.append(answer.seconds)
+            if answer.seconds <= SOON:
+                return answer
+            LOGGER.warning("%s took %.2f s and is tried again", row.name, answer.seconds)
+        pytest.fail(f"{row.name} is never answered in time: {seconds} s")
 
     def hold_shape(self, answer: Answer, ask: Ask) -> None:
         """See that an answer shows nothing that it should not."""

@@ -86,7 +86,7 @@ def _change(draw: st.DrawFn, root: etree._Element) -> None:
     elements = list(root.iter("*"))
     one, other = draw(st.sampled_from(elements)), draw(st.sampled_from(elements))
     word = "".join(c for c in draw(_words) if c.isprintable())
-    match draw(st.integers(0, 7)):
+    match draw(st.integers(0, 8)):
         case 0:
             one.text = word
         case 1:
@@ -103,6 +103,14 @@ def _change(draw: st.DrawFn, root: etree._Element) -> None:
             one.append(etree.Comment("x") if len(word) % 2 else etree.PI("x", "y"))
         case 7:
             one.tag = other.tag
+        case 8:
+            one.extend([etree.Element("b") for _ in range(draw(st.sampled_from((1, 2, 1500))))])
+
+
+def _with_namespaces(body: bytes, count: int) -> bytes:
+    """A document that declares some namespaces more at its top."""
+    name, blank, rest = body.partition(b" ")
+    return name + b"".join(b' xmlns:n%d="u"' % n for n in range(count)) + blank + rest
 
 
 @st.composite
@@ -111,7 +119,7 @@ def bodies(draw: st.DrawFn) -> bytes:
     root = etree.fromstring(draw(st.sampled_from(_GOOD)))
     for _ in range(draw(st.integers(0, 4))):
         _change(draw, root)
-    body = etree.tostring(root)
+    body = _with_namespaces(etree.tostring(root), draw(st.sampled_from((0, 0, 0, 0, 2, 99, 1500))))
     for _ in range(draw(st.sampled_from((0, 0, 0, 1, 2, 3)))):
         at = draw(st.integers(0, len(body)))
         cut = draw(st.sampled_from((0, 0, 1, 10, 1000)))

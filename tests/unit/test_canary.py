@@ -84,3 +84,28 @@ def test_documents_and_records_are_looked_at() -> None:
     logger.warning("%s", TOKEN)
     (found,) = watch.found
     assert "test_documents_and_records" in found.where
+
+
+def test_a_record_of_what_is_usual_is_looked_at(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = logging.getLogger("die_algorithm")
+    # The watch over all tests would find it, too: it is masked by nobody here.
+    monkeypatch.setattr(own, "handlers", [])
+    caplog.set_level(logging.WARNING, own.name)
+    watch = LogWatch()
+    watch.install()
+    logging.getLogger("die_algorithm.web").info("%s", TOKEN)
+    watch.remove()
+    assert own.level == logging.WARNING
+    assert [found.shown for found in watch.found] == [TOKEN[:12]]
+
+
+@pytest.mark.parametrize("before", [0, 50, 200])
+def test_a_large_member_of_a_zip_is_searched(
+    place: Path, monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    monkeypatch.setattr("canary._CHUNK", 64)
+    with zipfile.ZipFile(place / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("inside", "x" * before + TOKEN)
+    assert {found.offset for found in Search().folder(place)} == {before}

@@ -182,6 +182,14 @@ def test_a_file_given_in_a_document_reaches_the_image(
     world.assert_nothing_left()
 
 
+def test_the_root_of_the_workspace_is_a_folder_like_any(service: Service, alice: HubClient) -> None:
+    root = alice.root()
+    job_id = service.submit(ALICE.token, PROBE, "probe args", root)
+    job = service.runtime.engine.wait(job_id, 60)
+    assert job.state is JobState.SUCCEEDED
+    assert root in job.log_tail.splitlines()
+
+
 def test_embedded_elements_reach_the_image_as_a_document(service: Service) -> None:
     answer = posted(service, xml(complex_data('<a xmlns="urn:x"><b/>é</a>', 'mimeType="text/xml"')))
     root = etree.fromstring(unpacked(answer)["out.txt"])

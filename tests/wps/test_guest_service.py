@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import subprocess
 import sys
@@ -195,5 +196,29 @@ def test_the_published_files_of_a_foreign_service_expire(quick: Quick, tmp_path:
         assert b"ProcessOutputs" not in expired
         assert [path.name for path in server.outputs.iterdir()] == [location.rpartition("/")[2]]
         soon(lambda: not list(server.outputs.iterdir()))
+    finally:
+        server.kill()
+
+
+def test_behind_a_proxy_of_a_foreign_service_wrong_tokens_count_for_their_sender(
+    quick: Quick, tmp_path: Path
+) -> None:
+    limits = "max_refused_tokens_per_minute=3\ntrusted_proxies=127.0.0.0/8\n"
+    server = Guest(tmp_path / "guest", quick.settings(), limits)
+    server.start()
+
+    def status(client: str) -> int:
+        inputs = f"Image={PROBE};CommandName=probe noop;FileParam={quick.item}"
+        query = (
+            f"service=WPS&version=1.0.0&request=Execute&Identifier={IDENTIFIER}&DataInputs={inputs}"
+        )
+        wrong = f"{next(numbers):08}-0000-4000-8000-000000000000-98187548"
+        headers = {"gcube-token": wrong, "X-Forwarded-For": client}
+        return requests.get(f"{server.wps}?{query}", headers=headers, timeout=60).status_code
+
+    numbers = itertools.count()
+    try:
+        assert [status("192.0.2.1") for _ in range(4)] == [401, 401, 401, 429]
+        assert status("192.0.2.2") == 401
     finally:
         server.kill()

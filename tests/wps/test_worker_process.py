@@ -229,9 +229,10 @@ def test_ready_tells_what_is_away_and_that_it_is_back(processes: Processes, quic
     quick.engine.back()
     soon(lambda: processes.ready() == {})
     quick.hub.stop()
-    assert processes.ready() == {"StorageHub": "StorageHub does not answer."}
+    # What was found is told for two seconds more.
+    soon(lambda: processes.ready() == {"StorageHub": "StorageHub does not answer."})
     quick.hub.start()
-    assert processes.ready() == {}
+    soon(lambda: processes.ready() == {})
 
 
 def test_a_second_worker_waits_for_its_place_and_takes_over(

@@ -1,0 +1,66 @@
+"""Looks at what the service needs: one at a time, for all who ask."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from die_algorithm import web
+from die_algorithm.checks import Check
+
+FOUND = [Check(name="StorageHub", passed=True, text="It answers.")]
+
+
+class Hanging:
+    """A look that takes as long as the test wants."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.begun = threading.Event()
+        self.goes_on = threading.Event()
+
+    def __call__(self) -> list[Check]:
+        self.looks += 1
+        self.begun.set()
+        assert self.goes_on.wait(60)
+        return FOUND
+
+
+def test_a_hundred_who_ask_at_once_cost_one_look() -> None:
+    look = Hanging()
+    readiness = web._Readiness(look)
+    with ThreadPoolExecutor(100) as pool:
+        answers = [pool.submit(readiness.look) for _ in range(100)]
+        assert look.begun.wait(60)
+        look.goes_on.set()
+        assert all(answer.result(60) == FOUND for answer in answers)
+    assert look.looks == 1
+
+
+def test_while_a_look_hangs_the_last_one_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    look = Hanging()
+    look.goes_on.set()
+    readiness = web._Readiness(look)
+    assert readiness.look() == FOUND
+    monkeypatch.setattr(web, "_READY_FOR", 0.0)
+    look.goes_on.clear()
+    look.begun.clear()
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(readiness.look)
+        assert look.begun.wait(60)
+        assert [readiness.look() for _ in range(100)] == [FOUND] * 100
+        assert not waits.done()
+        look.goes_on.set()
+    assert look.looks == 2
+
+
+def test_what_is_older_than_a_moment_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    look = Hanging()
+    look.goes_on.set()
+    readiness = web._Readiness(look)
+    readiness.look()
+    monkeypatch.setattr(web, "_READY_FOR", 0.0)
+    readiness.look()
+    assert look.looks == 2
