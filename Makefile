@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 
-.PHONY: help setup testbed tools demo serve stop doctor test nodes stateful fuzz check audit chaos bench docs clean
+.PHONY: help setup testbed tools demo serve stop doctor test slow nodes stateful fuzz check audit chaos bench docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -29,7 +29,10 @@ doctor: tools ## Say what is missing for the service to work; DOCTOR=--probe: an
 	@$(PYTHON) scripts/local_stack.py doctor $(DOCTOR)
 
 test: testbed check ## Run all tests on a private Swarm
-	$(PYTHON) -m pytest -n 2 --dist loadgroup -m "not nodes"
+	$(PYTHON) -m pytest -n 2 --dist loadgroup -m "not nodes and not slow"
+
+slow: testbed ## Run those that test leaves out because it has one of their kind
+	$(PYTHON) -m pytest -m slow
 
 nodes: testbed ## Lose machines and managers of a Swarm of several, for minutes
 	$(PYTHON) -m pytest -m nodes tests/wps/test_nodes.py

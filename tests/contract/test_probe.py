@@ -178,6 +178,7 @@ def test_on_the_job_network_nothing_is_reached_but_storagehub(
     assert not failed(found)
 
 
+@pytest.mark.slow
 def test_without_its_rules_the_probe_and_the_check_say_so(
     world: World, job_network: JobNetwork
 ) -> None:
@@ -191,6 +192,7 @@ def test_without_its_rules_the_probe_and_the_check_say_so(
     assert job_network.is_in_force()
 
 
+@pytest.mark.slow
 def test_a_flush_of_the_rules_is_seen_and_dockers_own_wall_stands(
     world: World, job_network: JobNetwork
 ) -> None:
@@ -199,6 +201,7 @@ def test_a_flush_of_the_rules_is_seen_and_dockers_own_wall_stands(
     assert not failed(world.probe(network=NETWORK))
 
 
+@pytest.mark.slow
 def test_without_the_rules_for_ipv6_jobs_reach_each_other(
     world: World, job_network: JobNetwork
 ) -> None:

@@ -45,7 +45,13 @@ ENDING_WELL: Mapping[str, str] = {
     "escape": "tried all",
     "devices": "wrote to all",
 }
-FLOODS = ("log-lines", "log-line", "log-bytes", "log-colours")
+FLOODS = (
+    "log-line",
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("log-lines", "log-bytes", "log-colours")
+    ),
+)
 
 
 @pytest.fixture(scope="module")

@@ -211,6 +211,7 @@ def test_an_image_whose_user_does_not_exist_is_the_images() -> None:
         (RUNC + "error during container init: mkdir /proc/self/fd/8: not a directory", "WORKDIR"),
         (RUNC + "Cwd must be an absolute path: unknown", "WORKDIR"),
         (RUNC + 'error mounting "/var/x/volumes/1/_data" to rootfs at "/proc": …', "VOLUME"),
+        (RUNC + "error during container init: open /proc/sys/net/ipv4/x: no such file", "VOLUME"),
     ],
 )
 def test_a_part_of_the_image_that_cannot_be_used_is_named(message: str, part: str) -> None:
