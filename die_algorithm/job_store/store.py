@@ -186,8 +186,9 @@ class JobStore:
             if job is None or [job.version, job.fence, job.cancel_requested] != now:
                 job = self._readable(job_id)
             _version, fence, _cancel_requested = now
-            # Between the two looks it may have gone to another worker, whose fence is not to be used.
-            if job is not None and job.fence == fence:
+            # Between the two looks it may have ended, or gone to another worker, whose fence is not to be
+            # used.
+            if job is not None and job.fence == fence and not job.state.is_final:
                 jobs.append(job)
         return jobs
 

@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jobs_fixture import ACCEPTED_AT, TOKEN, make_job
 from postgresql_fixture import PostgresqlServer, fresh_database
-from store_fixture import LEASE, Place, python, run_together, submit, take_all
+from store_fixture import LEASE, Place, finish, python, run_together, submit, take_all
 
 from die_algorithm.errors import (
     SettingsError,
@@ -136,6 +136,21 @@ def test_held_jobs_are_listed_the_oldest_first(store: JobStore) -> None:
     unfinished = [job for job in reversed(jobs) if not job.state.is_final]
     expected = [dataclasses.replace(job, fence=1, is_admitted=True) for job in unfinished]
     assert take_all(store) == expected
+
+
+def test_a_job_that_ends_between_two_looks_is_held_no_more(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(store)
+    (job,) = take_all(store)
+    read = store.get
+
+    def end_and_read(job_id: str) -> Job | None:
+        finish(store, job)
+        return read(job_id)
+
+    monkeypatch.setattr(store, "get", end_and_read)
+    assert store.held("worker") == []
 
 
 def test_of_held_jobs_only_those_are_read_again_that_have_changed(store: JobStore) -> None:
