@@ -267,6 +267,16 @@ def test_lineage_repeats_what_was_given_without_queries_and_only_the_beginning_o
         assert inputs == [PROBE, "probe copy out.txt", shown]
 
 
+def test_free_text_is_kept_exactly(service: Service) -> None:
+    """The only free text that a request may hold is a file's own (reference: safety, Z11)."""
+    text = "naïve 🐳 \u202e עברית e\u0301 é \U0010fffd"
+    sent = complex_data(text, 'mimeType="text/plain"')
+    assert unpacked(posted(service, xml(sent))) == {"out.txt": text.encode()}
+    form = '<wps:ResponseDocument lineage="true"/>'
+    document = etree.fromstring(posted(service, xml(sent, form=form)).content)
+    assert texts(document, "//wps:DataInputs//wps:LiteralData/text()")[-1] == text
+
+
 # -- what is refused
 
 
