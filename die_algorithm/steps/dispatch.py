@@ -115,10 +115,16 @@ class Dispatch:
         return facts
 
     def start(self, job: Job) -> Job:
-        """Start the service of a dispatched job, unless it is started already."""
+        """Start the service of a dispatched job, unless it is started already.
+
+        With a token that has expired meanwhile its program could do nothing; one that runs goes on.
+        """
+        service = job.service_id or job.service_name
         try:
+            if self._ledger.has_expired_token(job) and not self._swarm.is_started(service):
+                return self._ledger.fail(job, faults.token_expired(job.token_expires_at))
             with self._ledger.fail_points.around(Point.SERVICE_STARTED):
-                self._swarm.start_service(job.service_id or job.service_name)
+                self._swarm.start_service(service)
         except ServiceGone:
             return self._ledger.fail(job, faults.disappeared())
         return self._ledger.write(job, waiting=None) if job.waiting else job

@@ -182,6 +182,16 @@ class Swarm:
         LOGGER.info("Service %s exists already and is adopted.", name)
         return found.id
 
+    def is_started(self, service_id: str) -> bool:
+        """Whether a service was ever told to have its task.
+
+        Raises:
+            ServiceGone: it was removed.
+        """
+        seen = self._calls.call("GET", f"/services/{service_id}")
+        _check_there(seen)
+        return seen.read(answers.SERVICE).is_started
+
     def start_service(self, service_id: str) -> None:
         """Let a service that was created have its one task, unless it was started before.
 

@@ -270,6 +270,16 @@ def test_a_service_that_was_created_has_no_task_and_no_container(bench: Bench) -
     assert not bench.tasks_left(service_id)
 
 
+def test_a_service_tells_whether_it_was_started_until_it_is_gone(bench: Bench) -> None:
+    _, service_id = bench.create("probe", "forever")
+    assert not bench.swarm.is_started(service_id)
+    bench.swarm.start_service(service_id)
+    assert bench.swarm.is_started(service_id)
+    bench.swarm.remove_service(service_id)
+    with pytest.raises(ServiceGone):
+        bench.swarm.is_started(service_id)
+
+
 def test_starting_twice_starts_once(bench: Bench) -> None:
     job, service_id = bench.create("probe", "noop")
     for _ in range(2):

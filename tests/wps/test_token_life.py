@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,9 +19,10 @@ from storagehub_fixture import ALICE, BOB, HubUser, hub_client
 
 from die_algorithm import credentials, worker
 from die_algorithm.documents import failure_texts
-from die_algorithm.errors import TokenNotAccepted
+from die_algorithm.errors import SwarmUnavailable, TokenNotAccepted
 from die_algorithm.models import FaultClass, Job, JobState, UserToken
 from die_algorithm.storagehub import StorageHub
+from die_algorithm.swarm import Swarm
 from die_algorithm.web import WPS_PATH
 
 #: Seconds: a token lives long enough to be accepted, and not until its job's end.
@@ -215,6 +217,36 @@ def test_a_token_that_expires_while_its_job_waits_for_the_swarm_costs_no_contain
         assert world.engine.starts == []
         said = "\n".join(failure_texts(failed, ""))
         assert f"The job had made the folder die-{job.id} in your workspace" in said
+
+
+@pytest.mark.usefixtures("exact")
+@pytest.mark.parametrize("is_started", [False, True])
+def test_a_token_that_expires_before_the_start_costs_no_container_and_after_it_ends_none(
+    world_of: Callable[[HubUser], Quick], monkeypatch: pytest.MonkeyPatch, is_started: bool
+) -> None:
+    monkeypatch.setattr(worker, "_OUTAGE_PAUSE", 0.2)
+    user = carol(exp=time.time() + SHORT)
+    world = world_of(user)
+    start, expired = Swarm.start_service, threading.Event()
+
+    def lose_the_answer(swarm: Swarm, service_id: str) -> None:
+        if is_started or expired.is_set():
+            start(swarm, service_id)
+        if not expired.is_set():
+            raise SwarmUnavailable("The Docker engine does not answer.")
+
+    monkeypatch.setattr(Swarm, "start_service", lose_the_answer)
+    with world.service() as service:
+        job = execute(service, user, item_of(world, user), f"probe sleep {SHORT + 1}")
+        soon(lambda: service.runtime.engine.job(job.id).state is not JobState.ACCEPTED)
+        soon(lambda: time.time() > user_expires(job))
+        expired.set()
+        ended = end_of(service, job)
+    assert (job.id in [start.job_id for start in world.engine.starts]) is is_started
+    assert ended.exit_code == (0 if is_started else None)
+    assert ended.failure is not None
+    assert ended.failure.fault_class is FaultClass.TOKEN
+    assert world.engine.services() == []
 
 
 def user_expires(job: Job) -> float:
