@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -52,6 +50,7 @@ from die_algorithm.process import (
     unforeseen_response,
 )
 from die_algorithm.rate_limits import RateLimits
+from die_algorithm.readiness import Readiness
 from die_algorithm.refusals import Refusals
 from die_algorithm.results import Results, collection_name, job_id_in
 from die_algorithm.runtime import Runtime
@@ -110,10 +109,6 @@ _WPS2 = "die.speaks_wps2"
 _WPS2_MARKS = (b"version=2.0.0", b"acceptversions=2.0.0", b"http://www.opengis.net/wps/2.0")
 #: How much of a body is looked at for them.
 _BEGINNING = 2048
-#: Seconds for which what was found of the service's readiness is told again.
-_READY_FOR = 2.0
-#: Seconds for which it is told while a new look is under way, which waits for others.
-_READY_MEANWHILE = 15.0
 #: The methods of HTTP (RFC 9110, 9.1; RFC 5789); others are unknown to it.
 _METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
@@ -148,7 +143,7 @@ class WebApplication:
         self._process = DockerImageExecutor(runtime, self._links)
         self._wps2 = Wps2Jobs(runtime, self._process, Wps2Documents(self._links, self._documents))
         self._refusals = Refusals()
-        self._readiness = _Readiness(lambda: checks.readiness(settings))
+        self._readiness = Readiness(lambda: checks.readiness(settings))
         self._requests = RateLimits(settings.max_requests_per_minute)
         self._endpoints: dict[str, Callable[..., Response]] = {
             "wps": self._wps,
@@ -376,38 +371,6 @@ class WebApplication:
             f"WPS 2.0.0: {self._links.service}?service=WPS&version=2.0.0&request=GetCapabilities\n"
         )
         return Response(text, mimetype="text/plain")
-
-
-class _Readiness:
-    """Looks one at a time, each for all who ask: one look may wait for seconds for what hangs.
-
-    Args:
-        look: looks.
-    """
-
-    def __init__(self, look: Callable[[], list[checks.Check]]) -> None:
-        self._look = look
-        self._looking = threading.Lock()
-        self._found: list[checks.Check] = []
-        self._found_at = -math.inf
-
-    def look(self) -> list[checks.Check]:
-        """What was found just now, or a moment ago."""
-        if self._age() <= _READY_FOR:
-            return list(self._found)
-        # Who cannot be told anything else waits for the look that is under way.
-        if not self._looking.acquire(blocking=self._age() > _READY_MEANWHILE):
-            return list(self._found)
-        try:
-            if self._age() > _READY_FOR:
-                self._found = self._look()
-                self._found_at = time.monotonic()
-            return list(self._found)
-        finally:
-            self._looking.release()
-
-    def _age(self) -> float:
-        return time.monotonic() - self._found_at
 
 
 def _loggable(path: str) -> str:

@@ -83,7 +83,7 @@ LAYERS: dict[str, set[str]] = {
         "janitor",
         "worker",
     },
-    "assembly": {"runtime", "checks", "probe", "worker_process"},
+    "assembly": {"runtime", "checks", "readiness", "probe", "worker_process"},
     "doors": {
         "links",
         "documents",

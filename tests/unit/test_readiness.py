@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from die_algorithm import web
 from die_algorithm.checks import Check
+from die_algorithm.readiness import Readiness
 
 FOUND = [Check(name="StorageHub", passed=True, text="It answers.")]
 
@@ -30,7 +30,7 @@ class Hanging:
 
 def test_a_hundred_who_ask_at_once_cost_one_look() -> None:
     look = Hanging()
-    readiness = web._Readiness(look)
+    readiness = Readiness(look)
     with ThreadPoolExecutor(100) as pool:
         answers = [pool.submit(readiness.look) for _ in range(100)]
         assert look.begun.wait(60)
@@ -42,9 +42,9 @@ def test_a_hundred_who_ask_at_once_cost_one_look() -> None:
 def test_while_a_look_hangs_the_last_one_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     look = Hanging()
     look.goes_on.set()
-    readiness = web._Readiness(look)
+    readiness = Readiness(look)
     assert readiness.look() == FOUND
-    monkeypatch.setattr(web, "_READY_FOR", 0.0)
+    monkeypatch.setattr("die_algorithm.readiness._TOLD_FOR", 0.0)
     look.goes_on.clear()
     look.begun.clear()
     with ThreadPoolExecutor(1) as pool:
@@ -59,8 +59,8 @@ def test_while_a_look_hangs_the_last_one_is_told(monkeypatch: pytest.MonkeyPatch
 def test_what_is_older_than_a_moment_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     look = Hanging()
     look.goes_on.set()
-    readiness = web._Readiness(look)
+    readiness = Readiness(look)
     readiness.look()
-    monkeypatch.setattr(web, "_READY_FOR", 0.0)
+    monkeypatch.setattr("die_algorithm.readiness._TOLD_FOR", 0.0)
     readiness.look()
     assert look.looks == 2
