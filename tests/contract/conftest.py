@@ -92,3 +92,13 @@ def postgresql_store(postgresql_place: Place) -> Iterator[JobStore]:
     """A store on PostgreSQL."""
     with closing(postgresql_place.open()) as store:
         yield store
+
+
+@pytest.fixture
+def password_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A trap on this machine: a password for its own address, which libraries like to send along."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login eve password trap\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("HOME", str(tmp_path))

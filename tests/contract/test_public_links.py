@@ -8,7 +8,6 @@ import socket
 import time
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from raw_server import Answer, Connection, RawServer, http
@@ -357,14 +356,8 @@ def test_what_does_not_come_whole_and_in_time_is_no_file(answer: Answer) -> None
         assert time.monotonic() - started < 5
 
 
-def test_nothing_of_the_machine_joins_a_call(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    netrc = tmp_path / "netrc"
-    netrc.write_text("machine 127.0.0.1 login eve password trap\n")
-    netrc.chmod(0o600)
-    monkeypatch.setenv("NETRC", str(netrc))
-    monkeypatch.setenv("HOME", str(tmp_path))
+@pytest.mark.usefixtures("password_file")
+def test_nothing_of_the_machine_joins_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
     with RawServer(GOOD) as proxy, RawServer(redirect("/b"), GOOD) as server:
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")

@@ -366,3 +366,19 @@ def test_redirects_in_a_circle_end(played: Played) -> None:
     played.instead["latest"] = http("307 Temporary Redirect", b"", "Location: latest")
     with pytest.raises(RegistryUnavailable, match="for ever"):
         resolved(played)
+
+
+@pytest.mark.usefixtures("password_file")
+def test_nothing_of_the_machine_joins_a_question(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played.tags["latest"] = played.add_image()
+    with RawServer(http()) as proxy, asked(played) as (registry, server):
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        registry.resolve(IMAGE)
+        assert not proxy.requests
+        assert server.requests
+        for request in server.requests:
+            assert not {"authorization", "cookie", "gcube-token"} & set(request.headers)

@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -795,14 +794,8 @@ def test_a_redirect_takes_the_token_nowhere(status: int) -> None:
         assert not elsewhere.requests
 
 
-def test_nothing_of_the_machine_joins_a_call(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    netrc = tmp_path / "netrc"
-    netrc.write_text("machine 127.0.0.1 login eve password trap\n")
-    netrc.chmod(0o600)
-    monkeypatch.setenv("NETRC", str(netrc))
-    monkeypatch.setenv("HOME", str(tmp_path))
+@pytest.mark.usefixtures("password_file")
+def test_nothing_of_the_machine_joins_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
     with RawServer(GOOD) as proxy:
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")

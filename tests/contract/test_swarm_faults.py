@@ -828,14 +828,8 @@ def test_a_redirect_of_the_engine_takes_the_token_nowhere(
             elsewhere.accept()
 
 
-def test_no_password_file_joins_a_call_to_the_engine(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    netrc = tmp_path / "netrc"
-    netrc.write_text("machine 127.0.0.1 login eve password trap\n")
-    netrc.chmod(0o600)
-    monkeypatch.setenv("NETRC", str(netrc))
-    monkeypatch.setenv("HOME", str(tmp_path))
+@pytest.mark.usefixtures("password_file")
+def test_no_password_file_joins_a_call_to_the_engine() -> None:
     with RawServer(http_answer("503 No", b"{}")) as server:
         swarm = Swarm(f"tcp://127.0.0.1:{server.port}", timeout=5)
         with pytest.raises(SwarmUnavailable):
