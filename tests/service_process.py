@@ -24,6 +24,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
+from quick_fixture import soon
+
 from die_algorithm import runtime as runtime_module
 from die_algorithm.errors import RequestError
 from die_algorithm.fail_points import FailPoints
@@ -318,3 +320,39 @@ class ServiceProcess:
         self._is_alive = False
         self._wait()
         self._connection.close()
+
+
+def end_after_death(
+    settings: Settings,
+    log: Path,
+    call: Submit,
+    die_at: str,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> Job:
+    """How a job ends whose service dies once on its way, and whose client asks again.
+
+    Args:
+        settings: of the service, which comes back with them.
+        log: its log.
+        call: submits the job, with an idempotency key.
+        die_at: the fail point and its side, as for :class:`Beginning`.
+        meanwhile: called while it is dead.
+    """
+    first = ServiceProcess(Beginning(settings=settings, log=log, die_at=die_at))
+    try:
+        assert isinstance(said := first.call(call), Answer), said
+        assert first.dies_within(20)
+    except ServiceDied:
+        pass
+    first.kill()
+    meanwhile()
+    second = ServiceProcess(Beginning(settings=settings, log=log))
+    try:
+        answer = second.call(call)
+        assert isinstance(answer, Answer)
+        job_id = answer.job.id
+        job = soon(lambda: j if (j := second.look(job_id)).state.is_final else None)
+        second.stop()
+    finally:
+        second.kill()
+    return job

@@ -21,7 +21,7 @@ from ogc import texts
 from quick_fixture import PROBE, Quick, cancel, client_of, quick_world, soon, status, submit
 from raw_server import RawServer, http
 from service_fixture import Service, elements, job_id_of, text_of
-from service_process import Answer, Beginning, ServiceDied, ServiceProcess, Submit
+from service_process import Submit, end_after_death
 from storagehub_fixture import ALICE, BOB, HubClient
 
 from die_algorithm import worker
@@ -544,22 +544,7 @@ def test_a_service_killed_while_it_stages_in_goes_on_and_leaves_nothing(
     item = link if form == "link" else content
     key = {"Idempotency-Key": "the-same"}
     call = Submit(token=ALICE.token, image=PROBE, command="probe copy o", item=item, headers=key)
-    log = tmp_path / "log"
-    first = ServiceProcess(Beginning(settings=settings, log=log, die_at=f"{point.value}:{side}"))
-    try:
-        assert isinstance(said := first.call(call), Answer), said
-        assert first.dies_within(20)
-    except ServiceDied:
-        pass
-    first.kill()
-    second = ServiceProcess(Beginning(settings=settings, log=log))
-    try:
-        answer = second.call(call)
-        assert isinstance(answer, Answer)
-        job = soon(lambda: j if (j := second.look(answer.job.id)).state.is_final else None)
-        second.stop()
-    finally:
-        second.kill()
+    job = end_after_death(settings, tmp_path / "log", call, f"{point.value}:{side}")
     assert job.state is JobState.SUCCEEDED, job.failure
     assert result_of(settings, job) == DATA.encode()
     assert [start.job_id for start in world.engine.starts].count(job.id) == 1
@@ -608,26 +593,15 @@ def test_content_that_is_lost_fails_its_job_and_nothing_else(world: Quick, tmp_p
         token=ALICE.token, image=PROBE, command="probe noop",
         item=InputContent(data=b"x", media_type="text/plain"), headers={"Idempotency-Key": "1"},
     )  # fmt: skip
-    first = ServiceProcess(Beginning(settings=settings, log=tmp_path / "log", die_at=at))
-    try:
-        assert isinstance(said := first.call(call), Answer), said
-        assert first.dies_within(20)
-    except ServiceDied:
-        pass
-    first.kill()
-    with closing(job_store(settings)):
-        engine = sa.create_engine(settings.database_url)
-        with engine.begin() as connection:
-            connection.execute(sa.text("DELETE FROM inputs"))
-        engine.dispose()
-    second = ServiceProcess(Beginning(settings=settings, log=tmp_path / "log"))
-    try:
-        answer = second.call(call)
-        assert isinstance(answer, Answer)
-        job = soon(lambda: j if (j := second.look(answer.job.id)).state.is_final else None)
-        second.stop()
-    finally:
-        second.kill()
+
+    def lose_inputs() -> None:
+        with closing(job_store(settings)):
+            engine = sa.create_engine(settings.database_url)
+            with engine.begin() as connection:
+                connection.execute(sa.text("DELETE FROM inputs"))
+            engine.dispose()
+
+    job = end_after_death(settings, tmp_path / "log", call, at, lose_inputs)
     assert job.failure is not None
     assert "lost the file that was sent" in job.failure.text
     world.assert_nothing_left()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from quick_fixture import PROBE, Quick, quick_world, soon, status, submit
 from service_fixture import Service
-from service_process import Answer, Beginning, ServiceDied, ServiceProcess, Submit
+from service_process import Answer, Submit, end_after_death
 from storagehub_fixture import ALICE
 
 from die_algorithm import images, janitor
@@ -83,26 +83,12 @@ def test_a_job_without_it_makes_no_call_about_secrets(
 def test_a_service_killed_around_the_secret_goes_on_and_leaves_none(
     world: Quick, tmp_path: Path, data: dict[str, str], point: Point | SecretPoint, side: str
 ) -> None:
-    settings, log = world.settings(**data), tmp_path / "log"
+    settings = world.settings(**data)
     key = {"Idempotency-Key": "the-same"}
     call = SubmitWithFile(
         token=ALICE.token, image=PROBE, command="probe noop", item=world.item, headers=key
     )
-    first = ServiceProcess(Beginning(settings=settings, log=log, die_at=f"{point.value}:{side}"))
-    try:
-        assert isinstance(said := first.call(call), Answer), said
-        assert first.dies_within(20)
-    except ServiceDied:
-        pass
-    first.kill()
-    second = ServiceProcess(Beginning(settings=settings, log=log))
-    try:
-        answer = second.call(call)
-        assert isinstance(answer, Answer)
-        job = soon(lambda: j if (j := second.look(answer.job.id)).state.is_final else None)
-        second.stop()
-    finally:
-        second.kill()
+    job = end_after_death(settings, tmp_path / "log", call, f"{point.value}:{side}")
     assert job.state is JobState.SUCCEEDED, job.failure
     assert [start.job_id for start in world.engine.starts].count(job.id) == 1
     world.assert_nothing_left()
