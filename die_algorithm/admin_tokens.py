@@ -29,6 +29,7 @@ class AdminTokens:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._last: list[bytes] = []
+        self._ever: set[bytes] = set()
 
     def check(self) -> None:
         """See that the file can be used.
@@ -36,22 +37,33 @@ class AdminTokens:
         Raises:
             SettingsError: it cannot be read, or a line of it is no digest.
         """
-        self._last = self._digests()
+        self._read()
 
     def hold(self, token: UserToken) -> bool:
-        """Whether a token is one of them.
+        """Whether a token is one of them. While the file cannot be used, what it said last holds."""
+        given = self._read_patiently(token)
+        # All of them, whichever fits: the time tells nothing.
+        return sum(hmac.compare_digest(given, digest) for digest in self._last) > 0
 
-        While the file cannot be used, what it said last holds: an administrator's token must not be taken
-        for a user's, and sent to StorageHub, because somebody is writing the file.
+    def have_held(self, token: UserToken) -> bool:
+        """Whether a token is one of them, or was once while this process has run.
+
+        An administrator's token must not be taken for a user's, and sent to StorageHub, because somebody
+        is writing the file, or has just taken it out.
         """
+        given = self._read_patiently(token)
+        return sum(hmac.compare_digest(given, digest) for digest in self._ever) > 0
+
+    def _read_patiently(self, token: UserToken) -> bytes:
         try:
-            digests = self._last = self._digests()
+            self._read()
         except SettingsError as error:
             LOGGER.error("What was said before of administrators holds: %s", error)  # noqa: TRY400
-            digests = self._last
-        given = hashlib.sha256(token.secret.encode()).digest()
-        # All of them, whichever fits: the time tells nothing.
-        return sum(hmac.compare_digest(given, digest) for digest in digests) > 0
+        return hashlib.sha256(token.secret.encode()).digest()
+
+    def _read(self) -> None:
+        self._last = self._digests()
+        self._ever.update(self._last)
 
     def _digests(self) -> list[bytes]:
         if self._path is None:

@@ -6,9 +6,7 @@ business of :mod:`die_algorithm.steps`, driven by :mod:`die_algorithm.worker`.
 
 from __future__ import annotations
 
-import hmac
 import logging
-import queue
 import re
 import threading
 import time
@@ -16,26 +14,20 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from die_algorithm.admin_tokens import AdminTokens
+from die_algorithm.callers import Callers, owns, was_submitted_with
 from die_algorithm.credentials import check_validity, holds
 from die_algorithm.errors import (
     FileSizeExceeded,
     ImageNotFound,
     ImageUnusable,
     InvalidParameterValue,
-    ItemUnusable,
     KeyReused,
-    NotAuthorized,
     NotFound,
     QueueFull,
-    RequestError,
     ServerBusy,
     ServiceUnavailable,
-    StorageHubError,
     StoreError,
     StoreUnavailable,
-    TokenNotAccepted,
-    TokenRejected,
     TooManyRequests,
 )
 from die_algorithm.fail_points import FailPoints, Point
@@ -54,9 +46,8 @@ from die_algorithm.models import (
     ResponseForm,
     UserToken,
 )
-from die_algorithm.owners import Owners
 from die_algorithm.public_links import PublicLinks
-from die_algorithm.questions import Questions, storagehub_away
+from die_algorithm.questions import Questions
 from die_algorithm.rate_limits import RateLimits
 from die_algorithm.results import new_result_key
 from die_algorithm.settings import Settings
@@ -73,8 +64,6 @@ _JOB_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _STORE_PAUSE = 0.2
 #: How often a waiter looks whether its client is still there.
 _LOOK_FOR_CLIENT = 2.0
-#: Seconds that a download waits for the answer to the question whose token came with it.
-_DOWNLOAD_PATIENCE = 3.0
 #: Seconds for which the order of the queue is kept.
 _PLACES_KEPT = 1.0
 #: Seconds for which a waiter bears with a database that cannot be read.
@@ -108,18 +97,15 @@ class Engine:
         on_accepted: Callable[[UserToken], None] = lambda _token: None,
     ) -> None:
         self._on_token = on_token
-        self._on_accepted = on_accepted
         self._fail_points = fail_points or FailPoints()
         self._settings = settings
         self._store = store
         self._storagehub = storagehub
-        self._owners = Owners(self._ask_owner)
-        self._questions = Questions(settings.threads - settings.max_sync)
-        self._items = GivenItems(storagehub, public_links, self._questions)
+        questions = Questions(settings.threads - settings.max_sync)
+        self._callers = Callers(settings, storagehub, questions, on_accepted)
+        self._items = GivenItems(storagehub, public_links, questions)
         self._images = images
-        self._admins = AdminTokens(settings.admin_tokens_file)
         self._executes = RateLimits(settings.max_executes_per_minute)
-        self._refused_tokens = RateLimits(settings.max_refused_tokens_per_minute)
         #: Called after a job was accepted or its cancel noted, to wake a worker of this process.
         self.on_submit: Callable[[], None] = lambda: None
         #: Called with the id of a job that the worker of this process has ended.
@@ -140,6 +126,14 @@ class Engine:
         """Accept no more jobs and let all waiters return at once. The jobs are not touched."""
         self._closing.set()
         self._waiters.close()
+
+    def check_admins(self) -> None:
+        """See that the administrators' file can be used: whoever answers requests must, before the first.
+
+        Raises:
+            SettingsError: it cannot be read, or a line of it is no digest.
+        """
+        self._callers.check_admins()
 
     def submit(
         self,
@@ -168,7 +162,7 @@ class Engine:
         with self._fail_points.around(Point.REQUEST_PARSED):
             request = self._parsed(inputs, token)
             check_validity(token, datetime.now(UTC))
-        owner = self.owner(token)
+        owner = self._callers.owner(token)
         if former := self._former(owner, request, options):
             return former
         self._check_rate(owner)
@@ -277,49 +271,6 @@ class Engine:
                 "minute."
             )
 
-    def owner(self, token: UserToken) -> str:
-        """Ask StorageHub whose token it is: the owner of the workspace that it opens.
-
-        Raises:
-            NotAuthorized: nobody's, or not that of the user whom HTTP Basic named.
-            TooManyRequests: its sender has sent too many that are nobody's.
-            ServiceUnavailable: StorageHub cannot be asked now.
-        """
-        self._on_token(token)
-        if self._admins.hold(token):
-            raise NotAuthorized(
-                "This is an administrator's token, which opens no workspace. Send a user's token."
-            )
-        return self._accepted(self._owners.now(token), token)
-
-    def _accepted(self, owner: str | None, token: UserToken) -> str:
-        """As the function of this name, telling who wants to know of it."""
-        name = _accepted(owner, token)
-        self._on_accepted(token)
-        return name
-
-    def _ask_owner(self, token: UserToken) -> str | None:
-        if seconds := self._refused_tokens.wait(token.sender):
-            raise TooManyRequests(
-                "Too many user tokens that StorageHub does not accept came from your address, so this one "
-                f"was not looked at. Nothing was started or changed; try again in {seconds} s.",
-                seconds,
-            )
-        try:
-            with self._questions.to_storagehub():
-                root = self._storagehub.workspace_root(token)
-        except (TokenRejected, ItemUnusable):
-            self._refused_tokens.take(token.sender)
-            return None
-        except StorageHubError:
-            raise storagehub_away() from None
-        if not _is_text(root.owner) or holds(root.owner, token):
-            raise ServiceUnavailable(
-                "StorageHub names the owner of this user token in characters that are none, so the "
-                "request cannot be checked. Nothing was started or changed; tell StorageHub's operator."
-            )
-        return root.owner
-
     def job(self, job_id: str) -> Job:
         """Look up a job.
 
@@ -363,29 +314,25 @@ class Engine:
         Raises:
             NotFound: there is none of this id, or it is another user's.
             NotAuthorized: the token is not accepted.
-            TooManyRequests: as for :meth:`owner`.
+            TooManyRequests: as for :meth:`Callers.owner`.
             ServiceUnavailable: StorageHub, or the database, cannot be asked now.
         """
-        return self._owned(job_id, token, self._owners.now)
+        return self._owned(job_id, token, self._callers.owner)
 
     def seen_job(self, job_id: str, token: UserToken) -> Job:
         """Look up a job of the token's owner to show it: as :meth:`owned_job`.
 
         Whose token it is may have been answered up to a minute ago.
         """
-        return self._owned(job_id, token, self._owners.of_late)
+        return self._owned(job_id, token, self._callers.owner_of_late)
 
-    def _owned(self, job_id: str, token: UserToken, ask: Callable[[UserToken], str | None]) -> Job:
+    def _owned(self, job_id: str, token: UserToken, ask: Callable[[UserToken], str]) -> Job:
         self._on_token(token)
         job = self._look_up(job_id)
-        if job and _was_submitted_with(job, token):
+        if job and was_submitted_with(job, token):
             return job  # nobody needs to be asked, not even a StorageHub that is away
-        if self._admins.hold(token):
-            if job is None:
-                raise _no_such_job()
-            return job
-        owner = self._accepted(ask(token), token)
-        if job is None or not _is_same(job.owner, owner):
+        owner = None if self._callers.is_admin(token) else ask(token)
+        if job is None or (owner is not None and not owns(job, owner)):
             raise _no_such_job()
         return job
 
@@ -403,8 +350,8 @@ class Engine:
             NotAuthorized, TooManyRequests, ServiceUnavailable: as for :meth:`owned_job`.
         """
         self._on_token(token)
-        is_admin = self._admins.hold(token)
-        owner = None if is_admin else self._accepted(self._owners.of_late(token), token)
+        is_admin = self._callers.is_admin(token)
+        owner = None if is_admin else self._callers.owner_of_late(token)
         try:
             return self._store.latest(owner, most), is_admin
         except StoreError as error:
@@ -422,26 +369,10 @@ class Engine:
             job = self._look_up(job_id)
         except ServiceUnavailable:
             return False
-        if job is None or _was_submitted_with(job, token) or self._admins.hold(token):
+        if job is None or was_submitted_with(job, token) or self._callers.is_admin(token):
             return False
-        owner = self._owner_in_time(token)
-        return owner is not None and not _is_same(job.owner, owner)
-
-    def _owner_in_time(self, token: UserToken) -> str | None:
-        """Ask in a thread of its own: a StorageHub that hangs must not hold up a download."""
-        answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-
-        def ask() -> None:
-            try:
-                answers.put(self._owners.of_late(token))
-            except RequestError:
-                answers.put(None)
-
-        threading.Thread(target=ask, name="die-owner", daemon=True).start()
-        try:
-            return answers.get(timeout=_DOWNLOAD_PATIENCE)
-        except queue.Empty:
-            return None
+        owner = self._callers.owner_in_time(token)
+        return owner is not None and not owns(job, owner)
 
     def cancel(self, job_id: str, token: UserToken) -> Job:
         """Note that a job is to be stopped. An ended job stays as it ended.
@@ -535,31 +466,6 @@ def _same_request(former: Job, request: JobRequest) -> Job:
     return former
 
 
-def _accepted(owner: str | None, token: UserToken) -> str:
-    """The owner of a token that is accepted.
-
-    Raises:
-        TokenNotAccepted: it is nobody's, or not that of the user whom HTTP Basic named.
-    """
-    if owner is None:
-        raise TokenNotAccepted(
-            "StorageHub does not accept the user token: it is wrong, expired, or of another "
-            "infrastructure. Get a new one from your VRE's home page."
-        )
-    if token.username and not _is_same(token.username, owner):
-        raise TokenNotAccepted("The user token belongs to another user than the one named.")
-    return owner
-
-
-def _is_text(text: str) -> bool:
-    """Whether it is made of whole characters: JSON can hold halves of one."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def _is_same(one: str, other: str) -> bool:
-    return hmac.compare_digest(one.encode(), other.encode())
-
-
 def _content(inputs: Inputs) -> bytes | None:
     """The file that was sent inline, if any."""
     contents = (value for values in inputs.values() for value in values)
@@ -570,12 +476,6 @@ def _holds(value: str | InputContent, token: UserToken) -> bool:
     if isinstance(value, InputContent):
         return token.secret.encode() in value.data
     return holds(value, token)
-
-
-def _was_submitted_with(job: Job, token: UserToken) -> bool:
-    if job.token is None or token.username not in (None, job.owner):
-        return False
-    return _is_same(job.token.secret, token.secret)
 
 
 def _no_such_job() -> NotFound:

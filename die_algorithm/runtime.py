@@ -205,6 +205,8 @@ class Runtime:
             on_token=self._mask.suspect,
             on_accepted=self._mask.learn,
         )
+        if self._is_guest:
+            engine.check_admins()  # as our own web application does
         thread = None
         if self._works_here:
             thread = self._start_worker(settings, store, engine, policy, registry)

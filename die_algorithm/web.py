@@ -21,7 +21,6 @@ from werkzeug.routing import Map, MapAdapter, Rule
 from werkzeug.wrappers import Request, Response
 
 from die_algorithm import checks, description
-from die_algorithm.admin_tokens import AdminTokens
 from die_algorithm.capabilities import capabilities, check_identifier, process_descriptions
 from die_algorithm.credentials import PARAMETER, find_user_token, user_token
 from die_algorithm.documents import exception_report
@@ -106,6 +105,8 @@ _GLUED = re.compile(r"[?&;]|%3f|%26|gcube-?token", re.IGNORECASE)
 _XML_TYPES = ("text/xml", "application/xml", "")
 #: Where a request's environment says that it speaks WPS 2.0.
 _WPS2 = "die.speaks_wps2"
+#: Where it says as what a request was refused: code and locator. A sentence may quote what was sent.
+_REFUSED_AS = "die.refused_as"
 _WPS2_MARKS = (b"version=2.0.0", b"acceptversions=2.0.0", b"http://www.opengis.net/wps/2.0")
 #: How much of a body is looked at for them.
 _BEGINNING = 2048
@@ -129,7 +130,7 @@ class WebApplication:
     """
 
     def __init__(self, settings: Settings, runtime: Runtime) -> None:
-        AdminTokens(settings.admin_tokens_file).check()
+        runtime.engine.check_admins()
         self._settings = settings
         self._runtime = runtime
         self._results = Results(settings.results_path)
@@ -178,10 +179,12 @@ class WebApplication:
         is_poll = request.path == STATUS_PATH and response.status_code == 200
         LOGGER.log(
             logging.DEBUG if is_poll else logging.INFO,
-            "%s %r %d %.0f ms",
+            "%s %s %r %d%s %.0f ms",
+            request.remote_addr,
             request.method,
             _loggable(request.path),
             response.status_code,
+            request.environ.get(_REFUSED_AS, ""),
             (time.monotonic() - started) * 1000,
         )
         return response(environ, start_response)
@@ -465,6 +468,8 @@ def _refusal(error: RequestError, request: Request) -> Response:
     if _speaks_wps2(request):
         error = in_terms_of_wps2(error)
     response = error_response(error, _report(request))
+    locator = f" {error.locator[:60]!r}" if error.locator else ""
+    request.environ[_REFUSED_AS] = f" {error.code}{locator}"
     if isinstance(error, MethodNotAllowed):
         response.headers["Allow"] = ", ".join(sorted(error.allowed))
     return response

@@ -74,6 +74,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "use case": {
         "waiters",
+        "callers",
         "owners",
         "questions",
         "given_items",

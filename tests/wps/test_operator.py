@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from service_fixture import Service
+from storagehub_fixture import ALICE
 
 from die_algorithm.cli import main
 from die_algorithm.local_swarm import LocalSwarm
@@ -240,3 +241,20 @@ def test_readiness_names_what_is_away(service: Service) -> None:
     answer = Client(WebApplication(broken, service.runtime)).get("/ready")
     assert answer.status_code == 503
     assert json.loads(answer.data)["checks"]["StorageHub"] == "StorageHub does not answer."
+
+
+def test_the_log_tells_who_was_refused_and_as_what_but_not_what_was_sent(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "die_algorithm.web")
+    url = service.execute_url(ALICE.token, Image="UPPER secretly", CommandName="x", FileParam="x")
+    assert service.get(url).status_code == 400
+    assert service.get("/jobs").status_code == 401
+    refused, nobody = [
+        record.getMessage() for record in caplog.records if record.name == "die_algorithm.web"
+    ]
+    assert refused.startswith(
+        "127.0.0.1 GET '/wps/WebProcessingService' 400 InvalidParameterValue 'Image' "
+    )
+    assert nobody.startswith("127.0.0.1 GET '/jobs' 401 NoApplicableCode ")
+    assert "secretly" not in caplog.text

@@ -51,13 +51,16 @@ def test_an_administrator_sees_and_cancels_any_job_and_starts_none(
     assert service.runtime.engine.wait(job, 30).state is JobState.DISMISSED
 
 
+@pytest.mark.parametrize("text", [DIGEST, "half a line", "", None])
 def test_an_administrators_token_is_never_sent_to_storagehub(
-    service: Service, quick: Quick, monkeypatch: pytest.MonkeyPatch
+    service: Service, quick: Quick, file: Path, monkeypatch: pytest.MonkeyPatch, text: str | None
 ) -> None:
     job = submit(service, "probe noop", quick.item)
     assert service.runtime.engine.wait(job, 20).state is JobState.SUCCEEDED
     asked: list[UserToken] = []
-    monkeypatch.setattr(service.runtime.engine._owners, "_ask", asked.append)
+    monkeypatch.setattr(service.runtime.engine._callers._storagehub, "workspace_root", asked.append)
+    # The file has been good when the service started, and never since.
+    file.unlink() if text is None else file.write_text(text)
     service.get(status_path(job, ADMIN.token))
     cancel(service, job, ADMIN)
     listed(service, ADMIN)
@@ -66,7 +69,8 @@ def test_an_administrators_token_is_never_sent_to_storagehub(
     found = service.runtime.engine.job(job)
     links = service.application._links
     assert service.get(links.zip(found), headers={"gcube-token": ADMIN.token}).status_code == 200
-    assert asked == []
+    assert service.get(JOBS_PATH, headers={"gcube-token": BOB.token}).status_code != 200
+    assert [token.secret for token in asked] == [BOB.token]
 
 
 def test_who_is_taken_out_of_the_file_is_out(service: Service, quick: Quick, file: Path) -> None:

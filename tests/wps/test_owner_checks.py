@@ -17,8 +17,7 @@ from relay import Relay
 from service_fixture import Service, elements, status_path, text_of
 from storagehub_fixture import ALICE, BOB, HubUser
 
-from die_algorithm import engine as engine_module
-from die_algorithm import janitor, owners
+from die_algorithm import callers, janitor, owners
 from die_algorithm.models import JobState, UserToken
 from die_algorithm.storagehub import StorageHub
 from die_algorithm.web import CANCEL_PATH, STATUS_PATH
@@ -59,7 +58,7 @@ def _ask_again(jobs: Jobs) -> None:
 
 def forget(service: Service) -> None:
     """Let nothing be known of late."""
-    service.runtime.engine._owners._answers.clear()
+    service.runtime.engine._callers._owners._answers.clear()
 
 
 def execute_url(service: Service, item: str, token: str | None = ALICE.token) -> str:
@@ -330,7 +329,7 @@ def test_a_token_that_is_nobodys_does_not_hinder_a_download(jobs: Jobs, token: s
 def test_a_storagehub_that_hangs_does_not_hold_up_a_download(
     quick: Quick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "_DOWNLOAD_PATIENCE", 0.3)
+    monkeypatch.setattr(callers, "_DOWNLOAD_PATIENCE", 0.3)
     where = urlsplit(quick.hub.base_url)
     assert where.port is not None
     with Relay(where.port) as relay:

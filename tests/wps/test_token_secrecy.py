@@ -269,7 +269,7 @@ def test_a_runtime_that_ends_leaves_no_mask_behind(world: Quick, tmp_path: Path)
     runtime = Runtime(lambda: world.settings(data_dir=str(tmp_path / "data")), works_here=False)
     runtime.start()
     assert len(logger.filters) == len(before) + 1
-    assert runtime.engine.owner(UserToken(ALICE.token)) == ALICE.name
+    assert runtime.engine.latest_jobs(UserToken(ALICE.token), 1) == ([], False)
     runtime.stop()
     assert logger.filters == before
 
