@@ -17,6 +17,8 @@ from die_algorithm.errors import RequestError
 from die_algorithm.job_request import COMMAND_NAME, IMAGE
 from die_algorithm.links import Links
 from die_algorithm.models import Job, JobState, OutputRequest
+from die_algorithm.results import Results
+from die_algorithm.settings import Settings
 from die_algorithm.terminal_text import clean_text
 from die_algorithm.xml_writer import (
     LANGUAGE,
@@ -142,6 +144,16 @@ class JobDocuments:
         data = _complex_data(element, description.ZIP)
         data.set("encoding", "base64")
         data.text = base64.b64encode(content).decode()
+
+
+def job_documents(settings: Settings, links: Links) -> JobDocuments:
+    """The renderer of documents about jobs, as the settings want them.
+
+    Args:
+        settings: the operator's.
+        links: makes the addresses in them.
+    """
+    return JobDocuments(links, Results(settings.results_path).zip_path, settings.inline_limit)
 
 
 # -- status

@@ -3,16 +3,14 @@
 PyWPS is the protocol's skin. It finds the process and hands the request over; from there on the
 request is read again by our own rules, because PyWPS drops and changes values without a word, and the
 job is the engine's, because PyWPS's queue loses jobs (reference: pywps 0 and 6). Nothing is forked.
+``die serve`` does without it: it answers the same requests itself, on the same engine.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pywps
 from pywps import configuration
@@ -20,25 +18,18 @@ from pywps.inout.literaltypes import AnyValue
 from werkzeug.wrappers import Request, Response
 
 from die_algorithm import description
-from die_algorithm.credentials import user_token
 from die_algorithm.description import InputDescription, OutputDescription
-from die_algorithm.documents import JobDocuments, exception_report
-from die_algorithm.downloads import file_response
-from die_algorithm.engine import Engine
+from die_algorithm.documents import job_documents
 from die_algorithm.errors import (
     DieError,
-    Gone,
-    NotAuthorized,
     RequestError,
-    ServerBusy,
     ServiceUnavailable,
-    TokenNotAccepted,
-    TooManyRequests,
     UnsupportedMediaType,
 )
-from die_algorithm.job_options import parse_job_options
+from die_algorithm.execute_door import ExecuteDoor
+from die_algorithm.http_answers import error_response, unforeseen_response
 from die_algorithm.links import Links
-from die_algorithm.models import FaultClass, Job, JobState, OutputRequest, ResponseForm
+from die_algorithm.models import Job, JobState
 from die_algorithm.results import Results
 from die_algorithm.runtime import Runtime
 from die_algorithm.senders import sender
@@ -49,21 +40,15 @@ from die_algorithm.wps_xml import parse_xml
 
 LOGGER = logging.getLogger(__name__)
 
-#: Whose fault makes an HTTP error of the server's, when a bare output was asked for.
-_OURS = (FaultClass.STORAGE, FaultClass.SYSTEM)
-
 
 class DockerImageExecutor(pywps.Process):
     """Runs a Docker image on a file or folder of the caller's workspace and gives back the result.
 
-    Args:
-        runtime: the engine to use. None, in a PyWPS service of your own: one that is configured by
-            the sections ``[die]`` and ``[server]`` of the PyWPS configuration and by ``DIE_*`` in the
-            environment, and that publishes status documents and results in ``outputpath``.
-        links: where clients find them; None with ``runtime``.
+    It is configured by the sections ``[die]`` and ``[server]`` of the PyWPS configuration and by
+    ``DIE_*`` in the environment, and publishes status documents and results in ``outputpath``.
     """
 
-    def __init__(self, runtime: Runtime | None = None, links: Links | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__(
             # PyWPS calls the handler from machinery that execute() replaces.
             handler=None,
@@ -76,14 +61,13 @@ class DockerImageExecutor(pywps.Process):
             store_supported=True,
             status_supported=True,
         )
-        self._runtime = runtime or Runtime(_guest_settings, _publish_status)
-        self._links = links
+        self._runtime = Runtime(_guest_settings, _publish_status)
 
     def start(self) -> None:
         """Let unfinished jobs go on now; otherwise they do when the next Execute comes.
 
-        In a PyWPS service of your own, call it where your server has just started a process that
-        answers requests, for example in gunicorn's ``post_worker_init``; not before it forks.
+        Call it where your server has just started a process that answers requests, for example in
+        gunicorn's ``post_worker_init``; not before it forks.
 
         Raises:
             SettingsError: the configuration is wrong.
@@ -100,7 +84,7 @@ class DockerImageExecutor(pywps.Process):
         """
         try:
             http_request = wps_request.http_request
-            return self.answer(_operation(http_request), http_request)
+            return self._answer(_operation(http_request), http_request)
         except RequestError as error:
             return error_response(error)
         except Exception as error:  # noqa: BLE001 - PyWPS would swallow it without a line in the log
@@ -108,180 +92,25 @@ class DockerImageExecutor(pywps.Process):
         finally:
             self.clean()
 
-    def answer(self, operation: Execute, http_request: Request) -> Response:
-        """Answer an Execute that was read already.
+    def _answer(self, operation: Execute, http_request: Request) -> Response:
+        settings = self._settings()
+        door = ExecuteDoor(self._runtime, settings, _links(settings))
+        http_request = _from_its_sender(http_request, settings)
+        job = door.run(operation, http_request)
+        if operation.response_form.status:
+            _publish_first(job, settings)
+        return door.answer_about(job, operation.response_form, http_request)
 
-        Args:
-            operation: what is asked for.
-            http_request: how it came; the user token is taken from it.
-
-        Raises:
-            RequestError: as for :meth:`run`.
-        """
-        job = self.run(operation, http_request)
-        return self._response(job, operation.response_form, http_request)
-
-    def run(self, operation: Execute, http_request: Request) -> Job:
-        """Accept the job of an Execute and, if it is synchronous, wait for its end.
-
-        Args:
-            operation: what is asked for.
-            http_request: how it came; the user token is taken from it.
-
-        Returns:
-            The job. A synchronous one has not ended if its client has left.
-
-        Raises:
-            RequestError: the request is refused; nothing was created.
-            ServiceUnavailable: the same, or the service stops and the job, which goes on, is not waited
-                for: the text says so.
-        """
-        form = operation.response_form
-        description.check_inputs(operation.inputs)
-        description.check_outputs(form)
-        headers = {name.lower(): value for name, value in http_request.headers.items()}
-        query = read_query(http_request.query_string)
-        engine = self._engine()
-        token = user_token(query, headers, self._sender(http_request))
-        options = parse_job_options(headers, self._runtime.settings.deadlines)
-
-        def submit() -> Job:
-            return engine.submit(operation.values(), token, form, options)
-
-        if form.store and form.status:
-            job = submit()
-            self._publish_first(job)
-        else:
-            is_gone = http_request.environ.get("waitress.client_disconnected", lambda: False)
-            job = engine.run_to_end(submit, is_gone)
-            if engine.is_closing and not job.state.is_final:
-                raise self._not_waited_for(job)
-        return job
-
-    def _sender(self, http_request: Request) -> str:
-        """Whom a refused token is counted for: in a service of its own, the door has found out."""
-        peer = http_request.remote_addr or ""
-        if self._links is not None:
-            return peer
-        forwarded_for = ", ".join(http_request.headers.getlist("X-Forwarded-For"))
-        return sender(peer, forwarded_for, self._runtime.settings.trusted_proxies)
-
-    def _not_waited_for(self, job: Job) -> ServiceUnavailable:
-        links = self._links or _guest_links(self._runtime.settings)
-        return ServiceUnavailable(
-            f"The service is stopping and cannot wait for your job. The job {job.id} was accepted and goes "
-            f"on: do not submit it again. In a minute its status can be read at {links.status(job)}",
-            # Clients that repeat a request by themselves do so where they are told when.
-            retry_after=None,
-        )
-
-    def _engine(self) -> Engine:
+    def _settings(self) -> Settings:
+        """The settings in force; the engine has started."""
         try:
-            return self._runtime.engine
+            self.start()
         except DieError:
             LOGGER.exception("The engine cannot start.")
             raise ServiceUnavailable(
                 "The service is not set up correctly; its operator finds the reason in the log."
             ) from None
-
-    def _response(self, job: Job, form: ResponseForm, http_request: Request) -> Response:
-        settings = self._runtime.settings
-        documents = job_documents(settings, self._links or _guest_links(settings))
-        # A retry with its idempotency key may ask for the same job in another form.
-        job = dataclasses.replace(job, response_form=form)
-        if form.raw is None:
-            place = self._runtime.engine.place_in_queue(job)
-            return Response(documents.execute_response(job, place), mimetype=description.XML)
-        if job.state is not JobState.SUCCEEDED:
-            return failed_response(job, documents.failure_report(job))
-        return self.bare_output(job, form.raw, http_request)
-
-    def bare_output(self, job: Job, raw: OutputRequest, http_request: Request) -> Response:
-        """One output of a job that succeeded, without a document around it.
-
-        Args:
-            job: the job.
-            raw: which one.
-            http_request: may ask for a range of it.
-
-        Raises:
-            Gone: it has expired.
-        """
-        settings = self._runtime.settings
-        if raw.identifier == description.NON_DETERMINISTIC:
-            documents = job_documents(settings, self._links or _guest_links(settings))
-            return Response(documents.non_deterministic_output(job), mimetype=description.XML)
-        try:
-            return file_response(Results(settings.results_path).zip_path(job), http_request.environ)
-        except FileNotFoundError:
-            raise Gone("The result of this job was removed when its time was over.") from None
-
-    def _publish_first(self, job: Job) -> None:
-        """In somebody else's service, put the accepted document where the client will look."""
-        if self._links is not None:
-            return
-        settings = self._runtime.settings
-        document = job_documents(settings, _guest_links(settings)).execute_response(job)
-        try:
-            Results(settings.results_path).write_status(job, document, first=True)
-        except OSError:
-            # The job is accepted and goes on; the worker publishes it as soon as that is possible.
-            LOGGER.exception("Job %s: its document could not be written.", job.id)
-
-
-def job_documents(settings: Settings, links: Links) -> JobDocuments:
-    """The renderer of documents about jobs, as the settings want them."""
-    return JobDocuments(links, Results(settings.results_path).zip_path, settings.inline_limit)
-
-
-def error_response(
-    error: RequestError, report: Callable[[RequestError], bytes] = exception_report
-) -> Response:
-    """The HTTP answer to a refused request; the report is that of the client's version of WPS."""
-    response = Response(report(error), error.http_status, mimetype=description.XML)
-    if isinstance(error, NotAuthorized):
-        # Bearer, never Basic: a browser must not ask for a password and then send it by itself.
-        challenge = 'Bearer realm="Docker Image Executor"'
-        if isinstance(error, TokenNotAccepted):
-            challenge += ', error="invalid_token"'
-        response.headers["WWW-Authenticate"] = challenge
-    if (
-        isinstance(error, ServerBusy | ServiceUnavailable | TooManyRequests)
-        and error.retry_after is not None
-    ):
-        response.headers["Retry-After"] = str(error.retry_after)
-    return response
-
-
-def unforeseen_response(
-    error: Exception, report: Callable[[RequestError], bytes] = exception_report
-) -> Response:
-    """The HTTP answer to a request that failed in a way nobody foresaw; the log has the rest."""
-    number = uuid4()
-    LOGGER.error("A request failed in an unforeseen way (%s).", number, exc_info=error)
-    response = error_response(
-        RequestError(
-            f"Something went wrong in this service. Tell its operator the number {number}."
-        ),
-        report,
-    )
-    response.status_code = 500
-    return response
-
-
-def failed_response(job: Job, report: bytes) -> Response:
-    """The HTTP answer in place of the output of a job that did not succeed.
-
-    Args:
-        job: the job.
-        report: the document that says why.
-    """
-    return Response(report, 500 if is_our_fault(job) else 400, mimetype=description.XML)
-
-
-def is_our_fault(job: Job) -> bool:
-    """Whether it was the server's side that made a job fail."""
-    return job.failure is not None and job.failure.fault_class in _OURS
+        return self._runtime.settings
 
 
 def _operation(http_request: Request) -> Execute:
@@ -328,7 +157,7 @@ def _pywps_output(output: OutputDescription) -> Any:  # noqa: ANN401 - pywps has
     )
 
 
-# -- in a PyWPS service of somebody else's
+# -- where the developer's PyWPS and web server find things
 
 
 def _guest_settings() -> Settings:
@@ -342,9 +171,9 @@ def _guest_settings() -> Settings:
     return settings.model_copy(update=changes)
 
 
-def _guest_links(settings: Settings) -> Links:
+def _links(settings: Settings) -> Links:
     return Links(
-        service=_server("url"),
+        service=settings.url,
         status_prefix=f"{settings.results_base_url}/",
         status_suffix=".xml",
         results=settings.results_base_url,
@@ -355,6 +184,24 @@ def _server(name: str) -> str:
     return str(configuration.get_config_value("server", name))
 
 
+def _from_its_sender(http_request: Request, settings: Settings) -> Request:
+    """The request, with the address of who has sent it in place of the last proxy's."""
+    peer = http_request.environ.get("REMOTE_ADDR", "")
+    forwarded_for = http_request.environ.get("HTTP_X_FORWARDED_FOR", "")
+    address = sender(peer, forwarded_for, settings.trusted_proxies)
+    return Request({**http_request.environ, "REMOTE_ADDR": address})
+
+
+def _publish_first(job: Job, settings: Settings) -> None:
+    """Put the document of a job that was just accepted where the client will look."""
+    document = job_documents(settings, _links(settings)).execute_response(job)
+    try:
+        Results(settings.results_path).write_status(job, document, first=True)
+    except OSError:
+        # The job is accepted and goes on; the worker publishes it as soon as that is possible.
+        LOGGER.exception("Job %s: its document could not be written.", job.id)
+
+
 def _publish_status(job: Job, settings: Settings) -> None:
     """Write a changed job's documents where the developer's web server finds them.
 
@@ -362,7 +209,7 @@ def _publish_status(job: Job, settings: Settings) -> None:
         OSError: they cannot be written now.
     """
     results = Results(settings.results_path)
-    documents = job_documents(settings, _guest_links(settings))
+    documents = job_documents(settings, _links(settings))
     has_expired = job.expiry is not None and job.expiry.files_removed
     if job.state is JobState.SUCCEEDED and not has_expired:
         results.write_collection(job, documents.non_deterministic_output(job))

@@ -1,7 +1,7 @@
 """The WSGI application: WPS, status, cancel, results, health.
 
-Requests are read by our own strict rules and handed to :class:`DockerImageExecutor`. PyWPS is not asked
-to parse them: it would read them a second time, and not as well (reference: pywps 6).
+Requests are read by our own strict rules; PyWPS would not read them as well (reference: pywps 6), and is not
+needed here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from werkzeug.wrappers import Request, Response
 from die_algorithm import checks, description
 from die_algorithm.capabilities import capabilities, check_identifier, process_descriptions
 from die_algorithm.credentials import PARAMETER, find_user_token, user_token
-from die_algorithm.documents import exception_report
+from die_algorithm.documents import exception_report, job_documents
 from die_algorithm.door_headers import DOOR_HEADERS
 from die_algorithm.downloads import file_response, single_file_response
 from die_algorithm.errors import (
@@ -39,15 +39,11 @@ from die_algorithm.errors import (
     TooManyRequests,
     UnsupportedMediaType,
 )
+from die_algorithm.execute_door import ExecuteDoor
+from die_algorithm.http_answers import error_response, unforeseen_response
 from die_algorithm.job_list import job_list, parse_limit
 from die_algorithm.links import Links
 from die_algorithm.models import Job, JobState, UserToken
-from die_algorithm.process import (
-    DockerImageExecutor,
-    error_response,
-    job_documents,
-    unforeseen_response,
-)
 from die_algorithm.rate_limits import RateLimits
 from die_algorithm.readiness import Readiness
 from die_algorithm.refusals import Refusals
@@ -141,8 +137,8 @@ class WebApplication:
             results=settings.results_base_url,
         )
         self._documents = job_documents(settings, self._links)
-        self._process = DockerImageExecutor(runtime, self._links)
-        self._wps2 = Wps2Jobs(runtime, self._process, Wps2Documents(self._links, self._documents))
+        self._executes = ExecuteDoor(runtime, settings, self._links)
+        self._wps2 = Wps2Jobs(runtime, self._executes, Wps2Documents(self._links, self._documents))
         self._refusals = Refusals()
         self._readiness = Readiness(lambda: checks.readiness(settings))
         self._requests = RateLimits(settings.max_requests_per_minute)
@@ -263,7 +259,7 @@ class WebApplication:
     def _execute(self, operation: Execute, request: Request) -> Response:
         if request.method == "HEAD":
             raise MethodNotAllowed("Execute starts a job; use GET or POST.", ("GET", "POST"))
-        return self._process.answer(operation, request)
+        return self._executes.answer(operation, request)
 
     # -- jobs
 

@@ -11,8 +11,9 @@ from die_algorithm import description
 from die_algorithm.credentials import user_token
 from die_algorithm.documents import files_removed
 from die_algorithm.errors import Gone, MethodNotAllowed, NotFound
+from die_algorithm.execute_door import ExecuteDoor
+from die_algorithm.http_answers import failed_response, is_our_fault
 from die_algorithm.models import Job, JobState, UserToken
-from die_algorithm.process import DockerImageExecutor, failed_response, is_our_fault
 from die_algorithm.runtime import Runtime
 from die_algorithm.wps2_capabilities import process_offerings
 from die_algorithm.wps2_documents import Wps2Documents, is_dismissed
@@ -33,15 +34,13 @@ class Wps2Jobs:
 
     Args:
         runtime: the engine.
-        process: carries out an Execute.
+        executes: carries out an Execute.
         documents: the renderer.
     """
 
-    def __init__(
-        self, runtime: Runtime, process: DockerImageExecutor, documents: Wps2Documents
-    ) -> None:
+    def __init__(self, runtime: Runtime, executes: ExecuteDoor, documents: Wps2Documents) -> None:
         self._runtime = runtime
-        self._process = process
+        self._executes = executes
         self._documents = documents
 
     def answer(
@@ -68,7 +67,7 @@ class Wps2Jobs:
 
     def _execute(self, operation: Execute, request: Request) -> Response:
         check_execute(operation)
-        job = self._process.run(operation, request)
+        job = self._executes.run(operation, request)
         if operation.response_form.status:
             return self._status(job)
         # A retry with its idempotency key may ask for the same job in another form.
@@ -113,7 +112,7 @@ class Wps2Jobs:
         if files_removed(job):
             raise Gone("The result of this job has expired. Submit the job again to have it again.")
         if job.response_form.raw is not None:
-            return self._process.bare_output(job, job.response_form.raw, request)
+            return self._executes.bare_output(job, job.response_form.raw, request)
         return _xml(self._documents.result(job))
 
 

@@ -35,10 +35,10 @@ from service_process import Answer, Call, Cancel, Look, Refusal, ServiceDied, Su
 from stand_in_engine import StandInEngine
 from storagehub_fixture import ALICE, HubUser
 
+from die_algorithm.documents import job_documents
 from die_algorithm.fail_points import Point
 from die_algorithm.links import Links
 from die_algorithm.models import Job, JobState
-from die_algorithm.process import job_documents
 
 EXAMPLES = int(os.environ.get("JOB_LIFE_EXAMPLES", "0"))
 #: Stories of the short run, and the steps of one.

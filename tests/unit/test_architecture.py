@@ -93,6 +93,8 @@ LAYERS: dict[str, set[str]] = {
         "downloads",
         "job_list",
         "refusals",
+        "http_answers",
+        "execute_door",
         "process",
         "wps2_capabilities",
         "wps2_documents",
@@ -113,7 +115,7 @@ OWNERS = {
     "docker": {"swarm"},
     "requests": {"storagehub", "public_links", "registry", "paced_http"},
     "urllib3": {"storagehub", "paced_http", "swarm"},
-    "pywps": {"process", "documents", "web"},
+    "pywps": {"process"},
     "sqlalchemy": {"job_store"},
     "alembic": {"job_store"},
     "waitress": {"http_server", "server"},
@@ -161,6 +163,15 @@ def rooms_imported(path: Path) -> set[str]:
 
 def name_of(path: Path) -> str:
     return str(path.relative_to(PACKAGE))
+
+
+def module_names() -> list[str]:
+    """The dotted names of all modules but the one that runs the program."""
+    return [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in MODULES
+        if path.stem != "__main__"
+    ]
 
 
 each_module = pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -211,6 +222,20 @@ def test_a_library_is_spoken_to_in_its_own_room(path: Path) -> None:
     for name in imported(path):
         owners = OWNERS.get(name.split(".")[0])
         assert owners is None or room(path) in owners, f"{name} in {path.name}"
+
+
+def test_the_service_needs_no_pywps() -> None:
+    names = [name for name in module_names() if name != "die_algorithm.process"]
+    program = "import importlib, sys\n[importlib.import_module(name) for name in sys.argv[1:]]\n"
+    completed = subprocess.run(
+        [sys.executable, "-c", f"{program}print('pywps' in sys.modules)", *names],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert completed.stdout.strip() == "False"
 
 
 def test_the_environment_is_read_in_settings_alone() -> None:
@@ -307,13 +332,8 @@ print(json.dumps({
 
 
 def test_importing_everything_leaves_no_trace(tmp_path: Path) -> None:
-    names = [
-        ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        for path in MODULES
-        if path.stem != "__main__"
-    ]
     completed = subprocess.run(
-        [sys.executable, "-B", "-c", IMPORT_ALL, *names],
+        [sys.executable, "-B", "-c", IMPORT_ALL, *module_names()],
         cwd=tmp_path,
         env={"HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
         capture_output=True,
