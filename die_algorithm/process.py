@@ -9,11 +9,9 @@ job is the engine's, because PyWPS's queue loses jobs (reference: pywps 0 and 6)
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import pywps
-from pywps import configuration
 from pywps.inout.literaltypes import AnyValue
 from werkzeug.wrappers import Request, Response
 
@@ -30,6 +28,7 @@ from die_algorithm.execute_door import ExecuteDoor
 from die_algorithm.http_answers import error_response, unforeseen_response
 from die_algorithm.links import Links
 from die_algorithm.models import Job, JobState
+from die_algorithm.pywps_settings import PywpsSettings
 from die_algorithm.results import Results
 from die_algorithm.runtime import Runtime
 from die_algorithm.senders import sender
@@ -44,8 +43,9 @@ LOGGER = logging.getLogger(__name__)
 class DockerImageExecutor(pywps.Process):
     """Runs a Docker image on a file or folder of the caller's workspace and gives back the result.
 
-    It is configured by the sections ``[die]`` and ``[server]`` of the PyWPS configuration and by
-    ``DIE_*`` in the environment, and publishes status documents and results in ``outputpath``.
+    It is configured by the sections ``[die]`` and ``[server]`` of the configuration that PyWPS has
+    loaded, from wherever, and by ``DIE_*`` in the environment. It publishes status documents and results
+    in ``outputpath``.
     """
 
     def __init__(self) -> None:
@@ -61,13 +61,15 @@ class DockerImageExecutor(pywps.Process):
             store_supported=True,
             status_supported=True,
         )
-        self._runtime = Runtime(_guest_settings, _publish_status)
+        self._pywps_settings = PywpsSettings()
+        self._runtime = Runtime(self._pywps_settings.load, _publish_status)
 
     def start(self) -> None:
         """Let unfinished jobs go on now; otherwise they do when the next Execute comes.
 
-        Call it where your server has just started a process that answers requests, for example in
-        gunicorn's ``post_worker_init``; not before it forks.
+        Call it after ``Service`` was made, which loads the configuration, and where your server has just
+        started a process that answers requests, for example in gunicorn's ``post_worker_init``; not before
+        it forks.
 
         Raises:
             SettingsError: the configuration is wrong.
@@ -105,8 +107,9 @@ class DockerImageExecutor(pywps.Process):
         """The settings in force; the engine has started."""
         try:
             self.start()
+            self._pywps_settings.check()
         except DieError:
-            LOGGER.exception("The engine cannot start.")
+            LOGGER.exception("No Execute can be carried out.")
             raise ServiceUnavailable(
                 "The service is not set up correctly; its operator finds the reason in the log."
             ) from None
@@ -160,17 +163,6 @@ def _pywps_output(output: OutputDescription) -> Any:  # noqa: ANN401 - pywps has
 # -- where the developer's PyWPS and web server find things
 
 
-def _guest_settings() -> Settings:
-    """The settings, with results where the PyWPS configuration puts outputs."""
-    settings = Settings.load()
-    changes: dict[str, object] = {"url": _server("url")}
-    if settings.results_dir is None:
-        changes["results_dir"] = Path(_server("outputpath")).absolute()
-    if not settings.results_url:
-        changes["results_url"] = _server("outputurl").rstrip("/")
-    return settings.model_copy(update=changes)
-
-
 def _links(settings: Settings) -> Links:
     return Links(
         service=settings.url,
@@ -178,10 +170,6 @@ def _links(settings: Settings) -> Links:
         status_suffix=".xml",
         results=settings.results_base_url,
     )
-
-
-def _server(name: str) -> str:
-    return str(configuration.get_config_value("server", name))
 
 
 def _from_its_sender(http_request: Request, settings: Settings) -> Request:

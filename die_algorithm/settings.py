@@ -370,20 +370,30 @@ class Settings(BaseModel):
 
     @classmethod
     def load(
-        cls, path: Path | None = None, environment: Mapping[str, str] | None = None
+        cls,
+        path: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        *,
+        pywps_section: Mapping[str, str] | None = None,
     ) -> Settings:
         """Read the file's section ``[die]``, then the environment.
 
         Args:
             path: the configuration file; None: the one that ``PYWPS_CFG`` names, if any.
             environment: instead of the process's own.
+            pywps_section: in a PyWPS service, the section as PyWPS has loaded it, from whichever files;
+                it counts in place of the file's.
 
         Raises:
             SettingsError: a setting is unknown or wrong, the file cannot be read, or ``path`` has no
                 section ``[die]``. The file of a PyWPS service may do without one.
         """
         environment = os.environ if environment is None else environment
+        # Also if it does not count: PyWPS passes over a file that it cannot read without a word.
         given = _from_file(path, environment.get("PYWPS_CFG", ""))
+        if pywps_section is not None:
+            place = f"section [{SECTION}] of the configuration that PyWPS has loaded"
+            given = {name: (value, place) for name, value in pywps_section.items()}
         given |= _from_environment(environment)
         values = {
             name: value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import os
@@ -24,37 +25,48 @@ from swarm_fixture import PROBE, SORTAPP
 from die_algorithm.description import IDENTIFIER
 from die_algorithm.settings import Settings
 
-# What the developer writes: his service, and the folder of outputs served as it is.
-APPLICATION = """
+# What the developer writes: his service…
+SERVICE = """
 import sys
 from pywps import Service
+from die_algorithm.process import DockerImageExecutor
+
+executor = DockerImageExecutor()
+service = Service([executor], sys.argv[3:])
+executor.start()
+"""
+# …and his server, which serves the folder of outputs as it is.
+SERVER = """
+import sys
 from werkzeug.middleware.shared_data import SharedDataMiddleware
 from werkzeug.serving import WSGIRequestHandler, make_server
-from die_algorithm.process import DockerImageExecutor
 
 class Discreet(WSGIRequestHandler):
     def log_request(self, code="-", size="-"):
         pass  # an address may hold a token
 
-executor = DockerImageExecutor()
-executor.start()
-service = Service([executor], [sys.argv[1]])
-application = SharedDataMiddleware(service, {"/outputs": sys.argv[2]})
+application = SharedDataMiddleware(service, {"/outputs": sys.argv[1]})
 server = make_server(
-    "127.0.0.1", int(sys.argv[3]), application, threaded=True, request_handler=Discreet
+    "127.0.0.1", int(sys.argv[2]), application, threaded=True, request_handler=Discreet
 )
 server.serve_forever()
 """
+#: The ways in which PyWPS is given its configuration.
+WAYS = ("list", "PYWPS_CFG", "home")
 
 
 class Guest:
     """The developer's service as a process, which may be killed and started again."""
 
-    def __init__(self, folder: Path, settings: Settings, more: str = "") -> None:
-        self.application = APPLICATION
-        self._folder = folder
+    def __init__(
+        self, folder: Path, settings: Settings, more: str = "", *, way: str = "list"
+    ) -> None:
+        self.service = SERVICE
+        self.folder = folder
+        self.log = folder / "log"
         self._port = free_port()
-        self._configuration = folder / "pywps.cfg"
+        self._configuration = folder / ".pywps.cfg"
+        self._way = way
         self.outputs = folder / "outputs"
         self.outputs.mkdir(parents=True)
         base = f"http://127.0.0.1:{self._port}"
@@ -67,13 +79,20 @@ class Guest:
         )
 
     def start(self) -> None:
-        with (self._folder / "log").open("ab") as log:
+        environment = dict(os.environ)
+        if self._way == "PYWPS_CFG":
+            environment["PYWPS_CFG"] = str(self._configuration)
+        elif self._way == "home":
+            environment["HOME"] = str(self.folder)
+        given = [str(self._configuration)] if self._way == "list" else []
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-c", self.application),
-                    *(self._configuration, self.outputs, str(self._port)),
+                    *(sys.executable, "-c", self.service + SERVER),
+                    *(str(self.outputs), str(self._port), *given),
                 ],
-                env={**os.environ, "PYWPS_CFG": str(self._configuration)},
+                cwd=self.folder,
+                env=environment,
                 stdout=log,
                 stderr=log,
             )
@@ -83,13 +102,19 @@ class Guest:
         self._process.kill()
         self._process.wait()
 
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Guest]:
+        self.start()
+        try:
+            yield self
+        finally:
+            self.kill()
+
 
 @pytest.fixture(scope="module")
 def server(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
-    server = Guest(tmp_path_factory.mktemp("guest"), settings)
-    server.start()
-    yield server
-    server.kill()
+    with Guest(tmp_path_factory.mktemp("guest"), settings).running() as server:
+        yield server
 
 
 @pytest.fixture
@@ -126,8 +151,8 @@ def test_owslib_runs_the_main_job_in_a_foreign_service(
         assert any(name.endswith("/elements.txt") for name in archive.namelist())
 
 
-def submit(guest: str, image: str, command: str, item: str) -> str:
-    """Start a job and give back where its document is."""
+def execute(guest: str, image: str, command: str, item: str) -> requests.Response:
+    """The answer to an asynchronous Execute."""
     query = {
         "service": "WPS",
         "version": "1.0.0",
@@ -138,15 +163,21 @@ def submit(guest: str, image: str, command: str, item: str) -> str:
         "status": "true",
         "gcube-token": ALICE.token,
     }
-    answer = requests.get(guest, params=query, timeout=60)
-    return status_location(assert_valid(answer.content))
+    return requests.get(guest, params=query, timeout=60)
+
+
+def submit(guest: str, image: str, command: str, item: str) -> str:
+    """Start a job and give back where its document is."""
+    return status_location(assert_valid(execute(guest, image, command, item).content))
 
 
 def follow(location: str, word: bytes) -> bytes:
     """Poll a document, each time valid, until it holds a word."""
+    deadline = time.monotonic() + 60
     while word not in (document := requests.get(location, timeout=60).content):
         assert_valid(document)
         assert b"ProcessFailed" not in document, document
+        assert time.monotonic() < deadline, document
         time.sleep(0.1)
     return document
 
@@ -182,11 +213,8 @@ def test_a_foreign_service_refuses_bad_input_before_anything_is_created(guest: s
 def test_the_published_files_of_a_foreign_service_expire(quick: Quick, tmp_path: Path) -> None:
     short = "result_retention=500ms\nrecord_retention=3s\n"
     server = Guest(tmp_path / "guest", quick.settings(), short)
-    server.application = (
-        f"from die_algorithm import janitor\njanitor._EXPIRE_EVERY = 0.2\n{APPLICATION}"
-    )
-    server.start()
-    try:
+    server.service = f"from die_algorithm import janitor\njanitor._EXPIRE_EVERY = 0.2\n{SERVICE}"
+    with server.running():
         location = submit(server.wps, PROBE, "probe noop", quick.item)
         links = follow(location, b"ProcessSucceeded")
         assert len(list(server.outputs.glob("*/*"))) == 3
@@ -196,8 +224,6 @@ def test_the_published_files_of_a_foreign_service_expire(quick: Quick, tmp_path:
         assert b"ProcessOutputs" not in expired
         assert [path.name for path in server.outputs.iterdir()] == [location.rpartition("/")[2]]
         soon(lambda: not list(server.outputs.iterdir()))
-    finally:
-        server.kill()
 
 
 def test_behind_a_proxy_of_a_foreign_service_wrong_tokens_count_for_their_sender(
@@ -205,7 +231,6 @@ def test_behind_a_proxy_of_a_foreign_service_wrong_tokens_count_for_their_sender
 ) -> None:
     limits = "max_refused_tokens_per_minute=3\ntrusted_proxies=127.0.0.0/8\n"
     server = Guest(tmp_path / "guest", quick.settings(), limits)
-    server.start()
 
     def status(client: str) -> int:
         inputs = f"Image={PROBE};CommandName=probe noop;FileParam={quick.item}"
@@ -217,8 +242,49 @@ def test_behind_a_proxy_of_a_foreign_service_wrong_tokens_count_for_their_sender
         return requests.get(f"{server.wps}?{query}", headers=headers, timeout=60).status_code
 
     numbers = itertools.count()
-    try:
+    with server.running():
         assert [status("192.0.2.1") for _ in range(4)] == [401, 401, 401, 429]
         assert status("192.0.2.2") == 401
-    finally:
-        server.kill()
+
+
+# -- how it is configured
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_allow_list_holds_whichever_way_pywps_was_given_its_file(
+    quick: Quick, tmp_path: Path, way: str
+) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text('[images]\nallow = ["die-tests/other"]\n')
+    server = Guest(tmp_path / "guest", quick.settings(), f"policy_file={policy}\n", way=way)
+    with server.running():
+        answer = execute(server.wps, PROBE, "probe noop", quick.item)
+    assert answer.status_code == 403, answer.text
+    quick.assert_nothing_left()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_setting_that_does_not_exist_stops_a_foreign_service_from_running_jobs(
+    quick: Quick, tmp_path: Path, way: str
+) -> None:
+    server = Guest(tmp_path / "guest", quick.settings(), "policyfile=x\n", way=way)
+    server.service = SERVICE.replace("executor.start()", "")
+    with server.running():
+        answer = execute(server.wps, PROBE, "probe noop", quick.item)
+    assert answer.status_code == 503
+    assert "not set up correctly" in answer.text
+    assert "The setting 'policyfile' does not exist" in server.log.read_text()
+    quick.assert_nothing_left()
+
+
+def test_a_process_that_was_started_before_its_configuration_was_loaded_runs_no_job(
+    quick: Quick, tmp_path: Path
+) -> None:
+    server = Guest(tmp_path / "guest", quick.settings())
+    begin, middle, start = SERVICE.partition("service = ")
+    server.service = f"{begin}executor.start()\n{middle}{start}".removesuffix("executor.start()\n")
+    with server.running():
+        answer = execute(server.wps, PROBE, "probe noop", quick.item)
+    assert answer.status_code == 503
+    assert "Make the Service first" in server.log.read_text()
+    quick.assert_nothing_left()
