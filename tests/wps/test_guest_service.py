@@ -6,6 +6,7 @@ import contextlib
 import io
 import itertools
 import os
+import re
 import subprocess
 import sys
 import time
@@ -24,6 +25,8 @@ from swarm_fixture import PROBE, SORTAPP
 
 from die_algorithm.description import IDENTIFIER
 from die_algorithm.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
 
 # What the developer writes: his service…
 SERVICE = """
@@ -288,3 +291,25 @@ def test_a_process_that_was_started_before_its_configuration_was_loaded_runs_no_
     assert answer.status_code == 503
     assert "Make the Service first" in server.log.read_text()
     quick.assert_nothing_left()
+
+
+def test_the_snippets_of_the_readme_let_unfinished_jobs_go_on_after_a_restart(
+    quick: Quick, tmp_path: Path
+) -> None:
+    readme = (ROOT / "README.md").read_text()
+    chapter = re.search(
+        r"^## In your own PyWPS service\n(.*?)^## ", readme, re.DOTALL | re.MULTILINE
+    )
+    assert chapter
+    my_service, gunicorn = re.findall(r"```python\n(.*?)```", chapter[1], re.DOTALL)
+    server = Guest(tmp_path / "guest", quick.settings(), way="PYWPS_CFG")
+    (server.folder / "my_service.py").write_text(my_service)
+    server.service = (
+        "import sys\nsys.path.insert(0, '')\n"
+        f"from my_service import application as service\n{gunicorn}\npost_worker_init(None)\n"
+    )
+    with server.running():
+        location = submit(server.wps, PROBE, "probe sleep 2", quick.item)
+        follow(location, b'percentCompleted="30"')
+    with server.running():
+        follow(location, b"ProcessSucceeded")
