@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -83,7 +82,7 @@ def find_user_token(
 def _from_basic(credentials: str, sender: str) -> UserToken:
     try:
         decoded = base64.b64decode(credentials, validate=True).decode("utf-8")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # not base64, not ASCII, or not UTF-8: all are of this kind
         raise NotAuthorized(f"The HTTP Basic credentials cannot be read. {_HOW}") from None
     username, _, password = decoded.partition(":")
     return _checked(password, username or None, sender)

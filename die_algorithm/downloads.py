@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from werkzeug.http import dump_options_header
+from werkzeug.http import dump_options_header, parse_date
 from werkzeug.utils import send_file
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator
@@ -26,9 +26,19 @@ def file_response(path: Path, environ: dict[str, Any]) -> Response:
         environ: the request's WSGI environment; its server sends the file without a thread of ours
             where it can (``wsgi.file_wrapper``).
     """
-    if not _ONE_RANGE.fullmatch(environ.get("HTTP_RANGE", "")):
-        # Several ranges, or what is none, are passed over (RFC 9110, 14.2).
-        environ = {name: value for name, value in environ.items() if name != "HTTP_RANGE"}
+    environ = dict(environ)
+    if _is_beyond_time(environ.get("HTTP_IF_MODIFIED_SINCE")):
+        del environ["HTTP_IF_MODIFIED_SINCE"]
+    if _is_beyond_time(environ.get("HTTP_IF_RANGE")):
+        del environ[
+            "HTTP_IF_RANGE"
+        ]  # it is met by no file, so the whole is sent (RFC 9110, 13.1.5)
+        environ.pop("HTTP_RANGE", None)
+    asked = environ.get("HTTP_RANGE", "")
+    last = asked.removeprefix("bytes=-")
+    if not _ONE_RANGE.fullmatch(asked) or (last.isdecimal() and int(last) > path.stat().st_size):
+        # Several ranges, what is none, and a longer end than there is, are passed over (RFC 9110, 14.2).
+        environ.pop("HTTP_RANGE", None)
     response = send_file(
         path,
         environ,
@@ -69,6 +79,15 @@ def single_file_response(zip_path: Path, path: str, max_size: int) -> Response:
     # DataMiner's portal shows pictures of a result in a page of its own.
     response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     return _private(response)
+
+
+def _is_beyond_time(date: str | None) -> bool:
+    """Whether werkzeug cannot read a date because a number in it is none of a date's."""
+    try:
+        parse_date(date)
+    except OverflowError:
+        return True
+    return False
 
 
 def _private(response: Response) -> Response:

@@ -65,12 +65,12 @@ class ExecuteDoor:
             http_request: how it came; the user token is taken from it.
 
         Returns:
-            The job. A synchronous one has not ended if its client has left.
+            The job; a synchronous one has ended.
 
         Raises:
             RequestError: the request is refused; nothing was created.
-            ServiceUnavailable: the same, or the service stops and the job, which goes on, is not waited
-                for: the text says so.
+            ServiceUnavailable: the same, or the job, which goes on, is not waited for because the service
+                stops or the client may have left: the text says so.
         """
         form = operation.response_form
         description.check_inputs(operation.inputs)
@@ -88,14 +88,20 @@ class ExecuteDoor:
             return submit()
         is_gone = http_request.environ.get("waitress.client_disconnected", lambda: False)
         job = engine.run_to_end(submit, is_gone)
-        if engine.is_closing and not job.state.is_final:
-            raise self._not_waited_for(job)
+        if not job.state.is_final:
+            raise self._not_waited_for(job, engine.is_closing)
         return job
 
-    def _not_waited_for(self, job: Job) -> ServiceUnavailable:
+    def _not_waited_for(self, job: Job, is_closing: bool) -> ServiceUnavailable:
+        why = (
+            "The service is stopping"
+            if is_closing
+            else "You have closed your side of the connection"
+        )
+        when = "In a minute its" if is_closing else "Its"
         return ServiceUnavailable(
-            f"The service is stopping and cannot wait for your job. The job {job.id} was accepted and goes "
-            f"on: do not submit it again. In a minute its status can be read at {self._links.status(job)}",
+            f"{why}, so your job cannot be waited for. The job {job.id} was accepted and goes on: do not "
+            f"submit it again. {when} status can be read at {self._links.status(job)}",
             # Clients that repeat a request by themselves do so where they are told when.
             retry_after=None,
         )

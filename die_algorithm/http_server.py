@@ -70,6 +70,31 @@ class Channel(HTTPChannel):
     _began = 0.0
     _came = 0.0
 
+    #: Whether the client has said that it sends no more; it may still read (RFC 9112, 9.6).
+    _has_said_all = False
+
+    def readable(self) -> bool:
+        """Whether to look for more: not while those are answered who have said all they had to say."""
+        return not (self._has_said_all and self.requests) and bool(super().readable())
+
+    def handle_read(self) -> None:
+        """Read; the end of what a client sends is no reason not to answer it."""
+        if self.requests and self._is_at_the_end:
+            self._has_said_all = True
+        else:
+            super().handle_read()
+
+    def check_client_disconnected(self) -> bool:
+        """Whether the client has left, or may have: who leaves says no more either."""
+        return self._has_said_all or bool(super().check_client_disconnected())
+
+    @property
+    def _is_at_the_end(self) -> bool:
+        try:
+            return not self.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except OSError:
+            return False
+
     def received(self, data: bytes) -> bool:
         """Take what the client has sent."""
         before = self.request

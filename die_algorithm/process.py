@@ -9,6 +9,7 @@ job is the engine's, because PyWPS's queue loses jobs (reference: pywps 0 and 6)
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import pywps
@@ -77,6 +78,19 @@ class DockerImageExecutor(pywps.Process):
         """
         self._runtime.start()
 
+    def set_workdir(self, workdir: str) -> None:
+        """Give back the folder that PyWPS has made for a request, and leave it no input to read.
+
+        PyWPS calls it on the request's own copy of the process before it reads the inputs. It would follow
+        references, and fetch what a ``wps:BodyReference`` names, whoever asks; and where it refuses an
+        input itself, it would leave the folder behind. Ours are read in :meth:`execute`.
+
+        Args:
+            workdir: the path of the folder, which is empty.
+        """
+        Path(workdir).rmdir()
+        self.inputs: list[Any] = []
+
     def execute(self, wps_request: Any, uuid: object) -> Response:  # noqa: ANN401, ARG002 - PyWPS's
         """Answer an Execute; called by PyWPS in place of its own queue and forks.
 
@@ -91,8 +105,6 @@ class DockerImageExecutor(pywps.Process):
             return error_response(error)
         except Exception as error:  # noqa: BLE001 - PyWPS would swallow it without a line in the log
             return unforeseen_response(error)
-        finally:
-            self.clean()
 
     def _answer(self, operation: Execute, http_request: Request) -> Response:
         settings = self._settings()

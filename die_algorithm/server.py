@@ -29,6 +29,8 @@ _LONGEST_TRAILER = 4096
 #: Between two lines of headers, one that goes on in the next (RFC 9112, 5.2).
 _FOLDED = re.compile(rb"\r\n[ \t]")
 _CODINGS = re.compile(rb"\r\ntransfer-encoding:([^\r\n]*)", re.IGNORECASE)
+_HOST = re.compile(rb"\r\nhost:", re.IGNORECASE)
+_NOT_IN_A_TARGET = re.compile(rb"[\x00-\x1f\x7f#]")
 _LENGTH = re.compile(rb"\r\ncontent-length:", re.IGNORECASE)
 
 
@@ -96,6 +98,7 @@ class _Refusal:
 
 class _Parser(HTTPRequestParser):
     _refusal: _Refusal | None = None
+    _expects = False
 
     def received(self, data: bytes) -> int:
         consumed = int(super().received(data))
@@ -114,8 +117,17 @@ class _Parser(HTTPRequestParser):
     def parse_header(self, header_plus: bytes) -> None:
         if _FOLDED.search(header_plus):
             raise ParsingError("A header that goes on in the next line.")
-        codings = b",".join(_CODINGS.findall(header_plus)).lower()
-        if codings.count(b"chunked") > 1 or (codings and _LENGTH.search(header_plus)):
+        line = header_plus.partition(b"\r\n")[0]
+        if _NOT_IN_A_TARGET.search(line):
+            # urlsplit() would leave out a part of them, and all that follows a '#'.
+            raise ParsingError("A character that no request's target holds.")
+        if len(_HOST.findall(header_plus)) != 1 and line.rstrip().endswith(b"HTTP/1.1"):
+            raise ParsingError("No host, or several (RFC 9112, 3.2).")
+        found = _CODINGS.findall(header_plus)
+        codings = b",".join(found).lower()
+        if found and not codings.strip(b" \t,"):
+            raise ParsingError("A transfer encoding that is none.")
+        if codings.count(b"chunked") > 1 or (found and _LENGTH.search(header_plus)):
             # Whoever stands before us may have believed the other one (RFC 9112, 6.1 and 11.2).
             raise ParsingError("The length of the body is said more than once.")
         try:
@@ -125,10 +137,19 @@ class _Parser(HTTPRequestParser):
             raise ParsingError(
                 "The request's target is no address, or a number too long."
             ) from None
-        if not self.version.startswith("1."):
+        if self.version not in ("1.0", "1.1"):
             raise ParsingError("Another HTTP than 1.0 and 1.1, which are spoken here.")
         if codings and self.version == "1.0":
             raise ParsingError("HTTP 1.0 has no transfer encodings (RFC 9112, 6.1).")
+
+    @property
+    def expect_continue(self) -> bool:
+        """Whether the client waits for a word before it sends the body: never if there is none to come."""
+        return self._expects and self._refusal is None and not self.completed
+
+    @expect_continue.setter
+    def expect_continue(self, expects: bool) -> None:
+        self._expects = expects
 
     @property
     def error(self) -> _Refusal | None:

@@ -30,6 +30,7 @@ from die_algorithm.errors import (
     DieError,
     FileSizeExceeded,
     Gone,
+    InvalidParameterValue,
     MethodNotAllowed,
     MissingParameterValue,
     NotAuthorized,
@@ -449,6 +450,8 @@ def _job_id(request: Request) -> str:
     values = _query(request).get("id", ())
     if not values:
         raise MissingParameterValue("The parameter id is missing.", "id")
+    if len(set(values)) > 1:
+        raise InvalidParameterValue("The parameter id is given more than once.", "id")
     return values[0]
 
 

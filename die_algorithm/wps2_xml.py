@@ -29,6 +29,7 @@ from die_algorithm.wps2_operations import (
     response_form,
 )
 from die_algorithm.wps_operations import (
+    BLANKS,
     DescribeProcess,
     Execute,
     GetCapabilities,
@@ -37,7 +38,14 @@ from die_algorithm.wps_operations import (
     check_service,
     negotiate_version,
 )
-from die_algorithm.xml_reader import embedded_text, find, plain_text, texts
+from die_algorithm.xml_reader import (
+    elements_in,
+    embedded_text,
+    find,
+    plain_text,
+    text_around,
+    texts,
+)
 from die_algorithm.xml_writer import OWS_2, WPS_2, XLINK, Element
 
 _NAMESPACES = {"wps": WPS_2, "ows": OWS_2}
@@ -132,32 +140,32 @@ def _input_value(name: str, element: Element) -> InputValue:
 def _data(name: str, element: Element) -> InputValue:
     given = _format(element)
     check_input_format(name, given)
-    holds_literal = len(element) == 1 and element[0].tag == _LITERAL_VALUE
+    inside = elements_in(element)
+    holds_literal = len(inside) == 1 and inside[0].tag == _LITERAL_VALUE
     if is_file(name, given) and not holds_literal:
         text = embedded_text(name, element)
         return complex_value(name, text, mime_type=given.mime_type, encoding=given.encoding)
-    content = _literal_value(name, element) if len(element) else element
+    content = _literal_value(name, element) if inside else element
     # Editors and serialisers indent what stands alone; no literal here has blanks of its own.
-    return InputValue(text=plain_text(name, content).strip())
+    return InputValue(text=plain_text(name, content).strip(BLANKS))
 
 
 def _literal_value(name: str, data: Element) -> Element:
     """The wps:LiteralValue in a wps:Data, which holds nothing else."""
-    around = "".join((data.text or "", *(child.tail or "" for child in data)))
-    if len(data) > 1 or data[0].tag != _LITERAL_VALUE or around.strip():
+    first, *others = elements_in(data)
+    if others or first.tag != _LITERAL_VALUE or text_around(data):
         raise InvalidParameterValue(
             f"{name[:80]} must be plain text or one wps:LiteralValue, without other elements or "
             "comments.",
             name,
         )
-    literal = data[0]
-    check_literal(name, literal.get("dataType"), literal.get("uom"))
-    return literal
+    check_literal(name, first.get("dataType"), first.get("uom"))
+    return first
 
 
 def _reference(name: str, element: Element) -> InputValue:
     href = element.get(f"{{{XLINK}}}href") or ""
-    if not href or len(element):
+    if not href or elements_in(element):
         raise InvalidParameterValue(
             f"{name[:80]} is a reference without address, or one with a body.", name
         )
@@ -173,7 +181,7 @@ def _outputs(root: Element) -> tuple[OutputRequest, ...]:
 
 def _output(element: Element) -> OutputRequest:
     name = _id(element, "Output")
-    if len(element):
+    if elements_in(element):
         raise InvalidParameterValue(f"{name[:80]} is one value; it has no outputs inside.", name)
     return output_request(name, _format(element), element.get("transmission", ""))
 
@@ -181,7 +189,7 @@ def _output(element: Element) -> OutputRequest:
 def _format(element: Element) -> Format:
     return Format(
         # Without parameters such as a charset.
-        mime_type=element.get("mimeType", "").partition(";")[0].strip().lower(),
+        mime_type=element.get("mimeType", "").partition(";")[0].strip(BLANKS).lower(),
         encoding=element.get("encoding", ""),
         schema=element.get("schema", ""),
     )
@@ -191,7 +199,7 @@ def _format(element: Element) -> Format:
 
 
 def _id(element: Element, what: str) -> str:
-    name = element.get("id", "").strip()
+    name = element.get("id", "").strip(BLANKS)
     if not name:
         raise MissingParameterValue(f"An {what} has no attribute id.", "id")
     return name

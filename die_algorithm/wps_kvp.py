@@ -21,6 +21,7 @@ from die_algorithm.inline_content import complex_value
 from die_algorithm.job_request import FILE_PARAM, ITEM_PARAM
 from die_algorithm.models import OutputRequest, ResponseForm
 from die_algorithm.wps_operations import (
+    BLANKS,
     SPOKEN,
     DescribeProcess,
     Execute,
@@ -46,6 +47,14 @@ _ATTRIBUTE = re.compile(
     r"@(?=(?:mimeType|format|encoding|schema|datatype|uom|method|asReference|xlink:href|href)=)",
     re.IGNORECASE,
 )
+
+#: What clients say of the format of plain text.
+_TEXT_FORMATS = {
+    "mimetype": re.compile(r"(?:[\w.+-]+/[\w.+-]+(?:;[^@]*)?)?", re.ASCII),
+    "encoding": re.compile(
+        r"(?:utf-?8|us-ascii|ascii|7bit|8bit|base64)?", re.ASCII | re.IGNORECASE
+    ),
+}
 
 Query = Mapping[str, tuple[str, ...]]
 
@@ -132,13 +141,13 @@ def _inputs(text: str) -> dict[str, tuple[InputValue, ...]]:
     inputs: dict[str, tuple[InputValue, ...]] = {}
     for part in _parts(text, "DataInputs"):
         name, separator, rest = part.partition("=")
-        if not separator or not name.strip():
+        if not separator or not name.strip(BLANKS):
             raise InvalidParameterValue(
                 "DataInputs must be name=value pairs separated by ';'; a value that holds ';' must be "
                 "percent-encoded twice.",
                 "DataInputs",
             )
-        name = _decoded_again(name.strip())
+        name = _decoded_again(name.strip(BLANKS))
         inputs[name] = (*inputs.get(name, ()), _input_value(name, rest))
     return inputs
 
@@ -159,7 +168,21 @@ def _input_value(name: str, text: str) -> InputValue:
         return complex_value(
             name, text, mime_type=given.get("mimetype"), encoding=given.get("encoding")
         )
+    if name not in (FILE_PARAM, ITEM_PARAM):
+        _check_text_is_whole(name, given)
     return InputValue(text=text)
+
+
+def _check_text_is_whole(name: str, given: Mapping[str, str]) -> None:
+    """Refuse what looks like an attribute and is more likely a part of the text."""
+    odd = [each for each in ("schema", "method", "asreference") if given.get(each)]
+    odd += [each for each, form in _TEXT_FORMATS.items() if not form.fullmatch(given.get(each, ""))]
+    if odd:
+        raise InvalidParameterValue(
+            f"{name[:80]} holds '@{odd[0]}=', which begins an attribute that plain text does not have. If "
+            "it belongs to the text, percent-encode the '@' twice (%2540).",
+            name,
+        )
 
 
 def _check_method(name: str, method: str | None) -> None:
@@ -190,7 +213,7 @@ def _output(text: str) -> OutputRequest:
     given = _attributes(attributes)
     return OutputRequest(
         # Some clients write an output like an input that has attributes alone: ``name=@asReference=true``.
-        identifier=_decoded_again(identifier.strip().removesuffix("=")),
+        identifier=_decoded_again(identifier.strip(BLANKS).removesuffix("=")),
         as_reference=truth(given.get("asreference", "false"), "asReference"),
         mime_type=media_type(given.get("mimetype")),
     )
@@ -210,10 +233,10 @@ def _flag(query: Query, name: str) -> bool:
 
 
 def _parts(text: str, locator: str) -> list[str]:
-    stripped = text.strip()
+    stripped = text.strip(BLANKS)
     if stripped.startswith("[") and stripped.endswith("]"):
         text = stripped[1:-1]  # as old examples write lists; no name begins so
-    parts = [part for part in text.split(";") if part.strip()]
+    parts = [part for part in text.split(";") if part.strip(BLANKS)]
     if len(parts) > _MAX_PARTS:
         raise InvalidParameterValue(f"{locator} has more than {_MAX_PARTS} parts.", locator)
     return parts
@@ -221,7 +244,7 @@ def _parts(text: str, locator: str) -> list[str]:
 
 def listed(text: str) -> tuple[str, ...]:
     """The parts of a list, which commas separate."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    return tuple(part.strip(BLANKS) for part in text.split(",") if part.strip(BLANKS))
 
 
 def required(query: Query, name: str) -> str:

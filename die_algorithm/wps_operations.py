@@ -16,6 +16,8 @@ VERSION = "1.0.0"
 #: The versions that are offered; what says nothing is the first one's.
 SPOKEN = (VERSION, "2.0.0")
 LANGUAGES = ("en-US", "en")
+#: What may stand around names and values (XML 1.0, 2.3). Python would take away all of Unicode's.
+BLANKS = " \t\r\n"
 
 # What clients write for "a string": the DescribeProcess's own text, and its usual short forms.
 _STRING_TYPES = re.compile(
@@ -149,7 +151,7 @@ def check_language(language: str) -> None:
 
 def media_type(text: str | None) -> str | None:
     """A media type without its parameters, in lower case; None if there is none."""
-    return (text or "").partition(";")[0].strip().lower() or None
+    return (text or "").partition(";")[0].strip(BLANKS).lower() or None
 
 
 def check_literal(name: str, data_type: str | None, uom: str | None) -> None:
@@ -171,7 +173,7 @@ def truth(text: str, name: str) -> bool:
         InvalidParameterValue: it is none.
     """
     try:
-        return _TRUTH[text.strip().lower()]
+        return _TRUTH[text.strip(BLANKS).lower()]
     except KeyError:
         raise InvalidParameterValue(f"{name} must be 'true' or 'false'.", name) from None
 

@@ -34,7 +34,15 @@ from die_algorithm.wps_operations import (
     negotiate_version,
     truth,
 )
-from die_algorithm.xml_reader import embedded_text, find, plain_text, read_root, texts
+from die_algorithm.xml_reader import (
+    elements_in,
+    embedded_text,
+    find,
+    plain_text,
+    read_root,
+    text_around,
+    texts,
+)
 from die_algorithm.xml_writer import OWS, WPS, WPS_2, XLINK, Element
 
 _NAMESPACES = {"wps": WPS, "ows": OWS}
@@ -104,6 +112,8 @@ def _identifiers(root: Element) -> tuple[str, ...]:
 
 def _execute(root: Element) -> Execute:
     check_version(root.get("version") or VERSION)
+    if len(_find(root, "wps:DataInputs")) > 1 or len(_find(root, "wps:ResponseForm")) > 1:
+        raise MalformedRequest("The Execute has DataInputs or ResponseForm more than once.")
     elements = _find(root, "wps:DataInputs/wps:Input")
     if len(elements) > _MAX_INPUTS:
         raise InvalidParameterValue(f"More than {_MAX_INPUTS} inputs are given.", "DataInputs")
@@ -133,6 +143,8 @@ def _input_value(name: str, element: Element) -> InputValue:
         return _reference(name, references[0])
     if not data:
         raise MissingParameterValue(f"The input {name[:80]} has no value.", name)
+    if any(text_around(each) for each in _find(element, "wps:Data")):
+        raise InvalidParameterValue(f"{name[:80]} has text beside its value's element.", name)
     if data[0].tag == f"{{{WPS}}}LiteralData":
         check_literal(name, data[0].get("dataType"), data[0].get("uom"))
         return InputValue(text=plain_text(name, data[0]))
@@ -151,7 +163,7 @@ def _complex_data(name: str, element: Element) -> InputValue:
 
 def _reference(name: str, element: Element) -> InputValue:
     href = element.get(f"{{{XLINK}}}href") or ""
-    if not href or len(element):
+    if not href or elements_in(element):
         raise InvalidParameterValue(
             f"{name[:80]} is a reference without address, or one with headers or a body.", name
         )

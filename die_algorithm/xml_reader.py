@@ -13,11 +13,14 @@ from xml.sax.saxutils import escape
 from lxml import etree
 
 from die_algorithm.errors import InvalidParameterValue, MalformedRequest
+from die_algorithm.wps_operations import BLANKS
 from die_algorithm.xml_writer import Element
 
 #: Parts of what a client embeds, the comments around its root included; namespaces in force there.
 _MOST_PARTS = 100
 _MOST_NAMESPACES = 100
+#: Beginnings of elements, and of all else; each costs the memory of some hundred characters.
+_MOST_MARKS = 100_000
 _TOO_MANY_ATTRIBUTES = etree.XPath("boolean(//*[@*[101]])")
 _BLANKS = re.compile(rb"[ \t\r\n]*")
 #: What may stand before the root element, or a document type.
@@ -43,6 +46,11 @@ def read_root(body: bytes) -> Element:
         raise MalformedRequest("The request is not UTF-8.") from None
     if _has_document_type(text) or b"\x00" in text:
         raise MalformedRequest("The request holds a document type or a NUL, which is not accepted.")
+    if text.count(b"<") > _MOST_MARKS:
+        raise MalformedRequest(
+            "The request has too many elements. Send XML of that size as base64, or put it into your "
+            "workspace."
+        )
     parser = etree.XMLParser(
         encoding="utf-8",
         resolve_entities=False,
@@ -101,7 +109,18 @@ def texts(element: Element, path: str, namespaces: Mapping[str, str]) -> list[st
         raise MalformedRequest(
             "A name or version must be plain text, without elements or comments."
         )
-    return [(item.text or "").strip() for item in found]
+    return [(item.text or "").strip(BLANKS) for item in found]
+
+
+def elements_in(element: Element) -> list[Element]:
+    """The elements in an element, without comments and processing instructions."""
+    return [child for child in element if isinstance(child.tag, str)]
+
+
+def text_around(element: Element) -> str:
+    """The text beside the elements in an element, without blanks."""
+    parts = (element.text or "", *(child.tail or "" for child in element))
+    return "".join(parts).strip(BLANKS)
 
 
 def plain_text(name: str, element: Element) -> str:
@@ -145,10 +164,10 @@ def embedded_text(name: str, element: Element) -> str:
     )
     if len(element) > _MOST_PARTS:
         raise refusal
-    roots = [part for part in element if isinstance(part.tag, str)]
+    roots = elements_in(element)
     if not roots:
         raise InvalidParameterValue(f"{name[:80]} holds a comment beside its text.", name)
     if len(roots) > 1 or len(roots[0].nsmap) > _MOST_NAMESPACES:
         raise refusal
     parts = [etree.tostring(part, encoding="unicode") for part in element]
-    return "".join((escape(element.text or ""), *parts)).strip()
+    return "".join((escape(element.text or ""), *parts)).strip(BLANKS)

@@ -87,7 +87,12 @@ ROWS = [
     raw("H5-no-colon", f"{GET}X\r\n\r\n"), raw("H5-fold", f"{GET} X: a\r\n\r\n"), raw("H5-fold-tab", f"{GET}X: a\r\n\tb\r\n\r\n"),
     raw("H5-fold-first", f"GET {CAPABILITIES} HTTP/1.1\r\n Host: x\r\n\r\n"), raw("H5-blank-name", f"{GET}X Y: a\r\n\r\n"), raw("H5-lower", GET.replace("GET", "get") + "\r\n"),
     raw("H5-mixed", GET.replace("GET", "Get") + "\r\n"), raw("H5-simple", f"GET {CAPABILITIES}\r\n\r\n"), raw("H5-words", "GET / / HTTP/1.1\r\n\r\n"),
-    *(raw(f"H5-{version}", GET.replace("1.1", version) + "\r\n") for version in ("3.7", "2.0", "0.9", "1.10", "11")),
+    *(raw(f"H5-{version}", GET.replace("1.1", version) + "\r\n") for version in ("3.7", "2.0", "0.9", "1.10", "11", "1.2", "1.9")),
+    # What a reader of addresses would leave out without a word.
+    *(raw(f"H5-left-out-{n}", GET.replace("request=", f"request={mark}") + "\r\n") for n, mark in enumerate(("#", "\t", "\x7f", "\x1f"))),
+    raw("H5-no-host", GET.replace("Host: x\r\n", "") + "\r\n"), raw("H5-hosts", f"{GET}Host: y\r\n\r\n"),
+    raw("H4-te-1.2", head("Transfer-Encoding: chunked", version="HTTP/1.2") + chunked(BODY)), smuggled("te-none-cl", f"Content-Length: {len(BODY)}", "Transfer-Encoding:"),
+    raw("H4-expect-no-length", head("Content-Length: abc", "Expect: 100-continue")), raw("Z1-expect", head(f"Content-Length: {2**30}", "Expect: 100-continue"), 413, FSE),
     *(raw(f"H5-target-{n}", f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n") for n, target in enumerate(("http://[::1", "http://]/", "http://[zz]/", "x://[", "http://[v1]/"))),
     raw("H5-garbage", "\x16\x03\x01\x02\r\n\r\n"), raw("H5-binary", "\x00\x01\r\n\r\n"), raw("H5-blank-method", f" {CAPABILITIES} HTTP/1.1\r\n\r\n"),
     Row(name="H7-chunked", ask=Ask(raw=(head("Transfer-Encoding: chunked") + chunked(BODY)).encode()), locator="FileParam", code=IPV, asks_storagehub=True),

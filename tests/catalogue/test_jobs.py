@@ -63,6 +63,10 @@ ROWS = [
     Row(name="R10-range-backwards", ask=Ask(target="@ZIP@", headers=(("Range", "bytes=5-2"),)), status=416, code=NAC),
     # Several ranges, or what is none, are passed over (RFC 9110, 14.2).
     *(Row(name=f"R10-no-range-{n}", ask=Ask(target="@ZIP@", headers=(("Range", value),)), status=200, code=None) for n, value in enumerate(("bytes=" + "0-," * 1000, "bytes=0-1,3-4", "lines=1-2", "bytes=x"))),
+    Row(name="R10-range-of-more", ask=Ask(target="@ZIP@", headers=(("Range", "bytes=-999999"),)), status=200, code=None),
+    *(Row(name=f"R11-no-date-{name}", ask=Ask(target="@ZIP@", headers=((name, "Tue, 01 Jan 99999999999 00:00:00 GMT"), ("Range", "bytes=0-0"))), status=status, code=None)
+      for name, status in (("If-Modified-Since", 206), ("If-Range", 200))),
+    Row(name="R2-two", ask=Ask(target=f"{STATUS_PATH}?id=@JOB@&id={MISSING}"), code=IPV, locator="id"),
     Row(name="R11-modified", ask=Ask(target="@ZIP@", headers=(("If-Modified-Since", "Tue, 01 Jan 2099 00:00:00 GMT"),)), status=304, code=None),
     Row(name="R11-etag", ask=Ask(target="@ZIP@", headers=(("If-None-Match", '"x"'),)), status=200, code=None),
     Row(name="R11-star", ask=Ask(target="@ZIP@", headers=(("If-None-Match", "*"),)), status=304, code=None),
@@ -87,6 +91,7 @@ TOKENS = [
     *(token(f"T2-{n}", ("Authorization", value)) for n, value in enumerate(("Bearer", "Bearer ", "Basic x", "Basic", "Bearer a b", "Digest x", "Negotiate x", "Bearer\t", "bearer x"))),
     token("T2-basic-nobody", basic("alice:wrong-password"), asks=True),
     token("T2-basic-empty", basic(":")),
+    token("T2-basic-no-ascii", ("Authorization", "Basic \u00e9")),
     token("T2-basic-other", basic(f"{BOB.name}:{ALICE.token}"), asks=True),
     *(token(f"T5-{n}", ("gcube-token", value)) for n, value in enumerate((
         "tiny", "-rf-rf-rf-rf", "--privileged-0000", "a b c d e f g", "t\u00f6ken-token-token", "a" * 8193, "token;token;token", "token{{.}}token", "$(id)$(id)$(id)", "<a>token</a>"))),

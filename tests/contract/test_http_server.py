@@ -416,3 +416,36 @@ def test_a_large_body_may_take_its_time() -> None:
             time.sleep(0.1)
         assert time.monotonic() - began > 4 * 0.5
         assert one_answer(client).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("beside", [0, 3])
+def test_who_says_no_more_is_answered_all_the_same(slow: Slow, beside: int) -> None:
+    with running(slow, channel_request_lookahead=1) as server, contextlib.ExitStack() as others:
+        for _ in range(beside):
+            others.enter_context(connect(server)).sendall(KEEP_ALIVE)
+        with connect(server) as connection:
+            connection.sendall(KEEP_ALIVE)
+            connection.shutdown(socket.SHUT_WR)
+            assert slow.asked.wait(20)
+            # The server has time to see the end of what is sent.
+            with connect(server) as later:
+                later.shutdown(socket.SHUT_WR)
+                assert later.recv(1) == b""
+            slow.may.set()
+            assert rest_of(connection).endswith(b"hello")
+
+
+def test_who_says_no_more_may_have_left() -> None:
+    seen = threading.Event()
+
+    def waits(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        while not environ["waitress.client_disconnected"]():
+            time.sleep(0.01)
+        seen.set()
+        return hello(environ, start_response)
+
+    with running(waits, channel_request_lookahead=1) as server, connect(server) as connection:
+        connection.sendall(KEEP_ALIVE)
+        connection.shutdown(socket.SHUT_WR)
+        assert rest_of(connection).endswith(b"hello")
+        assert seen.is_set()

@@ -369,3 +369,19 @@ def trees(draw: st.DrawFn, depth: int = 4) -> etree._Element:
 def test_any_document_is_read_or_refused(tree: etree._Element) -> None:
     with contextlib.suppress(RequestError):
         read_wps2(read_root(etree.tostring(tree)))
+
+
+@pytest.mark.parametrize("aside", ["<!-- a -->", "<?a b?>"])
+def test_what_stands_beside_a_literal_is_passed_over(aside: str) -> None:
+    literal = "<wps:LiteralValue>alpine</wps:LiteralValue>"
+    given = data("Image", "X").replace("X", f"{aside}{literal}{aside}")
+    assert execution(execute(given)).texts()["Image"] == ("alpine",)
+    inside = data("Image", "X").replace("X", literal.replace("pine", f"{aside}pine"))
+    assert refusal(execute(inside)) == (400, "WrongInputData", "Image")
+
+
+def test_only_the_blanks_of_xml_are_taken_away() -> None:
+    assert execution(execute(data("Image", " \t\nalpine\n"))).texts()["Image"] == ("alpine",)
+    for blank in "\u00a0\u2003\u3000\u0085":
+        refused = refusal(execute(data("Image", f"alpine{blank}")))
+        assert refused == (400, "WrongInputData", "Image")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
 from hypothesis import given
@@ -427,3 +427,27 @@ def test_a_query_that_was_not_escaped_is_read_as_utf_8() -> None:
     assert read_query("a=données".encode()) == {"a": ("données",)}
     with pytest.raises(RequestError, match="not UTF-8"):
         read_query(b"a=\xff")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "run%20x@encoding=utf8%20--important",
+        "sort%20--key=a@format=csv",
+        "run@schema=x",
+        "run@method=fast",
+        "run@asReference=true",
+    ],
+)
+def test_no_part_of_a_command_is_taken_for_an_attribute(text: str) -> None:
+    query = f"{BASE}&DataInputs=Image=x;FileParam=y;CommandName="
+    assert refusal(query + text) == invalid("CommandName")
+    whole = execute(query + text.replace("@", "%2540")).texts()["CommandName"]
+    assert whole == (text.replace("%20", " "),)
+
+
+@pytest.mark.parametrize("blank", ["%C2%A0", "%E3%80%80", "%E2%80%A8", "%C2%85"])
+def test_only_the_blanks_of_xml_are_taken_away(blank: str) -> None:
+    name = f"Image{unquote(blank)}"
+    assert refusal(f"{BASE}&DataInputs=Image{blank}=x") == invalid(name)
+    assert refusal(f"{BASE}&status=true{blank}")[2] == "status"

@@ -355,6 +355,11 @@ def form(content: str) -> bytes:
         (form("<wps:ResponseDocument/><wps:ResponseDocument/>"), MALFORMED),
         (form("<wps:ResponseDocument><wps:Output/></wps:ResponseDocument>"), missing("Identifier")),
         (form("<wps:RawDataOutput/>"), missing("Identifier")),
+        (body(form="<wps:ResponseForm/><wps:ResponseForm/>"), MALFORMED),
+        (body(form="<wps:DataInputs/>"), MALFORMED),
+        (body(given_as("Image", DATA.replace("<wps:Data>", "<wps:Data>b"))), invalid("Image")),
+        (body(given_as("Image", DATA.replace("</wps:Data>", "b</wps:Data>"))), invalid("Image")),
+        (complex_data("<a/>" * 100_000), MALFORMED),
     ],
 )
 def test_a_wrong_request_is_refused_where_it_is_wrong(

@@ -7,6 +7,7 @@ import io
 import itertools
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from catalogue.asking import execute1
 from ogc import assert_valid
 from owslib.wps import ASYNC, SYNC, WebProcessingService, monitorExecution
 from quick_fixture import Quick, soon
@@ -313,3 +315,36 @@ def test_the_snippets_of_the_readme_let_unfinished_jobs_go_on_after_a_restart(
         follow(location, b'percentCompleted="30"')
     with server.running():
         follow(location, b"ProcessSucceeded")
+
+
+@pytest.mark.parametrize("form", ["xml", "xml-get", "kvp"])
+def test_a_foreign_service_fetches_nothing_and_leaves_no_folder(server: Guest, form: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.2)
+        href = f"http://127.0.0.1:{listener.getsockname()[1]}/x"
+        body = f'<wps:BodyReference xlink:href="{href}"/>' if form == "xml" else ""
+        method = "POST" if body else "GET"
+        given = f'<wps:Reference method="{method}" xlink:href="{href}">{body}</wps:Reference>'
+        if form == "kvp":
+            inputs = f"Image=x/y;CommandName=x;FileParam=@xlink:href={href}@method=POST@bodyreference={href}"
+            query = f"service=WPS&version=1.0.0&request=Execute&Identifier={IDENTIFIER}&DataInputs={inputs}"
+            answer = requests.get(f"{server.wps}?{query}", timeout=60)
+        else:
+            text = execute1(
+                FileParam=f"<wps:Input><ows:Identifier>FileParam</ows:Identifier>{given}</wps:Input>"
+            )
+            headers = {"Content-Type": "text/xml"}
+            answer = requests.post(server.wps, text, headers=headers, timeout=60)
+        assert 400 <= answer.status_code < 500, answer.text
+        with pytest.raises(TimeoutError):
+            listener.accept()
+    assert not list(server.folder.glob("pywps_process_*"))
+
+
+@pytest.mark.parametrize("command", ["run%20a=b", "run%20--image=x@1.0"])
+def test_a_foreign_service_reads_what_pywps_would_cut(guest: str, command: str) -> None:
+    inputs = f"Image=die-tests/none%40sha256:{'ab' * 32};CommandName={command};FileParam=x"
+    query = f"service=WPS&version=1.0.0&request=Execute&Identifier={IDENTIFIER}&DataInputs={inputs}"
+    answer = requests.get(f"{guest}?{query}", timeout=60)
+    # All inputs were read and are right: what is missing is the token.
+    assert answer.status_code == 401, answer.text
