@@ -55,10 +55,13 @@ class ImageConfig(_Fields):
     )
 
 
+_NULL_IS_EMPTY = BeforeValidator(lambda value: "" if value is None else value)
+
+
 class _Token(_Fields):
-    token: str = Field("", repr=False)
-    access_token: str = Field("", repr=False)
-    expires_in: float = 60
+    token: Annotated[str, _NULL_IS_EMPTY] = Field("", repr=False)
+    access_token: Annotated[str, _NULL_IS_EMPTY] = Field("", repr=False)
+    expires_in: Annotated[float, BeforeValidator(lambda value: 60 if value is None else value)] = 60
 
     @property
     def secret(self) -> str:

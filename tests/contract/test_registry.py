@@ -335,14 +335,17 @@ def test_a_slow_document_does_not_outlast_the_time(played: Played) -> None:
 # -- tokens and other hosts
 
 
-def test_the_token_that_everybody_gets_is_fetched_and_used(played: Played) -> None:
+@pytest.mark.parametrize("nothing", [{}, {"access_token": None, "expires_in": None}])
+def test_the_token_that_everybody_gets_is_fetched_and_used(
+    played: Played, nothing: Mapping[str, object]
+) -> None:
     digest = played.tags["latest"] = played.add_image()
 
     def guarded(connection: Connection) -> None:
         request = connection.request
         assert request is not None
         if request.target.startswith("/token?"):
-            connection.send(json_answer({"token": "for-everybody", "expires_in": 300}))
+            connection.send(json_answer({"token": "for-everybody", "expires_in": 300, **nothing}))
         elif request.headers.get("authorization") == "Bearer for-everybody":
             played(connection)
         else:

@@ -99,6 +99,7 @@ BAD = {
     "sha512:abc": ALONE,
     "docker.io/sha256:abc": ALONE,
     "library/sha384": ALONE,
+    "md5:" + "0" * 32: ALONE,
     "evil.com/x": HUB,
     "evil.com:5000/x": HUB,
     "ghcr.io/a/b": HUB,
