@@ -32,9 +32,13 @@ _OFFICIAL = "library/"
 _MAX_NAME = 255
 _MAX_TEXT = _MAX_NAME + len(":") + 128 + len("@sha256:") + 64
 #: ``sha256:…`` would be read as a repository of that name with a very long tag.
-_ALGORITHMS = ("sha256", "sha384", "sha512")
-#: Transports of other tools, such as skopeo's.
-_TRANSPORTS = ("containers-storage", "dir", "docker-archive", "docker-daemon", "oci")
+_ALGORITHMS = ("md5", "sha256", "sha384", "sha512")
+#: Transports and addresses of other tools: skopeo, Apptainer, buildx (safety, I13). As ``file:x`` they
+#: could be official images with a tag, but none is called so; ``docker:dind`` is one, so docker is not here.
+_TRANSPORTS = frozenset(
+    {"containers-storage", "dir", "docker-archive", "docker-daemon", "docker-image", "file", "http"}
+    | {"https", "oci", "oci-archive", "oci-layout", "oras", "ostree", "shub", "sif", "tarball"}
+)
 
 _EXAMPLE = "Write it as 'docker run' does: user/name:tag."
 
@@ -112,6 +116,8 @@ class ImageReference:
         name = self.repository.removeprefix(_OFFICIAL)
         if _looks_like_registry(name):
             name = f"{DOCKER_HUB}/{name}"
+        if name in _TRANSPORTS:
+            name = self.repository
         return name + self._suffix
 
     def pinned(self, digest: str) -> ImageReference:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 DIGEST = r"^sha256:[0-9a-f]{64}$"
 
@@ -55,10 +55,13 @@ class ImageConfig(_Fields):
     )
 
 
+_NULL_IS_EMPTY = BeforeValidator(lambda value: "" if value is None else value)
+
+
 class _Token(_Fields):
-    token: str = Field("", repr=False)
-    access_token: str = Field("", repr=False)
-    expires_in: float = 60
+    token: Annotated[str, _NULL_IS_EMPTY] = Field("", repr=False)
+    access_token: Annotated[str, _NULL_IS_EMPTY] = Field("", repr=False)
+    expires_in: Annotated[float, BeforeValidator(lambda value: 60 if value is None else value)] = 60
 
     @property
     def secret(self) -> str:
@@ -66,6 +69,19 @@ class _Token(_Fields):
         return self.token or self.access_token
 
 
+class _Schema(_Fields):
+    version: int = Field(0, alias="schemaVersion")
+
+
+def is_schema_1(document: bytes) -> bool:
+    """Whether it is an image in the form of before 2016, which no present engine runs."""
+    try:
+        return _SCHEMA.validate_json(document).version == 1
+    except ValidationError:
+        return False
+
+
+_SCHEMA = TypeAdapter(_Schema)
 MANIFEST = TypeAdapter(Manifest)
 CONFIG = TypeAdapter(ImageConfig)
 TOKEN = TypeAdapter(_Token)

@@ -30,8 +30,8 @@ _MANIFEST_TYPES = ", ".join(
 )
 #: What Linux calls processors, and registries otherwise.
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
-#: The engine cannot stack more.
-_MOST_LAYERS = 127
+#: The engine cannot stack more (moby, ``maxLayerDepth``).
+_MOST_LAYERS = 125
 #: Images whose facts are kept: what has a digest never changes.
 _KEPT = 512
 
@@ -129,6 +129,9 @@ class Registry:
     ) -> _T:
         body = self._calls.ask("GET", image, path, f"{_MANIFEST_TYPES}, */*", deadline).body
         if _digest_of(body) != digest:
+            # Its digest is that of the part that was signed, so that it is never the document's.
+            if answers.is_schema_1(body):
+                raise _no_image(image)
             raise RegistryUnavailable(
                 "The image registry sent another document than was asked for."
             )

@@ -227,6 +227,16 @@ def test_refusals_are_told_apart(played: Played, status: str, error: type[Except
     assert type(caught.value) is error
 
 
+def test_nobody_learns_whether_an_image_is_private_or_is_not_there(played: Played) -> None:
+    told = set()
+    for status in ("404 Not Found", "410 Gone", "403 Forbidden", "401 Unauthorized"):
+        played.instead["latest"] = http(status)
+        with pytest.raises(ImageNotFound) as caught:
+            resolved(played)
+        told.add(str(caught.value))
+    assert len(told) == 1
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -255,6 +265,22 @@ def test_an_artifact_that_is_no_image_is_unusable(played: Played) -> None:
 def test_a_thousand_layers_are_too_many(played: Played) -> None:
     played.tags["latest"] = played.add_image(count=1000)
     with pytest.raises(ImageUnusable, match="1000 layers"):
+        resolved(played)
+
+
+def test_as_many_layers_are_taken_as_the_engine_takes(played: Played) -> None:
+    digest = played.tags["latest"] = played.add_image(count=125)
+    assert resolved(played) == digest
+    played.tags["latest"] = played.add_image(count=126)
+    with pytest.raises(ImageUnusable, match="126 layers"):
+        resolved(played)
+
+
+def test_a_signed_image_of_the_first_schema_is_the_images_fault(played: Played) -> None:
+    digest = played.tags["latest"] = played.add_image()
+    signed = {"schemaVersion": 1, "fsLayers": [], "signatures": []}
+    played.instead[digest] = json_answer(signed)
+    with pytest.raises(ImageUnusable, match="too old"):
         resolved(played)
 
 
@@ -309,14 +335,17 @@ def test_a_slow_document_does_not_outlast_the_time(played: Played) -> None:
 # -- tokens and other hosts
 
 
-def test_the_token_that_everybody_gets_is_fetched_and_used(played: Played) -> None:
+@pytest.mark.parametrize("nothing", [{}, {"access_token": None, "expires_in": None}])
+def test_the_token_that_everybody_gets_is_fetched_and_used(
+    played: Played, nothing: Mapping[str, object]
+) -> None:
     digest = played.tags["latest"] = played.add_image()
 
     def guarded(connection: Connection) -> None:
         request = connection.request
         assert request is not None
         if request.target.startswith("/token?"):
-            connection.send(json_answer({"token": "for-everybody", "expires_in": 300}))
+            connection.send(json_answer({"token": "for-everybody", "expires_in": 300, **nothing}))
         elif request.headers.get("authorization") == "Bearer for-everybody":
             played(connection)
         else:
@@ -360,6 +389,13 @@ def test_a_redirect_to_an_unsafe_host_is_not_followed(played: Played) -> None:
         with pytest.raises(RegistryUnavailable, match="not safe"):
             resolved(played)
         assert other.requests == []
+
+
+@pytest.mark.parametrize("location", ["http://[", "//[x", "https://[::1"])
+def test_a_redirect_to_a_broken_address_is_an_outage(played: Played, location: str) -> None:
+    played.instead["latest"] = http("307 Temporary Redirect", b"", f"Location: {location}")
+    with asked(played) as (registry, _), pytest.raises(RegistryUnavailable):
+        registry.resolve(IMAGE)
 
 
 def test_redirects_in_a_circle_end(played: Played) -> None:

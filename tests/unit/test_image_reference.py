@@ -99,6 +99,7 @@ BAD = {
     "sha512:abc": ALONE,
     "docker.io/sha256:abc": ALONE,
     "library/sha384": ALONE,
+    "md5:" + "0" * 32: ALONE,
     "evil.com/x": HUB,
     "evil.com:5000/x": HUB,
     "ghcr.io/a/b": HUB,
@@ -120,6 +121,13 @@ BAD = {
     "file:///etc/passwd": ADDRESS,
     "docker-archive:/x.tar": ADDRESS,
     "oci:x": ADDRESS,
+    "oci-archive:x.tar": ADDRESS,
+    "oci-layout:x": ADDRESS,
+    "docker-image:alpine": ADDRESS,
+    "ostree:x": ADDRESS,
+    "sif:x": ADDRESS,
+    "tarball:x": ADDRESS,
+    "file:x": ADDRESS,
     "../a": HUB,
     "./a": HUB,
     "a/../b": PARTS,
@@ -231,3 +239,12 @@ def test_whatever_is_accepted_matches_the_grammar_and_round_trips(text: str) -> 
 @given(st.from_regex(r"[a-z0-9]{1,20}/[a-z0-9]{1,20}(?::[a-z0-9]{1,10})?", fullmatch=True))
 def test_every_plain_user_image_is_accepted(text: str) -> None:
     assert ImageReference.parse(text).canonical.startswith(f"docker.io/{text.partition(':')[0]}:")
+
+
+def test_a_name_like_a_transport_has_a_short_form_that_can_be_read() -> None:
+    image = ImageReference.parse("library/oci")
+    assert ImageReference.parse(image.familiar) == image
+
+
+def test_an_official_image_called_as_a_tool_is_none_of_its_addresses() -> None:
+    assert ImageReference.parse("docker:dind").repository == "library/docker"
