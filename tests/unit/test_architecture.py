@@ -41,6 +41,7 @@ LAYERS: dict[str, set[str]] = {
         "input_files",
         "job_options",
         "rate_limits",
+        "registry_rests",
         "senders",
         "turns",
         "stopwatches",
