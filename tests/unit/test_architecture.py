@@ -31,6 +31,7 @@ LAYERS: dict[str, set[str]] = {
         "repository_pattern",
         "image_policy",
         "policy",
+        "configuration",
         "container_rules",
         "known_flaws",
         "probe_report",
