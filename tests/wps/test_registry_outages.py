@@ -19,7 +19,8 @@ from storagehub_fixture import ALICE, BOB
 
 from die_algorithm import registry_rests, worker
 from die_algorithm.fail_points import FetchPoint
-from die_algorithm.models import FaultClass, Job, JobState, UserToken
+from die_algorithm.models import FaultClass, Job, JobState, TaskPhase, TaskReport, UserToken
+from die_algorithm.steps import Steps
 from die_algorithm.swarm import Swarm
 
 #: What an engine passes on.
@@ -110,6 +111,38 @@ def test_an_image_that_a_machine_cannot_fetch_meanwhile_is_waited_for(
         assert end_of(service, job_id).state is JobState.SUCCEEDED
     assert [start.job_id for start in quick.engine.starts] == [job_id]
     quick.assert_nothing_left()
+
+
+@pytest.mark.usefixtures("hasty")
+def test_the_first_task_of_a_job_that_is_tried_again_counts_no_more_while_it_is_listed(
+    quick: Quick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list_tasks, observe = Swarm.task_reports, Steps.observe
+    refused: list[TaskReport] = []
+    looks = iter(range(3))
+
+    def with_refused(swarm: Swarm) -> list[TaskReport]:
+        reports = list_tasks(swarm)
+        refused.extend(each for each in reports if each.phase is TaskPhase.REJECTED)
+        is_gone = refused and refused[0].service_id not in [each.service_id for each in reports]
+        return refused[:1] if is_gone and next(looks, None) is not None else reports
+
+    def noted(steps: Steps, job: Job, report: TaskReport) -> Job:
+        assert report.service_id == job.service_id
+        return observe(steps, job, report)
+
+    monkeypatch.setattr(Swarm, "task_reports", with_refused)
+    monkeypatch.setattr(Steps, "observe", noted)
+    with quick.service() as service:
+        quick.engine.hold_pending()
+        job_id = submit(service, "probe sleep 1", quick.item)
+        soon(quick.engine.services)
+        quick.engine.lose_registry(LIMITS)
+        quick.engine.release_pending()
+        soon(lambda: job_of(service, job_id).waiting)
+        quick.engine.registry_returns()
+        assert end_of(service, job_id).state is JobState.SUCCEEDED
+    assert next(looks, None) is None
 
 
 @pytest.mark.usefixtures("hasty")
