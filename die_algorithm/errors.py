@@ -310,7 +310,16 @@ class ImageUnusable(ImageError):
 
 
 class RegistryUnavailable(ImageError):
-    """The registry does not answer, or not as it should: it may pass."""
+    """The registry does not answer, or not as it should: it may pass.
+
+    Args:
+        text: what is wrong with it.
+        retry_after: seconds that it wants to be left alone; 0: it does not say.
+    """
+
+    def __init__(self, text: str, retry_after: float = 0.0) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
 
 
 class RegistryLimits(RegistryUnavailable):

@@ -45,7 +45,15 @@ class SecretPoint(enum.Enum):
     REMOVED = "S11s-secret-removed"
 
 
-AnyPoint = Point | InputPoint | SecretPoint
+class FetchPoint(enum.Enum):
+    """The same for those jobs whose image no machine could fetch at the first try."""
+
+    RETURNED = "S5f-returned"
+    SERVICE_REMOVED = "S5g-unfetched-service-removed"
+    FORGOTTEN = "S5h-unfetched-service-forgotten"
+
+
+AnyPoint = Point | InputPoint | SecretPoint | FetchPoint
 
 
 class FailPoints:

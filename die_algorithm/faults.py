@@ -209,6 +209,17 @@ def never_started(message: str, deadline: timedelta) -> Failure:
     )
 
 
+def not_fetched() -> Failure:
+    """The failure of a job whose image no machine could fetch, though its registry can be asked for it."""
+    return Failure(
+        fault_class=FaultClass.IMAGE,
+        text="The machine could not fetch the image, though its registry knows it. Either not all of it is "
+        "there and public: check with 'docker pull'. Or the registry cannot be reached from the machine, "
+        "or lets it fetch no more for a while: submit the job again later; if it happens again, tell the "
+        "operator.",
+    )
+
+
 def _away(error: DieError) -> str:
     if isinstance(error, RegistryUnavailable):
         return _REGISTRY

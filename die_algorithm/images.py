@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-import time
 from collections.abc import Callable
 
-from die_algorithm.errors import RegistryUnavailable
+from die_algorithm.errors import ImageNotFound, RegistryUnavailable
 from die_algorithm.image_policy import ImagePolicy
 from die_algorithm.image_reference import ImageReference
 from die_algorithm.models import ImageFacts
 from die_algorithm.registry import Registry
+from die_algorithm.registry_rests import RegistryRests
 
 LOGGER = logging.getLogger(__name__)
 
 #: Questions that may be under way at once, and seconds to wait for the place of one.
 _MOST_QUESTIONS = 6
 _PLACE_PATIENCE = 1.0
-#: Seconds for which a registry that did not answer is not asked again by those who can do without.
-_REST = 30.0
 
 
 class Images:
@@ -42,7 +41,9 @@ class Images:
         self._registry = registry
         self._ask_engine = ask_engine
         self._places = threading.BoundedSemaphore(_MOST_QUESTIONS)
-        self._rests_until: dict[str, float] = {}
+        self._rests = RegistryRests()
+        #: The same of questions that the engine is asked in place of the registry, if that is away.
+        self._direct = RegistryRests()
 
     @property
     def registries(self) -> tuple[str, ...]:
@@ -86,8 +87,7 @@ class Images:
         Raises:
             ImageNotFound, ImageUnusable: as the registry says.
         """
-        rests_until = self._rests_until.get(image.registry, 0.0)
-        if self._registry is None or time.monotonic() < rests_until:
+        if self._registry is None or self._rests.rests(image.registry):
             return None
         if not self._places.acquire(timeout=_PLACE_PATIENCE):
             return None
@@ -95,7 +95,7 @@ class Images:
             return self._registry.resolve(image)
         except RegistryUnavailable as error:
             LOGGER.warning("The registry of %s: %s", image.canonical, error)
-            self._rests_until[image.registry] = time.monotonic() + _REST
+            self._rests.note(image.registry, error)
             return None
         finally:
             self._places.release()
@@ -105,16 +105,57 @@ class Images:
 
         Raises:
             ImageNotFound, ImageUnusable: as the registry says.
-            RegistryUnavailable: nobody can tell now.
+            RegistryUnavailable: nobody can tell now, or could a moment ago.
             SwarmError: the engine was asked, and cannot answer.
         """
-        try:
-            if self._registry is not None:
-                return self._registry.resolve(image)
-        except RegistryUnavailable:
+        if self._registry is not None and (known := self._registry.known(image)):
+            return known
+        with self._rests.turn(image.registry):
+            return self._resolved(image)
+
+    def _resolved(self, image: ImageReference) -> ImageFacts:
+        if self._registry is not None:
             # Engines do not tell how large an image is.
             if self._ask_engine is None or self._policy.max_size is not None:
-                raise
+                return self._registry.resolve(image)
+            with contextlib.suppress(RegistryUnavailable), self._direct.turn(image.registry):
+                return self._registry.resolve(image)
+        return ImageFacts(digest=self._digest_by_engine(image))
+
+    def confirm(self, image: ImageReference) -> None:
+        """See that an image is still to be had that was found before, from nothing that is remembered.
+
+        Args:
+            image: with a digest.
+
+        Raises:
+            ImageNotFound, ImageUnusable: it is not.
+            RegistryUnavailable: nobody can tell now, or could a moment ago.
+            SwarmError: the engine was asked, and cannot answer.
+        """
+        with self._rests.turn(image.registry):
+            if self._registry is None:
+                self._digest_by_engine(image)
+            elif self._ask_engine is None:
+                self._registry.confirm(image)
+            else:
+                self._confirm(self._registry, image)
+
+    def _confirm(self, registry: Registry, image: ImageReference) -> None:
+        try:
+            with self._direct.turn(image.registry):
+                registry.confirm(image)
+        except RegistryUnavailable as away:
+            self._confirm_by_engine(image, away)
+
+    def _confirm_by_engine(self, image: ImageReference, away: RegistryUnavailable) -> None:
+        try:
+            self._digest_by_engine(image)
+        except ImageNotFound:
+            # What its registry had, and may have, is not called missing because a mirror lacks it.
+            raise away from None
+
+    def _digest_by_engine(self, image: ImageReference) -> str:
         if self._ask_engine is None:
             raise RegistryUnavailable("Nobody here can ask the image registry.")
-        return ImageFacts(digest=self._ask_engine(image))
+        return self._ask_engine(image)

@@ -32,17 +32,44 @@ class Policy(BaseModel):
         Raises:
             SettingsError: it cannot be read, or something in it is wrong; says what and where.
         """
-        if path is None:
-            return cls()
+        return cls() if path is None else cls.parse(policy_text(path), path)
+
+    @classmethod
+    def parse(cls, text: str, path: Path) -> Self:
+        """Understand the file's text.
+
+        Args:
+            text: what was read.
+            path: from where, for errors.
+
+        Raises:
+            SettingsError: something in it is wrong; says what and where.
+        """
         try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise SettingsError(f"The policy file {path} cannot be read: {error}.") from None
+            content = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise _unreadable(path, error) from None
         try:
             return cls.model_validate(content)
         except ValidationError as error:
             found = [f"{_place(item['loc'])}: {reason(item)}" for item in error.errors()]
             raise SettingsError(f"The policy file {path} is wrong. {'; '.join(found)}.") from None
+
+
+def policy_text(path: Path) -> str:
+    """What is in the file.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> SettingsError:
+    return SettingsError(f"The policy file {path} cannot be read: {error}.")
 
 
 def _place(location: tuple[int | str, ...]) -> str:

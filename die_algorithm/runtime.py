@@ -90,6 +90,7 @@ class Runtime:
         fail_points: where to die on purpose.
         mask: of the log that this process writes; it is told of all tokens. None: the log is somebody
             else's, and what our own modules give to it is masked.
+        policy: the operator's; None: what the file says that the settings name, at first use.
     """
 
     def __init__(
@@ -100,8 +101,10 @@ class Runtime:
         works_here: bool = True,
         fail_points: FailPoints | None = None,
         mask: TokenMask | None = None,
+        policy: Policy | None = None,
     ) -> None:
         self._load_settings = load_settings
+        self._policy = policy
         self._publish = publish
         self._works_here = works_here
         self._fail_points = fail_points or FailPoints()
@@ -192,7 +195,7 @@ class Runtime:
         # A client waits for the answers to these questions, so they are not asked for long.
         storagehub = storagehub_client(settings, attempts=2)
         public_links = public_links_client(settings)
-        policy = Policy.load(settings.policy_file)
+        policy = self._policy or Policy.load(settings.policy_file)
         registry = registry_client(settings, policy)
         images = Images(policy.images, registry)
         engine = Engine(

@@ -66,7 +66,10 @@ def _default_data_dir() -> Path:
 class Settings(BaseModel):
     """All settings, with their defaults. Each description is the settings table's text."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    # Durations as numbers: that is what can be read again.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, ser_json_timedelta="float"
+    )
 
     url: PublicUrl = Field(
         "http://127.0.0.1:8080",

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from die_algorithm.errors import SwarmError
-from die_algorithm.faults import size_in_words
+from die_algorithm.faults import not_fetched, size_in_words
 from die_algorithm.models import Failure, FaultClass, TaskPhase, TaskReport
 
 #: All task states of Swarm, in Swarm's order; ``remove`` is only ever desired.
@@ -138,6 +138,15 @@ def failure(
     raise ValueError("the task has not ended")
 
 
+def is_unfetched(report: TaskReport) -> bool:
+    """Whether a task's machine has no such image and could not fetch it, so that nothing ever ran.
+
+    Why it could not, no engine says: an image that is missing, a registry that is away and one that lets
+    the machine fetch no more have the same message (reference: swarm, "What a task tells").
+    """
+    return report.phase is TaskPhase.REJECTED and "No such image" in report.message
+
+
 def _interrupted(report: TaskReport, *, cut_off: bool | None) -> Failure | None:
     """The engine ended under the container: stopped in good order, or killed with it.
 
@@ -256,11 +265,8 @@ def _by_signal(code: int) -> str:
 
 
 def _rejected(report: TaskReport) -> Failure:
-    if "No such image" in report.message:
-        return _image_fault(
-            "The machine could not fetch the image from its registry, which knew it a moment before. "
-            "Check with 'docker pull' that all of it is there and public, then submit the job again."
-        )
+    if is_unfetched(report):
+        return not_fetched()
     if "no matching manifest" in report.message:
         return _image_fault(
             "The image has no variant for the machine's platform. Build and publish one."

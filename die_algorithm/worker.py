@@ -365,7 +365,13 @@ class Worker:
         if not jobs and now < self._idle_look_at:
             return {}
         self._idle_look_at = now + _IDLE_LOOK
-        return {report.job_id: report for report in self._swarm.task_reports()}
+        services = {job.id: job.service_id for job in jobs}
+        return {
+            report.job_id: report
+            for report in self._swarm.task_reports()
+            # Of a job that was dispatched once more, the first task may be listed for a moment yet.
+            if services.get(report.job_id) in (None, report.service_id)
+        }
 
     def _wait_for_swarm(self, jobs: list[Job], error: SwarmError) -> None:
         if not self._trouble:

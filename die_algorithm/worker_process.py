@@ -5,6 +5,9 @@ accepted or is to be cancelled, a line from it that a job, whose id it holds, ha
 empty, that the worker lives. What is true stands in the database. When the web process ends, however
 it does, the worker's standard input ends, and it stops. A worker that is silent, because something has
 frozen it, is killed and replaced.
+
+What the web process hands over to each worker it starts, settings with their secrets among it, is in a
+file that has no name and is in memory alone.
 """
 
 from __future__ import annotations
@@ -40,15 +43,21 @@ class WorkerProcess:
     """Keeps one worker process running.
 
     Args:
-        command: starts it.
+        command: starts it, followed by the number of the descriptor of what is handed over.
+        handed_over: what it is to read first.
         on_end: called with the id of each job that it says has ended.
         silence: how long it may be silent before it is killed.
     """
 
     def __init__(
-        self, command: Sequence[str], on_end: Callable[[str], None], silence: timedelta
+        self,
+        command: Sequence[str],
+        handed_over: bytes,
+        on_end: Callable[[str], None],
+        silence: timedelta,
     ) -> None:
         self._command = list(command)
+        self._handed_over = handed_over
         self._on_end = on_end
         self._silence = silence.total_seconds()
         self._stopping = threading.Event()
@@ -107,13 +116,7 @@ class WorkerProcess:
             How it ended.
         """
         try:
-            process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                # Ctrl-C is for the web process, which stops its worker in its own time.
-                process_group=0,
-            )
+            process = self._born()
         except OSError:
             LOGGER.exception("The worker cannot be started.")
             return "was not started"
@@ -134,6 +137,20 @@ class WorkerProcess:
                         process.kill()
                     self._process = None
         return "was silent, and was killed" if is_silent else _end_of(process.returncode)
+
+    def _born(self) -> subprocess.Popen[bytes]:
+        # Anew for each: those who share a file share the place where they read it.
+        with os.fdopen(os.memfd_create("die-worker"), "w+b") as file:
+            file.write(self._handed_over)
+            file.seek(0)
+            return subprocess.Popen(
+                [*self._command, str(file.fileno())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=(file.fileno(),),
+                # Ctrl-C is for the web process, which stops its worker in its own time.
+                process_group=0,
+            )
 
     def _listen(self, pipe: int) -> bool:
         """Take the worker's lines until it ends.
@@ -164,6 +181,16 @@ def _end_of(code: int) -> str:
         return f"was ended by {signal.Signals(-code).name}"
     except ValueError:
         return f"was ended by signal {-code}"
+
+
+def read_handed_over(descriptor: int) -> bytes:
+    """What the supervisor has handed over, in the worker.
+
+    Args:
+        descriptor: the number that it was started with.
+    """
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()
 
 
 class Supervisor:

@@ -38,7 +38,7 @@ from die_algorithm.settings import Settings
 PATIENCE = 30.0
 
 #: Pauses of the service, shortened: module, name, seconds.
-SHORT_PAUSES: Sequence[tuple[str, str, float | timedelta]] = (
+SHORT_PAUSES: Sequence[tuple[str, str, float | tuple[float, float] | timedelta]] = (
     ("die_algorithm.worker", "_OUTAGE_PAUSE", 0.1),
     ("die_algorithm.worker", "_IDLE", 0.05),
     ("die_algorithm.worker", "_LOOK", 0.03),
@@ -49,6 +49,7 @@ SHORT_PAUSES: Sequence[tuple[str, str, float | timedelta]] = (
     ("die_algorithm.janitor", "_SWEEP_EVERY", 0.2),
     ("die_algorithm.janitor", "_SECRETS_EVERY", 0.2),
     ("die_algorithm.engine", "_PLACES_KEPT", 0.0),
+    ("die_algorithm.registry_rests", "_REST", (0.3, 0.5)),
     ("die_algorithm.steps.monitor", "_TASK_APPEARS", timedelta(seconds=1)),
     ("die_algorithm.steps.recovery", "_SEARCH_EVERY", 0.0),
 )

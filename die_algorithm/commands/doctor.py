@@ -8,9 +8,7 @@ from pathlib import Path
 import click
 
 from die_algorithm import checks
-from die_algorithm.commands.program import config_option, load_settings
-from die_algorithm.errors import SettingsError
-from die_algorithm.policy import Policy
+from die_algorithm.commands.program import config_option, load_configuration
 
 
 @click.command("doctor")
@@ -22,11 +20,8 @@ from die_algorithm.policy import Policy
 )
 def command(config: Path | None, *, probe: bool) -> None:
     """Say what is missing for the service to work, and how to mend it."""
-    settings = load_settings(config)
-    try:
-        policy = Policy.load(settings.policy_file)
-    except SettingsError as error:
-        raise click.ClickException(str(error)) from None
+    configuration = load_configuration(config)
+    settings, policy = configuration.settings, configuration.policy()
     found = checks.doctor(settings, policy)
     if probe:
         found += checks.probe(settings, policy.containers)

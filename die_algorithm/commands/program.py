@@ -14,8 +14,8 @@ from types import TracebackType
 
 import click
 
+from die_algorithm.configuration import Configuration
 from die_algorithm.errors import SettingsError
-from die_algorithm.settings import Settings
 from die_algorithm.token_mask import TokenMask
 
 LOGGER = logging.getLogger(__name__)
@@ -33,14 +33,14 @@ config_option = click.option(
 )
 
 
-def load_settings(config: Path | None) -> Settings:
-    """Read the settings.
+def load_configuration(config: Path | None) -> Configuration:
+    """Read the settings and the policy.
 
     Raises:
-        click.ClickException: they are wrong; says which.
+        click.ClickException: something in them is wrong; says what.
     """
     try:
-        return Settings.load(config)
+        return Configuration.load(config)
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
 

@@ -15,7 +15,7 @@ from die_algorithm.commands.program import (
     config_option,
     end_in_time,
     end_of_program,
-    load_settings,
+    load_configuration,
 )
 from die_algorithm.errors import DieError
 from die_algorithm.runtime import Runtime
@@ -27,6 +27,7 @@ LOGGER = logging.getLogger(__name__)
 
 #: A worker on a busy machine is silent for a while, however short its lease is.
 _LEAST_SILENCE = timedelta(seconds=10)
+_WORKER = (sys.executable, "-m", "die_algorithm", "worker", "--supervised")
 
 
 @click.command("serve")
@@ -42,8 +43,9 @@ def command(config: Path | None, *, with_worker: bool) -> None:
     """Start the service: the WPS and its worker, a process each."""
     mask = begin_program("web")
     allow_many_files()
-    settings = load_settings(config)
-    runtime = Runtime(lambda: settings, works_here=False, mask=mask)
+    configuration = load_configuration(config)
+    settings = configuration.settings
+    runtime = Runtime(lambda: settings, works_here=False, mask=mask, policy=configuration.policy())
     try:
         engine = runtime.engine
         server = service_server(settings, WebApplication(settings, runtime))
@@ -54,7 +56,7 @@ def command(config: Path | None, *, with_worker: bool) -> None:
     if with_worker:
         # By then its lease has run out, and another one could have its jobs.
         silence = max(2 * settings.worker_lease, _LEAST_SILENCE)
-        worker = WorkerProcess(_worker_command(config), engine.notify, silence)
+        worker = WorkerProcess(_WORKER, configuration.handed_over(), engine.notify, silence)
     if worker:
         worker.start()
         engine.on_submit = worker.wake
@@ -69,8 +71,3 @@ def command(config: Path | None, *, with_worker: bool) -> None:
     if worker:
         worker.stop()
     LOGGER.info("Stopped.")
-
-
-def _worker_command(config: Path | None) -> list[str]:
-    command = [sys.executable, "-m", "die_algorithm", "worker", "--supervised"]
-    return [*command, "--config", str(config)] if config else command

@@ -12,11 +12,12 @@ from die_algorithm.commands.program import (
     config_option,
     end_in_time,
     end_of_program,
-    load_settings,
+    load_configuration,
 )
-from die_algorithm.errors import DieError
+from die_algorithm.configuration import Configuration
+from die_algorithm.errors import DieError, SettingsError
 from die_algorithm.runtime import Runtime
-from die_algorithm.worker_process import Supervisor
+from die_algorithm.worker_process import Supervisor, read_handed_over
 
 LOGGER = logging.getLogger(__name__)
 
@@ -27,22 +28,28 @@ _STEPS_END_BY = 5.0
 
 @click.command("worker")
 @config_option
-@click.option("--supervised", is_flag=True, hidden=True, help="Talk to 'die serve' over the pipes.")
-def command(config: Path | None, *, supervised: bool) -> None:
+@click.option(
+    "--supervised",
+    type=int,
+    hidden=True,
+    help="Talk to 'die serve' over the pipes; what it has read at its start is behind this descriptor.",
+)
+def command(config: Path | None, *, supervised: int | None) -> None:
     """Start a worker alone: it carries jobs on, and is the only one that talks to the Swarm.
 
     Several may share one PostgreSQL database, each on a machine or in a data_dir of its own.
     """
     mask = begin_program("worker")
-    settings = load_settings(config)
-    runtime = Runtime(lambda: settings, mask=mask)
+    configuration = load_configuration(config) if supervised is None else _taken_over(supervised)
+    settings = configuration.settings
+    runtime = Runtime(lambda: settings, mask=mask, policy=configuration.policy())
     try:
         engine = runtime.engine
     except DieError as error:
         runtime.stop()
         raise click.ClickException(f"The worker cannot start: {error}") from None
     end = end_of_program()
-    if supervised:
+    if supervised is not None:
         supervisor = Supervisor(engine.on_submit, end.set)
         engine.on_end = supervisor.tell
         supervisor.listen()
@@ -50,3 +57,10 @@ def command(config: Path | None, *, supervised: bool) -> None:
     LOGGER.info("Stopping; jobs under way go on at the next start.")
     end_in_time(_STEPS_END_BY)
     runtime.stop()
+
+
+def _taken_over(descriptor: int) -> Configuration:
+    try:
+        return Configuration.taken_over(read_handed_over(descriptor))
+    except SettingsError as error:
+        raise click.ClickException(f"The worker cannot start: {error}") from None

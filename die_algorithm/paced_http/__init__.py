@@ -8,6 +8,7 @@ proxies, redirects).
 connections that cannot be held up
 adapter     of requests, on top of them; what their errors are
 frames      whether an answer says where it ends, and how it is sent
+pauses      how long a host wants to be left alone
 =========== ==================================================================
 """
 
@@ -20,6 +21,7 @@ from die_algorithm.paced_http.frames import (
     is_success,
     media_type,
 )
+from die_algorithm.paced_http.pauses import retry_after
 
 __all__ = [
     "NETWORK_ERRORS",
@@ -32,4 +34,5 @@ __all__ = [
     "is_success",
     "is_timeout",
     "media_type",
+    "retry_after",
 ]

@@ -25,7 +25,7 @@ from die_algorithm.errors import (
     RegistryUnavailable,
 )
 from die_algorithm.image_reference import DOCKER_HUB, ImageReference
-from die_algorithm.paced_http import NETWORK_ERRORS, PacedAdapter, is_timeout
+from die_algorithm.paced_http import NETWORK_ERRORS, PacedAdapter, is_timeout, retry_after
 from die_algorithm.registry import answers
 
 _HEADERS = {
@@ -113,7 +113,7 @@ class Calls:
                     challenge = response.headers.get("WWW-Authenticate", "")
                     token = self._new_token(image, base, challenge, deadline)
                     continue
-                _check(response.status_code, image)
+                _check(response, image)
                 body = b"" if method == "HEAD" else _body(response, image, deadline)
                 return Answer(body, response.headers.get("Docker-Content-Digest", ""))
         raise RegistryUnavailable("The image registry does not answer as it should.")
@@ -175,7 +175,7 @@ class Calls:
         mark = "&" if urlsplit(realm).query else "?"
         url = f"{realm}{mark}{urlencode(query)}"
         with self._sent("GET", url, "application/json", "", deadline) as response:
-            _check(response.status_code, image)
+            _check(response, image)
             body = _body(response, image, deadline)
         try:
             token = answers.TOKEN.validate_json(body)
@@ -192,18 +192,22 @@ class Calls:
         return token.secret
 
 
-def _check(status: int, image: ImageReference) -> None:
+def _check(response: requests.Response, image: ImageReference) -> None:
+    status = response.status_code
     if 200 <= status < 300:
         return
     if status in (401, 403, 404, 410):
         raise _not_public(image)
     if status == 429:
-        raise RegistryLimits("The image registry is asked too often.")
-    raise _unavailable(status)
+        raise RegistryLimits(
+            "The image registry is asked too often.", retry_after(response.headers)
+        )
+    raise _unavailable(status, retry_after(response.headers))
 
 
-def _unavailable(status: int) -> RegistryUnavailable:
-    return RegistryUnavailable(f"The image registry answers with an error (HTTP {status}).")
+def _unavailable(status: int, pause: float = 0.0) -> RegistryUnavailable:
+    text = f"The image registry answers with an error (HTTP {status})."
+    return RegistryUnavailable(text, pause)
 
 
 def _not_public(image: ImageReference) -> ImageNotFound:

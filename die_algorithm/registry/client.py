@@ -80,16 +80,28 @@ class Registry:
         """
         deadline = time.monotonic() + self._timeout
         digest = image.digest or self._digest(image, deadline)
-        key = (image.name, digest)
+        return self.known(image.pinned(digest)) or self._fetched(image, digest, deadline)
+
+    def known(self, image: ImageReference) -> ImageFacts | None:
+        """What was found before of an image that is named with its digest; None: nothing."""
         with self._lock:
-            known = self._known.get(key)
-        if known is None:
-            known = self._facts(image, digest, deadline)
-            with self._lock:
-                self._known[key] = known
-                while len(self._known) > _KEPT:
-                    self._known.popitem(last=False)
-        return known
+            return self._known.get((image.name, image.digest or ""))
+
+    def confirm(self, image: ImageReference) -> None:
+        """See that a registry still gives an image, from nothing that is remembered.
+
+        Its document is fetched as an engine fetches it first. That counts as a fetch with Docker Hub, and
+        so it also tells whether fetching is limited, which the question for a digest does not.
+
+        Args:
+            image: with a digest.
+
+        Raises:
+            ImageNotFound: there is no such image any more, or it is not public.
+            RegistryUnavailable: the registry does not answer; RegistryLimits: it limits us.
+        """
+        deadline = time.monotonic() + self._timeout
+        self._calls.ask("GET", image, f"manifests/{image.digest}", _MANIFEST_TYPES, deadline)
 
     def _digest(self, image: ImageReference, deadline: float) -> str:
         path = f"manifests/{image.tag}"
@@ -98,6 +110,14 @@ class Registry:
             return digest
         body = self._calls.ask("GET", image, path, _MANIFEST_TYPES, deadline).body
         return _digest_of(body)
+
+    def _fetched(self, image: ImageReference, digest: str, deadline: float) -> ImageFacts:
+        facts = self._facts(image, digest, deadline)
+        with self._lock:
+            self._known[image.name, digest] = facts
+            while len(self._known) > _KEPT:
+                self._known.popitem(last=False)
+        return facts
 
     def _facts(self, image: ImageReference, digest: str, deadline: float) -> ImageFacts:
         manifest = self._manifest(image, digest, deadline)

@@ -51,6 +51,16 @@ class Ledger:
         LOGGER.info("Job %s: %s.", job.id, state.value)
         return saved
 
+    def take_back(self, job: Job) -> Job:
+        """Record that a dispatched job of which nothing has run is to be dispatched once more.
+
+        Its service stays in the record, and says that there was one.
+        """
+        reached = dict(job.reached)
+        del reached[JobState.DISPATCHED]
+        before = dataclasses.replace(job, state=JobState.STAGED_IN, reached=reached)
+        return self.write(before, waiting=None)
+
     def write(self, job: Job, **changes: object) -> Job:
         """Record other changes; what of them comes from outside, without the user token."""
         changed = dataclasses.replace(job, **changes)  # type: ignore[arg-type]

@@ -9,11 +9,12 @@ from die_algorithm import faults
 from die_algorithm.container_rules import ContainerRules
 from die_algorithm.credentials import longest_form, redact, without_cut_token
 from die_algorithm.errors import SwarmError
-from die_algorithm.fail_points import Point
+from die_algorithm.fail_points import FetchPoint, Point
 from die_algorithm.models import Failure, Job, JobState, TaskPhase, TaskReport
 from die_algorithm.results import Results
 from die_algorithm.settings import Settings
 from die_algorithm.states import failure as failure_of
+from die_algorithm.states import is_unfetched
 from die_algorithm.steps.ledger import Ledger
 from die_algorithm.swarm import Swarm
 from die_algorithm.terminal_text import clean_text
@@ -95,6 +96,10 @@ class Monitor:
         return faults.never_started(report.message if report else "", deadlines.start)
 
     def _ended(self, job: Job, report: TaskReport) -> Job:
+        if self._is_worth_another_try(job, report):
+            LOGGER.warning("Job %s: its machine could not fetch the image.", job.id)
+            with self._ledger.fail_points.around(FetchPoint.RETURNED):
+                return self._ledger.take_back(job)
         log = self._log(job, report)
         oom, cut_off = self._circumstances(report)
         failure = failure_of(
@@ -106,6 +111,15 @@ class Monitor:
             cut_off=cut_off,
         )
         return self._over(job, report, failure, log, task_over=True)
+
+    def _is_worth_another_try(self, job: Job, report: TaskReport) -> bool:
+        """Whether perhaps the registry alone has kept the container from being made.
+
+        Somebody who updates the service by hand makes a second task, after one that may have run.
+        """
+        if job.state is not JobState.DISPATCHED or not is_unfetched(report):
+            return False
+        return not self._swarm.has_run(report.service_id)
 
     def _circumstances(self, report: TaskReport) -> tuple[bool | None, bool | None]:
         """Whether memory or a restart of the engine ended a container, as far as anybody knows.

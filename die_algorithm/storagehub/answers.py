@@ -6,11 +6,9 @@ used"; any 2xx is success (reference: storagehub 1.5).
 
 from __future__ import annotations
 
-import email.utils
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 from die_algorithm.errors import (
     ItemUnusable,
@@ -18,6 +16,7 @@ from die_algorithm.errors import (
     StorageHubUnavailable,
     TokenRejected,
 )
+from die_algorithm.paced_http import retry_after
 
 _INVALID_TOKEN = re.compile(
     r"\binvalid\b.{0,40}\btoken\b|\btoken\b.{0,80}\binvalid\b", re.IGNORECASE | re.DOTALL
@@ -54,7 +53,7 @@ def error_of(status: int, headers: Mapping[str, str], text: str) -> StorageHubEr
         return MayPass(ItemUnusable("StorageHub cannot use the item (HTTP 500)."))
     if status >= 500 or status in {408, 410, 429}:
         away = StorageHubUnavailable(f"StorageHub does not serve the request (HTTP {status}).")
-        return MayPass(away, _retry_after(headers))
+        return MayPass(away, retry_after(headers))
     if 300 <= status < 400:
         return StorageHubUnavailable(
             "StorageHub answers with a redirect, which is not followed because it would take the "
@@ -80,17 +79,3 @@ def _is_error_form(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return isinstance(data, dict) and ("message" in data or "exceptionClass" in data)
-
-
-def _retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds that ``Retry-After`` asks for, given in seconds or as a date; 0 without it."""
-    value = headers.get("Retry-After", "").strip()
-    if re.fullmatch(r"\d{1,9}", value, re.ASCII):
-        return float(value)
-    try:
-        moment = email.utils.parsedate_to_datetime(value)
-    except ValueError:
-        return 0.0
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

@@ -19,8 +19,16 @@ from die_algorithm.errors import (
     SwarmUnavailable,
 )
 from die_algorithm.image_reference import ImageReference
-from die_algorithm.models import EngineFacts, JobSecret, JobService, NodeFacts, TaskReport
+from die_algorithm.models import (
+    EngineFacts,
+    JobSecret,
+    JobService,
+    NodeFacts,
+    TaskPhase,
+    TaskReport,
+)
 from die_algorithm.service_spec import JOB_LABEL
+from die_algorithm.states import TASK_PHASES
 from die_algorithm.swarm import answers
 from die_algorithm.swarm.calls import Answer, Calls, TimedOut
 from die_algorithm.swarm.log_tail import LogTail
@@ -311,6 +319,12 @@ class Swarm:
         filters = {"filters": json.dumps({"service": [service_id]})}
         tasks = self._calls.call("GET", "/tasks", params=filters).read(answers.TASKS)
         return max(tasks, key=lambda task: task.created_at).report if tasks else None
+
+    def has_run(self, service_id: str) -> bool:
+        """Whether a container of a service may have been started, by all its tasks that are kept."""
+        filters = {"filters": json.dumps({"service": [service_id]})}
+        tasks = self._calls.call("GET", "/tasks", params=filters).read(answers.TASKS)
+        return any(TASK_PHASES.get(task.status.state) is not TaskPhase.REJECTED for task in tasks)
 
     def oom_killed(self, container_id: str) -> bool | None:
         """Whether a process of a container was killed because the container's memory was used up.

@@ -237,6 +237,34 @@ def test_nobody_learns_whether_an_image_is_private_or_is_not_there(played: Playe
     assert len(told) == 1
 
 
+@pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Service Unavailable"])
+def test_a_registry_says_how_long_it_wants_to_be_left_alone(played: Played, status: str) -> None:
+    played.instead["latest"] = http(status, b"", "Retry-After: 600")
+    with pytest.raises(RegistryUnavailable) as caught:
+        resolved(played)
+    assert caught.value.retry_after == 600
+
+
+def test_what_was_found_is_known_without_a_question_and_confirmed_by_one(played: Played) -> None:
+    digest = played.tags["latest"] = played.add_image()
+    with asked(played) as (registry, server):
+        pinned = IMAGE.pinned(digest)
+        assert registry.known(pinned) is None
+        facts = registry.resolve(IMAGE)
+        before = len(server.requests)
+        assert registry.known(pinned) == facts
+        assert server.requests[before:] == []
+        registry.confirm(pinned)
+        # As an engine does: only this is counted, and only this is limited.
+        assert [request.method for request in server.requests[before:]] == ["GET"]
+        played.instead[digest] = http("429 Too Many Requests")
+        with pytest.raises(RegistryLimits):
+            registry.confirm(pinned)
+        del played.documents[digest], played.instead[digest]
+        with pytest.raises(ImageNotFound):
+            registry.confirm(pinned)
+
+
 @pytest.mark.parametrize(
     "content",
     [

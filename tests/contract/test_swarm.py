@@ -28,6 +28,7 @@ from die_algorithm.local_swarm import LocalSwarm
 from die_algorithm.models import FaultClass, Folder, Job, JobSecret, TaskPhase, UserToken
 from die_algorithm.service_spec import INSTANCE_LABEL, JOB_LABEL, PROBE_LABEL, secret_spec
 from die_algorithm.settings import Settings
+from die_algorithm.states import is_unfetched
 from die_algorithm.swarm import Swarm
 
 pytestmark = pytest.mark.xdist_group("swarm")
@@ -260,6 +261,26 @@ def test_a_jobs_service_is_listed_with_what_matters(bench: Bench) -> None:
 
 
 # -- start
+
+
+def test_a_service_whose_image_no_machine_can_fetch_has_not_run_and_may_be_made_anew(
+    bench: Bench,
+) -> None:
+    job, spec = bench.spec("probe", "noop")
+    container = spec["TaskTemplate"]["ContainerSpec"]
+    fetchable = container["Image"]
+    container["Image"] = f"{bench.image.canonical}@sha256:{'0' * 64}"
+    refused = bench.swarm.create_service(spec)
+    bench.swarm.start_service(refused)
+    assert is_unfetched(bench.end(job))
+    assert not bench.swarm.has_run(refused)
+    bench.swarm.remove_service(refused)
+    container["Image"] = fetchable
+    again = bench.swarm.create_service(spec)
+    assert again != refused
+    bench.swarm.start_service(again)
+    assert bench.report(job, lambda report: report.phase is TaskPhase.COMPLETE).service_id == again
+    assert bench.swarm.has_run(again)
 
 
 def test_a_service_that_was_created_has_no_task_and_no_container(bench: Bench) -> None:

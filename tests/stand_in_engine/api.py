@@ -184,6 +184,8 @@ class Api:
         }
 
     def _distribution(self, _: Request, name: str) -> Answer:
+        if error := self._cluster.registry_error:
+            raise Refused(500, error)
         if (digest := image.digest_of(name)) is None:
             raise Refused(404, "manifest unknown: manifest unknown")
         kind = "application/vnd.docker.distribution.manifest.v2+json"

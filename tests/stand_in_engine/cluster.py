@@ -80,6 +80,9 @@ class Cluster:
         self._ends: list[End] = []
         self._is_node_lost = False
         self._is_holding = False
+        self._is_unfetchable = False
+        #: What the registry says to whoever asks it through the engine; empty: what is true.
+        self.registry_error = ""
         self._started_at = datetime.now(UTC)
 
     def start(self) -> None:
@@ -293,6 +296,16 @@ class Cluster:
             self._is_holding = False
             self._try_pending()
 
+    def lose_registry(self, error: str) -> None:
+        """Let the node fetch no image, and with an error let nobody ask the registry."""
+        with self._lock:
+            self._is_unfetchable, self.registry_error = True, error
+
+    def registry_returns(self) -> None:
+        """Let images be fetched again."""
+        with self._lock:
+            self._is_unfetchable, self.registry_error = False, ""
+
     def restart(self, *, kill_containers: bool, in_order: bool) -> None:
         """Do to all containers what a restart of the engine does.
 
@@ -382,7 +395,7 @@ class Cluster:
         if task.state != "preparing" or task.is_condemned or self._is_node_lost:
             return
         wanted = task.template["ContainerSpec"]["Image"]
-        if image.digest_of(wanted) is None:
+        if self._is_unfetchable or image.digest_of(wanted) is None:
             err = f"No such image: {image.familiar(wanted)}"
             task.become("rejected", "preparing", self._next_version(), err=err)
             task.want("shutdown", self._next_version())

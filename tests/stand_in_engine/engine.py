@@ -24,6 +24,8 @@ _FAULTS = (
     "node_returns",
     "hold_pending",
     "release_pending",
+    "lose_registry",
+    "registry_returns",
 )
 
 
@@ -167,6 +169,18 @@ class StandInEngine:
     def release_pending(self) -> None:
         """Let the pending tasks start."""
         self._cluster.release_pending()
+
+    def lose_registry(self, error: str = "") -> None:
+        """Let the node fetch no image; tasks are refused in the same words whatever the reason is.
+
+        Args:
+            error: what whoever asks the registry through the engine is told; empty: what is true.
+        """
+        self._cluster.lose_registry(error)
+
+    def registry_returns(self) -> None:
+        """Let images be fetched again."""
+        self._cluster.registry_returns()
 
     # -- over HTTP
 

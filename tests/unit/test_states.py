@@ -266,6 +266,7 @@ def test_a_container_that_the_machine_cannot_start_is_the_systems(message: str, 
 def test_an_image_that_cannot_be_fetched_is_the_images() -> None:
     result = sort("preparing: No such image: u/r:latest", task_phase=TaskPhase.REJECTED)
     assert result.fault_class is FaultClass.IMAGE
+    assert "Or the registry cannot be reached" in result.text  # nothing tells the two apart
 
 
 @pytest.mark.parametrize(

@@ -28,11 +28,13 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def supervised(program: str, silence: float = FOR_EVER) -> Iterator[queue.Queue[str]]:
+def supervised(
+    program: str, silence: float = FOR_EVER, handed_over: bytes = b""
+) -> Iterator[queue.Queue[str]]:
     """A supervised worker; gives what it says."""
     said: queue.Queue[str] = queue.Queue()
     command = [sys.executable, "-c", program]
-    worker = WorkerProcess(command, said.put, timedelta(seconds=silence))
+    worker = WorkerProcess(command, handed_over, said.put, timedelta(seconds=silence))
     worker.start()
     try:
         yield said
@@ -58,6 +60,19 @@ def descriptors(count: int) -> Iterator[None]:
 def test_a_worker_that_ends_is_started_again() -> None:
     with supervised("import os; print(os.getpid())") as said:
         assert said.get(timeout=FOR_EVER) != said.get(timeout=FOR_EVER)
+
+
+def test_each_worker_is_handed_the_same_and_no_argument_tells_it() -> None:
+    program = (
+        "import sys; from die_algorithm.worker_process import read_handed_over as read\n"
+        "text = read(int(sys.argv[-1]))\n"
+        "assert b'sec' + b'ret' not in open('/proc/self/cmdline', 'rb').read()\n"
+        "print(len(text), text[:6].decode())"
+    )
+    handed_over = b"secret" + 200_000 * b"x"  # more than a pipe takes at once
+    with supervised(program, handed_over=handed_over) as said:
+        for _ in range(2):
+            assert said.get(timeout=FOR_EVER) == "200006 secret"
 
 
 def test_a_silent_worker_is_replaced() -> None:

@@ -79,6 +79,25 @@ def test_a_killed_worker_is_started_again_while_the_wps_answers(
     quick.assert_nothing_left()
 
 
+def test_a_worker_that_is_started_again_goes_by_the_files_as_they_were(
+    processes: Processes, quick: Quick
+) -> None:
+    policy, config = quick.folder / "policy.toml", quick.folder / "die.cfg"
+    policy.write_text("[images]\n")
+    config.write_text("[die]\nlog_tail = 1KiB\n")
+    server = processes.serve("--config", str(config), policy_file=str(policy))
+    first = worker_of(processes, server)
+    soon(lambda: processes.ready() == {})
+    policy.write_text("[images]\ndeny = ['**']\n")
+    config.write_text("[die]\nno_such_setting = 1\n")
+    os.kill(first, signal.SIGKILL)
+    processes.wait_for(processes.submit("probe noop", quick.item), "ProcessSucceeded")
+    assert worker_of(processes, server) != first
+    restarted = processes.start("worker", "--config", str(config))  # by hand, it reads them
+    assert restarted.wait(20) == 1
+    assert "no_such_setting" in processes.log.read_text()
+
+
 def test_a_frozen_worker_is_killed_and_its_jobs_go_on(processes: Processes, quick: Quick) -> None:
     server = processes.serve()
     job_id = processes.submit("probe sleep 4", quick.item)
