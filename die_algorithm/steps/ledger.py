@@ -6,17 +6,51 @@ import dataclasses
 import logging
 from collections.abc import Container
 from datetime import UTC, datetime, timedelta
+from typing import TypedDict, Unpack
 
 from die_algorithm import faults
 from die_algorithm.credentials import has_expired, holds, redact
 from die_algorithm.errors import DieError
 from die_algorithm.fail_points import FailPoints
 from die_algorithm.job_store import JobStore
-from die_algorithm.models import Deadlines, Failure, Job, JobState, UserToken, Waiting
+from die_algorithm.models import (
+    Deadlines,
+    Expiry,
+    Failure,
+    Folder,
+    Job,
+    JobState,
+    ResultFile,
+    UserToken,
+    Waiting,
+)
 from die_algorithm.settings import Settings
 from die_algorithm.stopwatches import Stopwatches
 
 LOGGER = logging.getLogger(__name__)
+
+
+class JobChanges(TypedDict, total=False):
+    """What steps write of a job; its state changes by :meth:`Ledger.reach` alone."""
+
+    token: UserToken | None
+    folder: Folder | None
+    input_folder: Folder | None
+    staged_item: str | None
+    digest: str | None
+    service_id: str | None
+    exit_code: int | None
+    failure: Failure | None
+    log_tail: str
+    result: ResultFile | None
+    copy_pending: bool
+    saved_as: str
+    waiting: Waiting | None
+    folder_kept: bool
+    token_file: bool
+    task_over: bool
+    stopped_at: datetime | None
+    expiry: Expiry | None
 
 
 class Ledger:
@@ -44,10 +78,11 @@ class Ledger:
         self._store = store
         self._stopwatches = stopwatches
 
-    def reach(self, job: Job, state: JobState, **changes: object) -> Job:
+    def reach(self, job: Job, state: JobState, **changes: Unpack[JobChanges]) -> Job:
         """Record that a job has got into another state."""
         reached = {**job.reached, state: datetime.now(UTC)}
-        saved = self.write(job, state=state, reached=reached, waiting=None, **changes)
+        there = dataclasses.replace(job, state=state, reached=reached, waiting=None)
+        saved = self.write(there, **changes)
         LOGGER.info("Job %s: %s.", job.id, state.value)
         return saved
 
@@ -61,9 +96,9 @@ class Ledger:
         before = dataclasses.replace(job, state=JobState.STAGED_IN, reached=reached)
         return self.write(before, waiting=None)
 
-    def write(self, job: Job, **changes: object) -> Job:
+    def write(self, job: Job, **changes: Unpack[JobChanges]) -> Job:
         """Record other changes; what of them comes from outside, without the user token."""
-        changed = dataclasses.replace(job, **changes)  # type: ignore[arg-type]
+        changed = dataclasses.replace(job, **changes)
         return self._store.save(_without_token(changed, job.token) if job.token else changed)
 
     def fail(self, job: Job, failure: Failure) -> Job:

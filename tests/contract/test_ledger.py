@@ -1,8 +1,9 @@
-"""What others repeat of a token does not get into a job's record."""
+"""What steps may write of a job; what others repeat of a token does not get into its record."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 from jobs_fixture import TOKEN, make_job
@@ -13,18 +14,23 @@ from die_algorithm.models import (
     Failure,
     FaultClass,
     Folder,
+    Job,
     JobState,
     ResultFile,
     SingleFile,
 )
 from die_algorithm.settings import Settings
-from die_algorithm.steps.ledger import Ledger
+from die_algorithm.steps.ledger import JobChanges, Ledger
 from die_algorithm.stopwatches import Stopwatches
 
 
 @pytest.fixture
 def ledger(sqlite_store: JobStore, tmp_path: Path) -> Ledger:
     return Ledger(Settings(data_dir=tmp_path), sqlite_store, FailPoints(), Stopwatches())
+
+
+def test_what_can_be_written_is_what_a_job_has_and_of_its_type() -> None:
+    assert get_type_hints(JobChanges).items() <= get_type_hints(Job).items()
 
 
 def test_what_engine_and_storagehub_repeat_is_masked(
