@@ -98,6 +98,8 @@ _ROUTES = Map(
     # The portal writes ``…:80//wps/RetrieveResultServlet``; a redirect would cost it the request.
     merge_slashes=False,
 )
+# What looks like a result's key: a client may glue one to any path, or cut the file's name off.
+_KEY = re.compile(r"[0-9a-f]{32,}", re.IGNORECASE)
 _GLUED = re.compile(r"[?&;]|%3f|%26|gcube-?token", re.IGNORECASE)
 _XML_TYPES = ("text/xml", "application/xml", "")
 #: Where a request's environment says that it speaks WPS 2.0.
@@ -378,7 +380,7 @@ def _loggable(path: str) -> str:
 
     Nor what should have been a query: clients glue ``&gcube-token=…`` to any address (W3).
     """
-    path = _GLUED.split(path, maxsplit=1)[0]
+    path = _KEY.sub("***", _GLUED.split(path, maxsplit=1)[0])
     if path.startswith(f"{RESULTS_PATH}/"):
         return f"{RESULTS_PATH}/***/{path.rpartition('/')[2][:60]}"
     return path[:120]

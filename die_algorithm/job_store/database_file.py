@@ -60,7 +60,8 @@ class DatabaseFile:
 
     def _make(self) -> None:
         # For reading only: a file that is there may lie on a disk that cannot be written.
-        os.close(os.open(self._path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+        # Nobody else's to read: the folder may be open. SQLite gives the mode to what lies beside.
+        os.close(os.open(self._path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
     def _remove_remains(self) -> None:
         now = self._identity("")

@@ -536,6 +536,18 @@ def test_only_the_owner_may_read_the_key(store: JobStore, place: Place) -> None:
     assert stat.S_IMODE(place.key.stat().st_mode) == 0o600
 
 
+def test_only_the_owner_may_read_the_database_in_a_folder_that_is_open(
+    sqlite_place: Place,
+) -> None:
+    sqlite_place.folder.mkdir(parents=True, exist_ok=True)
+    sqlite_place.folder.chmod(0o755)
+    with closing(sqlite_place.open()) as store:
+        store.add(make_job())
+        files = sorted(sqlite_place.folder.glob("jobs.sqlite*"))
+        assert [file.name[11:] for file in files] == ["", "-shm", "-wal"]
+        assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+
 def test_processes_that_start_at_once_share_one_key(place: Place) -> None:
     run_together("with closing(open_store()) as store: store.add(make_job())\n", place, 4)
     with closing(place.open()) as store:

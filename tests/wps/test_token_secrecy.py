@@ -253,6 +253,17 @@ def test_no_client_writes_into_the_log(world: Quick, path: str) -> None:
         assert "\x1b" not in die.log.read_text()
 
 
+def test_the_key_of_a_result_is_in_no_line_of_the_log(world: Quick) -> None:
+    key = "0123456789abcdef" * 2
+    with world.processes() as die:
+        die.serve()
+        for place in (f"/results/{key}", f"/Results/{key.upper()}/x.zip", f"/wps/results/{key}/x"):
+            assert die.get(place).status_code == 404
+        log = die.log.read_text()
+        assert "/Results/***/x.zip" in log
+        assert key not in log.lower()
+
+
 def test_the_same_token_twice_is_refused_in_any_disguise(world: Quick, tmp_path: Path) -> None:
     with world.service(data_dir=str(tmp_path / "data")) as service:
         for disguise in (ALICE.token, ALICE.token.replace("-", "%2d"), ALICE.token.upper()):
