@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import TypeAdapter, ValidationError
 
+from die_algorithm.credentials import CLOCK_SKEW
 from die_algorithm.errors import StaleJob, UnreadableJob, UnwritableJob
 from die_algorithm.job_store.database import Database
 from die_algorithm.job_store.leases import Leases
@@ -341,9 +342,18 @@ def _check_text(text: str) -> None:
 def _due_at(job: Job) -> float | None:
     """What the column of that name says, in seconds of the epoch."""
     if job.expiry is None:
-        return (job.accepted_at + job.deadlines.total).timestamp() if job.deadlines else None
+        return min(_ends_of_waiting(job), default=None)
     expiry = job.expiry
     return (expiry.record_at if expiry.files_removed else expiry.files_at).timestamp()
+
+
+def _ends_of_waiting(job: Job) -> Iterator[float]:
+    """When a job that still waits is to be ended: at its deadline, and when its token opens nothing."""
+    if job.deadlines:
+        yield (job.accepted_at + job.deadlines.total).timestamp()
+    if job.token_expires_at:
+        # As numbers: the last date that there is takes no addition.
+        yield job.token_expires_at.timestamp() + CLOCK_SKEW.total_seconds()
 
 
 def _key_digest(owner: str, idempotency_key: str | None) -> str | None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
@@ -27,6 +27,7 @@ from store_fixture import (
     wait_for_lock,
 )
 
+from die_algorithm.credentials import CLOCK_SKEW
 from die_algorithm.errors import StaleJob
 from die_algorithm.job_store import JobStore
 from die_algorithm.job_store.tables import JOBS
@@ -98,6 +99,18 @@ def test_a_waiting_job_is_not_claimed_before_it_has_a_place(store: JobStore) -> 
     assert store.leases.claim("first") == 0
     assert store.queue.admit("first") == 1
     assert len(store.held("first")) == 1
+
+
+def test_of_waiting_jobs_those_are_claimed_whose_token_has_expired(store: JobStore) -> None:
+    now = datetime.now(UTC)
+    begin(store, "first")
+    expired = submit(store, token_expires_at=now - CLOCK_SKEW - timedelta(seconds=1))
+    submit(store, token_expires_at=now + timedelta(hours=1))
+    submit(store, token_expires_at=datetime.max.replace(tzinfo=UTC))
+    submit(store)
+    assert store.leases.claim("first") == 1
+    (held,) = store.held("first")
+    assert (held.id, held.is_admitted) == (expired.id, False)
 
 
 def test_a_cancelled_job_that_waits_is_claimed_without_a_place(place: Place) -> None:
@@ -181,7 +194,7 @@ def test_a_worker_that_was_killed_loses_its_jobs_when_its_lease_has_run_out(
     postgresql_clock: DatabaseClock, postgresql_place: Place
 ) -> None:
     code = (
-        "from datetime import timedelta\n"
+        "from datetime import UTC, datetime, timedelta\n"
         "import os, signal\n"
         "store = open_store()\n"
         "store.add_found(make_job())\n"
