@@ -21,8 +21,6 @@ _BY_CAPABILITIES = frozenset(
         "capabilities-effective",
         "capabilities-permitted",
         "capabilities-bounding",
-        "raw-socket",
-        "packet-socket",
         "call-chroot",
         "mknod",
         "setuid-gain",

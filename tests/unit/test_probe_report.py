@@ -53,7 +53,7 @@ def test_what_every_engine_can_keep_must_hold(profile: Profile, name: str) -> No
         ("capabilities-bounding", "default", True),
         ("capabilities-bounding", "open", False),
         ("capabilities-ambient", "open", True),
-        ("raw-socket", "open", False),
+        ("raw-socket", "open", True),
         ("root-filesystem", "default", False),
         ("root-filesystem", "strict", True),
         ("user", "strict", True),
