@@ -30,7 +30,7 @@ from die_algorithm.settings_values import Size
 
 #: ``strict``: nothing to write to but small file systems in memory, and nobody's user.
 #: ``default``: what images for the original run with, unchanged, and no capability.
-#: ``open``: Docker's own capabilities, for images that change owners or users.
+#: ``open``: Docker's own capabilities but raw packets, for images that change owners or users.
 Profile = Literal["strict", "default", "open"]
 
 _USER = re.compile(r"\d{1,10}(:\d{1,10})?", re.ASCII)

@@ -21,8 +21,6 @@ _BY_CAPABILITIES = frozenset(
         "capabilities-effective",
         "capabilities-permitted",
         "capabilities-bounding",
-        "raw-socket",
-        "packet-socket",
         "call-chroot",
         "mknod",
         "setuid-gain",
@@ -41,6 +39,28 @@ _BY_NETWORK = frozenset(
 )
 #: What only the strict profile holds, because images are used to it.
 _BY_STRICTNESS = frozenset({"root-filesystem", "unbounded-writes", "user", "groups"})
+
+#: All that the probe looks at: what its report lacks is not known.
+_CHECKS = (
+    *(f"capabilities-{name}" for name in ("effective", "permitted", "bounding", "inheritable", "ambient")),
+    "no-new-privileges", "seccomp", "apparmor",
+    *(
+        f"call-{name}"
+        for name in (
+            "mount", "unshare-user", "unshare-mount", "setns", "swapon", "chroot", "keyctl", "bpf",
+            "init-module", "open-by-handle-at", "perf-event-open", "syslog", "kexec-load", "reboot",
+            "pivot-root", "clock-settime",
+        )
+    ),
+    "raw-socket", "packet-socket", "user", "groups", "user-namespace", "setuid-gain", "memory-limit",
+    "swap", "cpu-limit", "open-files", "core-files", "shared-memory", "root-filesystem",
+    "unbounded-writes", "memory-filesystems", "host-mounts", "engine-socket", "secrets", "masked-files",
+    "read-only-proc", "core-pattern", "sysrq", "modprobe-path", "uevent-helper", "sys", "control-groups",
+    "devices", "mknod", "process-namespace", "network-namespace", "ipc-namespace", "left-descriptors",
+    "working-folder", "runtime-program", "environment", "manager-ports", "host-ssh", "host-services",
+    "other-containers", "names-of-others", "metadata-ipv4", "metadata-ipv6", "outside-names",
+    "public-network", "storagehub", "processes",
+)  # fmt: skip
 
 _NETWORK = "Make a network for jobs with scripts/job_network on each node, and set 'network' to it."
 _STRICT = "Give images that can do without it the profile 'strict' in the policy file."
@@ -101,12 +121,22 @@ class Judgement:
 
 
 def findings(log: str) -> list[Finding] | None:
-    """Read a probe's output; None if it has not come to its end."""
+    """Read a probe's output; None if it has not come to its end.
+
+    A check that the report lacks is among the findings, as unknown.
+    """
     lines = log.strip().splitlines()
     try:
-        return _FINDINGS.validate_json(lines[-1]) if lines else None
+        found = _FINDINGS.validate_json(lines[-1]) if lines else None
     except ValidationError:
         return None
+    return None if found is None else [*found, *_missing(found)]
+
+
+def _missing(found: list[Finding]) -> list[Finding]:
+    told = {finding.name for finding in found}
+    text = "The probe did not tell: its image may be another version's."
+    return [Finding(name=name, status="unknown", text=text) for name in _CHECKS if name not in told]
 
 
 def judge(

@@ -260,10 +260,10 @@ def _container(
 def _protections(limits: ContainerLimits, engine: EngineFacts) -> dict[str, object]:
     """What a profile asks the engine for."""
     strict = limits.profile == "strict"
-    protections: dict[str, object] = {}
-    if limits.profile != "open":
-        # Without this Docker's own set stays, which changes owners and users among others.
-        protections["CapabilityDrop"] = ["ALL"]
+    # Docker's own set changes owners and users among others. Raw packets could turn away the other
+    # jobs of a network from their machine, so that no profile may send them.
+    dropped = "NET_RAW" if limits.profile == "open" else "ALL"
+    protections: dict[str, object] = {"CapabilityDrop": [dropped]}
     if _version(engine.api_version) >= _PRIVILEGES_SINCE:
         protections["Privileges"] = {
             "NoNewPrivileges": limits.profile != "open",

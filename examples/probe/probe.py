@@ -26,6 +26,7 @@ import socket
 import stat
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -40,6 +41,8 @@ _NUMBERS = {
 _NEW_USERS, _NEW_MOUNTS = 0x10000000, 0x00020000
 _REFUSED = (errno.EPERM, errno.EACCES, errno.ENOSYS)
 _MANY = 2**60
+#: Belongs to root and has the set-user bit; the image has it.
+_SETUID_PROGRAM = "/usr/local/bin/setuid-busybox"
 _SOCKETS = (
     "/var/run/docker.sock",
     "/run/docker.sock",
@@ -139,9 +142,9 @@ def look(report: Report, arguments: Arguments) -> None:
     for each in rounds:
         try:
             each(report)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - one look must not end the others
             report.add(
-                getattr(each, "__name__", "look"), UNKNOWN, f"could not be looked at: {error}"
+                getattr(each, "__name__", "look"), UNKNOWN, f"could not be looked at: {error!r}"
             )
     processes(report)
 
@@ -160,20 +163,23 @@ def capabilities(report: Report) -> None:
     status = own_status()
     for name, field in (("effective", "CapEff"), ("permitted", "CapPrm"), ("bounding", "CapBnd"),
                         ("inheritable", "CapInh"), ("ambient", "CapAmb")):  # fmt: skip
-        report.holds(
-            f"capabilities-{name}", int(status[field], 16) == 0, f"{field} is {status[field]}"
-        )
+        report.add(f"capabilities-{name}", *told(status, field, lambda text: int(text, 16) == 0))
+
+
+def told(status: dict[str, str], field: str, is_good: Callable[[str], bool]) -> tuple[str, str]:
+    """The outcome of a look at a field of the kernel's; gVisor's has not all of them."""
+    value = status.get(field)
+    if value is None:
+        return UNKNOWN, f"the kernel does not tell {field}"
+    return (OK if is_good(value) else OPEN), f"{field} is {value}"
 
 
 def privileges(report: Report) -> None:
     """What holds a program down that would become more than it is."""
     status = own_status()
-    report.holds(
-        "no-new-privileges", status["NoNewPrivs"] == "1", f"NoNewPrivs is {status['NoNewPrivs']}"
-    )
-    report.holds(
-        "seccomp", status["Seccomp"] == "2", f"Seccomp is {status['Seccomp']} (2: filtered)"
-    )
+    report.add("no-new-privileges", *told(status, "NoNewPrivs", lambda text: text == "1"))
+    found, text = told(status, "Seccomp", lambda text: text == "2")
+    report.add("seccomp", found, f"{text} (2: filtered)")
     try:
         label = Path("/proc/self/attr/current").read_text().strip(" \n\0")
     except OSError:
@@ -181,7 +187,13 @@ def privileges(report: Report) -> None:
     if not label:
         report.add("apparmor", UNKNOWN, "the kernel has no AppArmor or SELinux that tells")
     else:
-        report.holds("apparmor", not label.startswith("unconfined"), f"confined by {label}")
+        report.add("apparmor", confined(label), f"confined by {label}")
+
+
+def confined(label: str) -> str:
+    """Whether a label of AppArmor's or SELinux' holds: AppArmor's may only complain."""
+    # SELinux' labels have four parts and no mode.
+    return OK if label.endswith("(enforce)") or label.count(":") >= 3 else OPEN
 
 
 def tried(number: int, *arguments: object) -> int:
@@ -258,35 +270,56 @@ def users(report: Report) -> None:
         mapped[:2] != ["0", "0"],
         f"user 0 here is user {mapped[1]} of the machine",
     )
-    report.holds("setuid-gain", *gain())
+    report.add("setuid-gain", *gain())
 
 
-def gain() -> tuple[bool, str]:
+def gain() -> tuple[str, str]:
     """Whether a program that belongs to another user runs as that user, or a user can be changed."""
     if os.getuid() == 0:
-        child = os.fork()
-        if not child:
-            try:
-                os.setuid(65534)
-            except OSError:
-                os._exit(0)
-            os._exit(1)
-        changed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        return (
-            not changed,
-            "root becomes another user" if changed else "root cannot become another user",
-        )
+        return root_changes()
+    try:
+        is_set = bool(os.stat(_SETUID_PROGRAM).st_mode & stat.S_ISUID)
+    except OSError:
+        is_set = False
+    if not is_set:
+        return UNKNOWN, f"{_SETUID_PROGRAM} is missing or has lost its set-user bit"
+    text = output_of(_SETUID_PROGRAM, "cat", "/proc/self/status")
+    ids = next((line.split()[1:] for line in text.splitlines() if line.startswith("Uid:")), [])
+    if not ids:
+        return UNKNOWN, "a program of root's told nothing"
+    return (OPEN if "0" in ids else OK), f"a program of root's runs with the users {' '.join(ids)}"
+
+
+def root_changes() -> tuple[str, str]:
+    """Whether root can become another user."""
+    child = os.fork()
+    if not child:
+        try:
+            os.setuid(65534)
+        except OSError:
+            os._exit(0)
+        os._exit(1)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+        return OPEN, "root becomes another user"
+    return OK, "root cannot become another user"
+
+
+def output_of(program: str, *words: str) -> str:
+    """What a program writes; nothing if it cannot be run."""
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
-        os.dup2(writer, 1)
-        os.execv("/usr/local/bin/setuid-busybox", ["cat", "/proc/self/status"])
+        # The child must never go on with what is the parent's.
+        try:
+            os.dup2(writer, 1)
+            os.execv(program, words)
+        finally:
+            os._exit(1)
     os.close(writer)
     with os.fdopen(reader) as stream:
         text = stream.read()
     os.waitpid(child, 0)
-    ids = next((line.split()[1:] for line in text.splitlines() if line.startswith("Uid:")), [])
-    return "0" not in ids, f"a program of root's runs with the users {' '.join(ids) or '?'}"
+    return text
 
 
 # -- how much it may use
@@ -724,6 +757,14 @@ def neighbours(own: str) -> list[str]:
     ]
 
 
+def public_network(addresses: list[str], port: int) -> tuple[str, str]:
+    """Whether any of a public name's addresses can be reached; who knows none can try none."""
+    if not addresses:
+        return UNKNOWN, "no address to try: give --public the address of a machine"
+    found = attempt([(address, port) for address in addresses])
+    return (OPEN if "open" in found.values() else OK), f"reached {names(found, 'open')}"
+
+
 def outside(report: Report, arguments: Arguments) -> None:
     """The world, and what it is there for."""
     metadata = ("169.254.169.254", 80)
@@ -739,15 +780,14 @@ def outside(report: Report, arguments: Arguments) -> None:
     host, port = arguments.public
     try:
         addresses = sorted(
-            {each[4][0] for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+            {str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
         )
     except OSError:
         addresses = []
     report.holds(
         "outside-names", not addresses, f"{host} {'has addresses' if addresses else 'is not known'}"
     )
-    found = attempt([(str(address), port) for address in addresses])
-    report.holds("public-network", "open" not in found.values(), f"reached {names(found, 'open')}")
+    report.add("public-network", *public_network(addresses, port))
     url = urlsplit(os.environ.get("STORAGEHUB_URL", ""))
     if not url.hostname:
         report.add("storagehub", UNKNOWN, "STORAGEHUB_URL is not set")

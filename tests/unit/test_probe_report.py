@@ -53,7 +53,7 @@ def test_what_every_engine_can_keep_must_hold(profile: Profile, name: str) -> No
         ("capabilities-bounding", "default", True),
         ("capabilities-bounding", "open", False),
         ("capabilities-ambient", "open", True),
-        ("raw-socket", "open", False),
+        ("raw-socket", "open", True),
         ("root-filesystem", "default", False),
         ("root-filesystem", "strict", True),
         ("user", "strict", True),
@@ -126,7 +126,64 @@ def probe_program() -> Any:
 
 def test_the_last_line_is_the_report() -> None:
     line = json.dumps([{"name": "seccomp", "status": "ok", "text": "x"}])
-    assert findings(f"ok seccomp: x\n{line}\n") == [Finding(name="seccomp", status="ok", text="x")]
+    found = findings(f"ok seccomp: x\n{line}\n")
+    assert found is not None
+    assert found[0] == Finding(name="seccomp", status="ok", text="x")
+
+
+def test_a_check_that_a_report_lacks_is_unknown() -> None:
+    told = json.dumps([{"name": "seccomp", "status": "ok", "text": "x"}])
+    empty, one = findings("[]"), findings(told)
+    assert empty is not None
+    assert one is not None
+    assert len(empty) == len(one)
+    assert {finding.status for finding in empty} == {"unknown"}
+    assert [finding.name for finding in one if finding.status == "ok"] == ["seccomp"]
+
+
+@pytest.mark.parametrize(
+    ("label", "outcome"),
+    [
+        ("docker-default (enforce)", "ok"),
+        ("docker-default (complain)", "open"),
+        ("unconfined", "open"),
+        ("system_u:system_r:container_t:s0:c1,c2", "ok"),
+    ],
+)
+def test_a_profile_that_only_complains_confines_nothing(label: str, outcome: str) -> None:
+    assert probe_program().confined(label) == outcome
+
+
+def test_a_field_that_the_kernel_lacks_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = probe_program()
+    gvisor = {"CapInh": "0", "CapPrm": "0", "CapEff": "0", "CapBnd": "0", "Seccomp": "2"}
+    monkeypatch.setattr(program, "own_status", lambda: gvisor)
+    report = program.Report()
+    program.capabilities(report)
+    program.privileges(report)
+    found = {check["name"]: check["status"] for check in report.checks}
+    assert found["capabilities-ambient"] == found["no-new-privileges"] == "unknown"
+    assert found["capabilities-effective"] == found["seccomp"] == "ok"
+
+
+def test_a_program_without_the_set_user_bit_shows_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = probe_program()
+    monkeypatch.setattr(program.os, "getuid", lambda: 1000)
+    plain = tmp_path / "plain"
+    plain.write_text("")
+    for path in (plain, tmp_path / "missing"):
+        monkeypatch.setattr(program, "_SETUID_PROGRAM", str(path))
+        assert program.gain()[0] == "unknown"
+
+
+def test_a_program_that_cannot_be_run_tells_nothing(tmp_path: Path) -> None:
+    assert probe_program().output_of(str(tmp_path / "missing"), "cat") == ""
+
+
+def test_a_public_name_without_address_shows_nothing_of_the_network() -> None:
+    assert probe_program().public_network([], 443)[0] == "unknown"
 
 
 @pytest.mark.parametrize("log", ["", "\n", "ok seccomp: x\n", "[", '[{"name": "x"}]', "{}"])

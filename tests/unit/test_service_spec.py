@@ -267,9 +267,12 @@ def test_the_strict_profile_runs_where_new_privileges_are_forbidden(
 
 
 @pytest.mark.parametrize("api", ["1.41", "1.44"])
-def test_the_open_profile_keeps_dockers_capabilities_and_every_limit(api: str) -> None:
+def test_the_open_profile_keeps_dockers_capabilities_but_raw_packets_and_every_limit(
+    api: str,
+) -> None:
     described = container(None, engine(api), OPEN)
-    assert not {"CapabilityDrop", "CapabilityAdd", "User"} & set(described)
+    assert described["CapabilityDrop"] == ["NET_RAW"]
+    assert not {"CapabilityAdd", "User"} & set(described)
     assert described.get("Privileges", {}).get("NoNewPrivileges", False) is False
     limits = [spec(None, engine(api), rules)["TaskTemplate"]["Resources"] for rules in ({}, OPEN)]
     assert limits[0] == limits[1]
