@@ -49,7 +49,8 @@
     ├── ArchiveError
     │   ├── ArchiveIncomplete        the zip does not hold what the listing names
     │   ├── ArchiveTooLarge          more bytes or entries than the operator allows
-    │   └── NoRoom                   the disk is full
+    │   ├── NoRoom                   the disk is full
+    │   └── ResultUnwritable         the disk is not full, but the result cannot be written
     ├── StoreError
     │   ├── StoreUnavailable         the jobs' database cannot be read or written
     │   ├── StaleJob                 somebody else wrote this job since it was read, or holds it now
@@ -351,6 +352,10 @@ class ArchiveTooLarge(ArchiveError):
 
 class NoRoom(ArchiveError):
     """There is no room on the disk for the result."""
+
+
+class ResultUnwritable(ArchiveError):
+    """The result cannot be written where results are published, though there is room."""
 
 
 class StoreError(DieError):

@@ -35,6 +35,7 @@ from die_algorithm.errors import (
     DamagedDownload,
     ItemUnusable,
     NoRoom,
+    ResultUnwritable,
     StorageHubUnavailable,
 )
 from die_algorithm.models import Item, ListedItem, ResultFile
@@ -604,7 +605,7 @@ def test_another_error_of_the_disk_is_not_called_no_room(
         raise OSError(errno.EIO, "broken")
 
     monkeypatch.setattr(os, "fsync", broken)
-    with pytest.raises(OSError, match="broken"):
+    with pytest.raises(ResultUnwritable, match="broken"):
         Folder(FILES, FOLDERS).build(destination)
 
 
