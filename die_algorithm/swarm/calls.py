@@ -41,6 +41,8 @@ class TimedOut(SwarmUnavailable):
 class Answer:
     """A whole answer of the engine, whatever its status."""
 
+    #: Method and path of the call.
+    asked: str
     status: int
     body: bytes
 
@@ -62,7 +64,9 @@ class Answer:
         if 200 <= self.status < 300:
             return
         self.refuse_non_manager()
-        LOGGER.warning("The Docker engine answered %d: %s", self.status, self.message)
+        LOGGER.warning(
+            "The Docker engine answered %s with %d: %s", self.asked, self.status, self.message
+        )
         raise SwarmUnavailable(f"The Docker engine answered with an error (HTTP {self.status}).")
 
     def try_to_read(self, kind: TypeAdapter[_T]) -> _T | None:
@@ -80,7 +84,11 @@ class Answer:
             return kind.validate_json(self.body)
         except ValidationError as error:
             # Its own text would quote what was read, and that may hold a user token.
-            LOGGER.warning("An answer is unreadable in %d places.", error.error_count())
+            LOGGER.warning(
+                "The Docker engine's answer to %s is unreadable in %d places.",
+                self.asked,
+                error.error_count(),
+            )
             raise SwarmUnavailable(
                 "The Docker engine gave an answer that cannot be read."
             ) from None
@@ -136,7 +144,7 @@ class Calls:
         """
         client, version = self._connected()
         try:
-            return _exchange(client, method, _url(client, version, path), params, body)
+            return _exchange(client, method, _path(version, path), params, body)
         except SwarmUnavailable:
             # The engine may come back as another version.
             self._version = None
@@ -154,7 +162,7 @@ class Calls:
             timeout: seconds to wait for each next part.
         """
         client, version = self._connected()
-        url = _url(client, version, path)
+        url = client.base_url + _path(version, path)
         with (
             _mapped(),
             client.get(
@@ -169,7 +177,7 @@ class Calls:
                 with _mapped():
                     self._client = _client(self._docker_host, self._timeout)
             if self._version is None:
-                answer = _exchange(self._client, "GET", f"{self._client.base_url}/version")
+                answer = _exchange(self._client, "GET", "/version")
                 self._version = answer.read(answers.VERSION)
             return self._client, self._version
 
@@ -186,14 +194,14 @@ def _client(docker_host: str, timeout: float) -> APIClient:
     return client
 
 
-def _url(client: APIClient, version: answers.Version, path: str) -> str:
-    return f"{client.base_url}/v{version.api_version}{quote(path, safe='/:@')}"
+def _path(version: answers.Version, path: str) -> str:
+    return f"/v{version.api_version}{quote(path, safe='/:@')}"
 
 
 def _exchange(
     client: APIClient,
     method: str,
-    url: str,
+    path: str,
     params: Mapping[str, str] | None = None,
     body: bytes | None = None,
 ) -> Answer:
@@ -201,14 +209,14 @@ def _exchange(
     with _mapped():
         response = client.request(
             method,
-            url,
+            client.base_url + path,
             params=params,
             data=body,
             headers=headers,
             timeout=client.timeout,
             allow_redirects=False,
         )
-        return Answer(response.status_code, response.content)
+        return Answer(f"{method} {path}", response.status_code, response.content)
 
 
 @contextlib.contextmanager

@@ -787,6 +787,7 @@ def test_the_token_is_in_no_error_and_no_log(
             CALLS[name](swarm)
         errors.append(repr(caught.value) + str(caught.value.__cause__))
     assert swarm.task_reports() == []
+    assert "The Docker engine's answer to GET /v1.48/services is unreadable in " in caplog.text
     assert TOKEN not in caplog.text
     assert TOKEN not in "".join(errors)
 

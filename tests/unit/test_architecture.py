@@ -27,6 +27,7 @@ LAYERS: dict[str, set[str]] = {
         "settings_values",
         "credentials",
         "token_mask",
+        "job_in_hand",
         "image_reference",
         "repository_pattern",
         "image_policy",
