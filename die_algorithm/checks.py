@@ -8,7 +8,9 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from die_algorithm.admin_tokens import AdminTokens
 from die_algorithm.container_rules import ContainerLimits, ContainerRules
@@ -29,11 +31,10 @@ from die_algorithm.policy import Policy
 from die_algorithm.probe import NodeReport, Probe
 from die_algorithm.registry import Registry
 from die_algorithm.results import Results
-from die_algorithm.runtime import job_store, registry_client
+from die_algorithm.runtime import job_store, registry_client, swarm_client
 from die_algorithm.service_spec import forbids_new_privileges, unkept_demands
 from die_algorithm.settings import Settings
 from die_algorithm.storagehub import StorageHub
-from die_algorithm.swarm import Swarm
 
 #: The oldest engine API whose Swarm takes what a job's service needs (reference: safety 2.1).
 _OLDEST_API = (1, 41)
@@ -108,6 +109,7 @@ def doctor(settings: Settings, policy: Policy) -> list[Check]:
         *_registries(settings, policy),
         *_admins(settings),
         swarm,
+        *_open_engine(settings),
     ]
     if facts is not None:
         checks += _engine_warnings(settings, policy.containers, facts)
@@ -254,14 +256,24 @@ def _registry(registry: Registry, name: str, settings: Settings) -> Check:
 
 def _swarm(settings: Settings) -> tuple[Check, EngineFacts | None]:
     name, place = "Docker Swarm", _address(settings.docker_host)
-    swarm = Swarm(settings.docker_host, timeout=_PATIENCE)
     try:
-        facts = swarm.facts()
-    except SwarmError:
+        swarm = swarm_client(settings, timeout=_PATIENCE)
+    except SettingsError as error:
         check = Check(
             name=name,
             passed=False,
-            text="The Docker engine does not answer.",
+            text=str(error),
+            remedy="Mend the file, or change the setting; until then no worker starts.",
+            place=place,
+        )
+        return check, None
+    try:
+        facts = swarm.facts()
+    except SwarmError as error:
+        check = Check(
+            name=name,
+            passed=False,
+            text=error.reason,
             remedy="Install it ('apt-get install docker.io'), start it, let the service's user reach "
             "it, and check the setting 'docker_host'.",
             place=place,
@@ -304,6 +316,29 @@ def _swarm(settings: Settings) -> tuple[Check, EngineFacts | None]:
     return check, facts
 
 
+def _open_engine(settings: Settings) -> list[Check]:
+    """Warn of an engine that does whatever anybody says who reaches its port."""
+    host = urlsplit(settings.docker_host).hostname
+    if not host or settings.docker_tls_dir or _is_this_machine(host):
+        return []
+    return [
+        Check(
+            name="docker_host",
+            passed=True,
+            text="The engine is asked without TLS: who reaches its port is root on that machine, and who "
+            "listens on the way sees user tokens.",
+            remedy="Set 'docker_tls_dir', or forward the engine's socket by ssh and name that.",
+        )
+    ]
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def probe(settings: Settings, rules: ContainerRules) -> list[Check]:
     """Look from inside at what containers can do, on each node that jobs may run on.
 
@@ -311,7 +346,10 @@ def probe(settings: Settings, rules: ContainerRules) -> list[Check]:
         settings: the operator's.
         rules: what containers may do.
     """
-    swarm = Swarm(settings.docker_host)
+    try:
+        swarm = swarm_client(settings)
+    except SettingsError as error:
+        return [_no_probe("probe", str(error))]
     try:
         nodes = _fitting(settings, swarm.nodes())
         reports = Probe(settings, rules, swarm).run(nodes)
@@ -420,7 +458,7 @@ def _engine_warnings(settings: Settings, rules: ContainerRules, facts: EngineFac
 
 def _demands(settings: Settings, rules: ContainerRules, facts: EngineFacts) -> list[Check]:
     """What the settings demand of the Swarm and it does not have."""
-    swarm = Swarm(settings.docker_host, timeout=_PATIENCE)
+    swarm = swarm_client(settings, timeout=_PATIENCE)
     try:
         joinable = not settings.network or swarm.can_join(settings.network)
         nodes = swarm.nodes()

@@ -319,7 +319,16 @@ class RegistryLimits(RegistryUnavailable):
 
 
 class SwarmError(DieError):
-    """Something went wrong with the Docker engine or its Swarm."""
+    """Something went wrong with the Docker engine or its Swarm.
+
+    Args:
+        text: a sentence for the client.
+        reason: what the engine or its library said, for the operator alone.
+    """
+
+    def __init__(self, text: str, reason: str = "") -> None:
+        super().__init__(text)
+        self.reason = reason or text
 
 
 class SwarmUnavailable(SwarmError):

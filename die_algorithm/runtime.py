@@ -234,7 +234,7 @@ class Runtime:
     ) -> _WorkerThread:
         storagehub = storagehub_client(settings)
         public_links = public_links_client(settings)
-        swarm = Swarm(settings.docker_host)
+        swarm = swarm_client(settings)
         results = Results(settings.results_path)
         steps = Steps(
             settings,
@@ -278,6 +278,19 @@ def storagehub_client(settings: Settings, *, attempts: int = 4) -> StorageHub:
         min_rate=settings.transfer_min_rate,
         attempts=attempts,
     )
+
+
+def swarm_client(settings: Settings, **options: float) -> Swarm:
+    """The client for the Swarm of the settings.
+
+    Args:
+        settings: the operator's.
+        options: ``timeout`` of the client, in seconds.
+
+    Raises:
+        SettingsError: the files in 'docker_tls_dir' cannot be used.
+    """
+    return Swarm(settings.docker_host, tls_dir=settings.docker_tls_dir, **options)
 
 
 def registry_client(settings: Settings, policy: Policy) -> Registry | None:

@@ -371,7 +371,7 @@ class Worker:
 
     def _wait_for_swarm(self, jobs: list[Job], error: SwarmError) -> None:
         if not self._trouble:
-            LOGGER.warning("The Swarm cannot be watched: %s", error)
+            LOGGER.warning("The Swarm cannot be watched: %s", error.reason)
             self._trouble, self._renew_at = str(error), 0.0
             self._steps.forget_engine()
         for job in jobs:
