@@ -24,7 +24,15 @@ from die_algorithm.errors import (
     StoreError,
     SwarmError,
 )
+from die_algorithm.first_start import (
+    demand_place,
+    is_root_alone,
+    nearest_folder,
+    other_owners,
+    user_name,
+)
 from die_algorithm.image_reference import DOCKER_HUB
+from die_algorithm.job_store import unmade_files
 from die_algorithm.known_flaws import known_flaws
 from die_algorithm.models import EngineFacts, NodeFacts, WorkerReport
 from die_algorithm.policy import Policy
@@ -99,13 +107,18 @@ def workers(reports: Callable[[], Sequence[WorkerReport]], *, works_here: bool) 
 def doctor(settings: Settings, policy: Policy) -> list[Check]:
     """Everything an operator can mend, what only warns included. Names tell where it was looked.
 
+    Nothing is made or changed: whoever asks may be another user than the service's.
+
     Args:
         settings: the operator's.
         policy: the same.
     """
     swarm, facts = _swarm(settings)
     checks = [
-        *(_database(settings), _results(settings), _storagehub(settings)),
+        _database(settings, _look_at_database),
+        _results(settings, _look_at_results),
+        *_another_user(settings),
+        _storagehub(settings),
         *_registries(settings, policy),
         *_admins(settings),
         swarm,
@@ -122,7 +135,29 @@ def doctor(settings: Settings, policy: Policy) -> list[Check]:
     ]
 
 
-def _database(settings: Settings) -> Check:
+def _use_database(settings: Settings) -> str:
+    store = job_store(settings)
+    try:
+        store.check()
+    finally:
+        store.close()
+    # The key is there in any case; a database on another disk or server is not looked at.
+    _demand_room(settings.data_dir)
+    return "The jobs' database can be read and written."
+
+
+def _look_at_database(settings: Settings) -> str:
+    unmade = unmade_files(settings.database_url, settings.key_path)
+    for path in unmade:
+        demand_place(path)
+    _demand_room(nearest_folder(settings.data_dir / "any"))
+    if not unmade:
+        return "The jobs' database can be read and written."
+    names = " and ".join(path.name for path in unmade)
+    return f"The first start makes {names}, and can."
+
+
+def _database(settings: Settings, use: Callable[[Settings], str] = _use_database) -> Check:
     check = Check(
         name="jobs' database",
         passed=False,
@@ -132,29 +167,52 @@ def _database(settings: Settings) -> Check:
         place=_address(settings.database_url),
     )
     try:
-        store = job_store(settings)
-        try:
-            store.check()
-        finally:
-            store.close()
-        # The key is there in any case; a database on another disk or server is not looked at.
-        _demand_room(settings.data_dir)
+        text = use(settings)
     except SettingsError as error:
         return dataclasses.replace(check, text=str(error))
     except StoreError:
         return check
     except OSError as error:
         return dataclasses.replace(check, text=f"{check.text[:-1]}: {error.strerror}.")
-    return dataclasses.replace(
-        check, passed=True, text="The jobs' database can be read and written.", remedy=""
+    return dataclasses.replace(check, passed=True, text=text, remedy="")
+
+
+def _use_results(settings: Settings) -> str:
+    Results(settings.results_path).check()
+    _demand_room(settings.results_path)
+    return "Results can be written."
+
+
+def _look_at_results(settings: Settings) -> str:
+    if settings.results_path.exists():
+        return _use_results(settings)
+    demand_place(settings.results_path)
+    _demand_room(nearest_folder(settings.results_path))
+    return "The first start makes the folder of the results, and can."
+
+
+def _another_user(settings: Settings) -> list[Check]:
+    """Warn where what was found holds for another user than the service's."""
+    check = Check(
+        name="user",
+        passed=True,
+        text=f"{settings.data_dir} is not there yet and belongs to whoever starts the service first; "
+        "what is said here holds for root.",
+        remedy="Let a user of its own start the service, and ask the doctor as that one.",
     )
+    others = other_owners((settings.data_dir, settings.results_path))
+    if others:
+        folder, owner = next(iter(others.items()))
+        text = f"{folder} belongs to {owner}; what is said here holds for {user_name()}."
+        remedy = "Ask the doctor, and start the service, as the user whom its folders belong to."
+        return [dataclasses.replace(check, text=text, remedy=remedy)]
+    return [check] if is_root_alone(settings.data_dir) else []
 
 
-def _results(settings: Settings) -> Check:
+def _results(settings: Settings, use: Callable[[Settings], str] = _use_results) -> Check:
     name, place = "results", str(settings.results_path)
     try:
-        Results(settings.results_path).check()
-        _demand_room(settings.results_path)
+        text = use(settings)
     except OSError as error:
         return Check(
             name=name,
@@ -163,7 +221,7 @@ def _results(settings: Settings) -> Check:
             remedy="Make room, or set 'results_dir' to a folder that the service's user may write.",
             place=place,
         )
-    return Check(name=name, passed=True, text="Results can be written.", place=place)
+    return Check(name=name, passed=True, text=text, place=place)
 
 
 def _demand_room(folder: Path) -> None:

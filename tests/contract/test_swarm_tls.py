@@ -13,14 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from doctor_fixture import ask_doctor
 from stand_in_engine import StandInEngine
 
-from die_algorithm.cli import main
 from die_algorithm.errors import SettingsError, SwarmUnavailable
 from die_algorithm.swarm import Swarm
 
@@ -245,27 +244,19 @@ def test_files_that_do_not_fit_together_are_refused(authority: Authority, tmp_pa
         (files / name).write_bytes(right)
 
 
-def doctor(tmp_path: Path, **settings: str) -> str:
-    """What the doctor says."""
-    settings = {"data_dir": str(tmp_path / "data"), "docker_hub_url": "engine", **settings}
-    settings["storagehub_url"] = "http://127.0.0.1:9"
-    environment = {f"DIE_{name.upper()}": value for name, value in settings.items()}
-    return CliRunner().invoke(main, ["doctor"], env=environment).output
-
-
 def test_the_doctor_asks_by_tls_and_says_what_is_wrong_with_it(
     address: str, authority: Authority, tmp_path: Path
 ) -> None:
     files = authority.vouch(tmp_path / "tls")
-    output = doctor(tmp_path, docker_host=address, docker_tls_dir=str(files))
+    place = {"data_dir": tmp_path / "data", "docker_host": address}
+    _, output = ask_doctor(**place, docker_tls_dir=files)
     assert "manages a Swarm of 1 node" in output
     stranger = Authority("stranger").vouch(tmp_path / "stranger")
-    output = doctor(tmp_path, docker_host=address, docker_tls_dir=str(stranger))
+    _, output = ask_doctor(**place, docker_tls_dir=stranger)
     assert "The Docker engine's TLS certificate is not accepted: " in output
     (files / "key.pem").unlink()
-    output = doctor(tmp_path, docker_host=address, docker_tls_dir=str(files))
+    _, output = ask_doctor(**place, docker_tls_dir=files)
     assert f"The file {files / 'key.pem'} of the setting 'docker_tls_dir' cannot be read" in output
-    assert "Traceback" not in output
 
 
 @pytest.mark.parametrize(
@@ -275,5 +266,5 @@ def test_the_doctor_asks_by_tls_and_says_what_is_wrong_with_it(
 def test_the_doctor_warns_of_plain_tcp_to_another_machine(
     tmp_path: Path, host: str, warns: bool
 ) -> None:
-    output = doctor(tmp_path, docker_host=f"tcp://{host}:9")
+    _, output = ask_doctor(data_dir=tmp_path / "data", docker_host=f"tcp://{host}:9")
     assert ("warn  docker_host: The engine is asked without TLS" in output) is warns

@@ -85,7 +85,7 @@ LAYERS: dict[str, set[str]] = {
         "janitor",
         "worker",
     },
-    "assembly": {"runtime", "checks", "readiness", "probe", "worker_process"},
+    "assembly": {"runtime", "first_start", "checks", "readiness", "probe", "worker_process"},
     "doors": {
         "links",
         "documents",
