@@ -28,7 +28,7 @@ stop: ## Stop everything that demo or serve has started
 doctor: tools ## Say what is missing for the service to work; DOCTOR=--probe: and what containers can do
 	@$(PYTHON) scripts/local_stack.py doctor $(DOCTOR)
 
-test: testbed check ## Run all tests on a private Swarm
+test: testbed check ## Run all tests but the longest, on a private Swarm
 	$(PYTHON) -m pytest -n 2 --dist loadgroup -m "not nodes and not slow"
 
 slow: testbed ## Run those that test leaves out because it has one of their kind

@@ -8,7 +8,9 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from die_algorithm.admin_tokens import AdminTokens
 from die_algorithm.container_rules import ContainerLimits, ContainerRules
@@ -22,18 +24,25 @@ from die_algorithm.errors import (
     StoreError,
     SwarmError,
 )
+from die_algorithm.first_start import (
+    demand_place,
+    is_root_alone,
+    nearest_folder,
+    other_owners,
+    user_name,
+)
 from die_algorithm.image_reference import DOCKER_HUB
+from die_algorithm.job_store import unmade_files
 from die_algorithm.known_flaws import known_flaws
 from die_algorithm.models import EngineFacts, NodeFacts, WorkerReport
 from die_algorithm.policy import Policy
 from die_algorithm.probe import NodeReport, Probe
 from die_algorithm.registry import Registry
 from die_algorithm.results import Results
-from die_algorithm.runtime import job_store, registry_client
+from die_algorithm.runtime import job_store, registry_client, swarm_client
 from die_algorithm.service_spec import forbids_new_privileges, unkept_demands
 from die_algorithm.settings import Settings
 from die_algorithm.storagehub import StorageHub
-from die_algorithm.swarm import Swarm
 
 #: The oldest engine API whose Swarm takes what a job's service needs (reference: safety 2.1).
 _OLDEST_API = (1, 41)
@@ -98,16 +107,22 @@ def workers(reports: Callable[[], Sequence[WorkerReport]], *, works_here: bool) 
 def doctor(settings: Settings, policy: Policy) -> list[Check]:
     """Everything an operator can mend, what only warns included. Names tell where it was looked.
 
+    Nothing is made or changed: whoever asks may be another user than the service's.
+
     Args:
         settings: the operator's.
         policy: the same.
     """
     swarm, facts = _swarm(settings)
     checks = [
-        *(_database(settings), _results(settings), _storagehub(settings)),
+        _database(settings, _look_at_database),
+        _results(settings, _look_at_results),
+        *_another_user(settings),
+        _storagehub(settings),
         *_registries(settings, policy),
         *_admins(settings),
         swarm,
+        *_open_engine(settings),
     ]
     if facts is not None:
         checks += _engine_warnings(settings, policy.containers, facts)
@@ -120,7 +135,29 @@ def doctor(settings: Settings, policy: Policy) -> list[Check]:
     ]
 
 
-def _database(settings: Settings) -> Check:
+def _use_database(settings: Settings) -> str:
+    store = job_store(settings)
+    try:
+        store.check()
+    finally:
+        store.close()
+    # The key is there in any case; a database on another disk or server is not looked at.
+    _demand_room(settings.data_dir)
+    return "The jobs' database can be read and written."
+
+
+def _look_at_database(settings: Settings) -> str:
+    unmade = unmade_files(settings.database_url, settings.key_path)
+    for path in unmade:
+        demand_place(path)
+    _demand_room(nearest_folder(settings.data_dir / "any"))
+    if not unmade:
+        return "The jobs' database can be read and written."
+    names = " and ".join(path.name for path in unmade)
+    return f"The first start makes {names}, and can."
+
+
+def _database(settings: Settings, use: Callable[[Settings], str] = _use_database) -> Check:
     check = Check(
         name="jobs' database",
         passed=False,
@@ -130,29 +167,52 @@ def _database(settings: Settings) -> Check:
         place=_address(settings.database_url),
     )
     try:
-        store = job_store(settings)
-        try:
-            store.check()
-        finally:
-            store.close()
-        # The key is there in any case; a database on another disk or server is not looked at.
-        _demand_room(settings.data_dir)
+        text = use(settings)
     except SettingsError as error:
         return dataclasses.replace(check, text=str(error))
     except StoreError:
         return check
     except OSError as error:
         return dataclasses.replace(check, text=f"{check.text[:-1]}: {error.strerror}.")
-    return dataclasses.replace(
-        check, passed=True, text="The jobs' database can be read and written.", remedy=""
+    return dataclasses.replace(check, passed=True, text=text, remedy="")
+
+
+def _use_results(settings: Settings) -> str:
+    Results(settings.results_path).check()
+    _demand_room(settings.results_path)
+    return "Results can be written."
+
+
+def _look_at_results(settings: Settings) -> str:
+    if settings.results_path.exists():
+        return _use_results(settings)
+    demand_place(settings.results_path)
+    _demand_room(nearest_folder(settings.results_path))
+    return "The first start makes the folder of the results, and can."
+
+
+def _another_user(settings: Settings) -> list[Check]:
+    """Warn where what was found holds for another user than the service's."""
+    check = Check(
+        name="user",
+        passed=True,
+        text=f"{settings.data_dir} is not there yet and belongs to whoever starts the service first; "
+        "what is said here holds for root.",
+        remedy="Let a user of its own start the service, and ask the doctor as that one.",
     )
+    others = other_owners((settings.data_dir, settings.results_path))
+    if others:
+        folder, owner = next(iter(others.items()))
+        text = f"{folder} belongs to {owner}; what is said here holds for {user_name()}."
+        remedy = "Ask the doctor, and start the service, as the user whom its folders belong to."
+        return [dataclasses.replace(check, text=text, remedy=remedy)]
+    return [check] if is_root_alone(settings.data_dir) else []
 
 
-def _results(settings: Settings) -> Check:
+def _results(settings: Settings, use: Callable[[Settings], str] = _use_results) -> Check:
     name, place = "results", str(settings.results_path)
     try:
-        Results(settings.results_path).check()
-        _demand_room(settings.results_path)
+        text = use(settings)
     except OSError as error:
         return Check(
             name=name,
@@ -161,7 +221,7 @@ def _results(settings: Settings) -> Check:
             remedy="Make room, or set 'results_dir' to a folder that the service's user may write.",
             place=place,
         )
-    return Check(name=name, passed=True, text="Results can be written.", place=place)
+    return Check(name=name, passed=True, text=text, place=place)
 
 
 def _demand_room(folder: Path) -> None:
@@ -254,14 +314,24 @@ def _registry(registry: Registry, name: str, settings: Settings) -> Check:
 
 def _swarm(settings: Settings) -> tuple[Check, EngineFacts | None]:
     name, place = "Docker Swarm", _address(settings.docker_host)
-    swarm = Swarm(settings.docker_host, timeout=_PATIENCE)
     try:
-        facts = swarm.facts()
-    except SwarmError:
+        swarm = swarm_client(settings, timeout=_PATIENCE)
+    except SettingsError as error:
         check = Check(
             name=name,
             passed=False,
-            text="The Docker engine does not answer.",
+            text=str(error),
+            remedy="Mend the file, or change the setting; until then no worker starts.",
+            place=place,
+        )
+        return check, None
+    try:
+        facts = swarm.facts()
+    except SwarmError as error:
+        check = Check(
+            name=name,
+            passed=False,
+            text=error.reason,
             remedy="Install it ('apt-get install docker.io'), start it, let the service's user reach "
             "it, and check the setting 'docker_host'.",
             place=place,
@@ -304,6 +374,29 @@ def _swarm(settings: Settings) -> tuple[Check, EngineFacts | None]:
     return check, facts
 
 
+def _open_engine(settings: Settings) -> list[Check]:
+    """Warn of an engine that does whatever anybody says who reaches its port."""
+    host = urlsplit(settings.docker_host).hostname
+    if not host or settings.docker_tls_dir or _is_this_machine(host):
+        return []
+    return [
+        Check(
+            name="docker_host",
+            passed=True,
+            text="The engine is asked without TLS: who reaches its port is root on that machine, and who "
+            "listens on the way sees user tokens.",
+            remedy="Set 'docker_tls_dir', or forward the engine's socket by ssh and name that.",
+        )
+    ]
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def probe(settings: Settings, rules: ContainerRules) -> list[Check]:
     """Look from inside at what containers can do, on each node that jobs may run on.
 
@@ -311,7 +404,10 @@ def probe(settings: Settings, rules: ContainerRules) -> list[Check]:
         settings: the operator's.
         rules: what containers may do.
     """
-    swarm = Swarm(settings.docker_host)
+    try:
+        swarm = swarm_client(settings)
+    except SettingsError as error:
+        return [_no_probe("probe", str(error))]
     try:
         nodes = _fitting(settings, swarm.nodes())
         reports = Probe(settings, rules, swarm).run(nodes)
@@ -420,7 +516,7 @@ def _engine_warnings(settings: Settings, rules: ContainerRules, facts: EngineFac
 
 def _demands(settings: Settings, rules: ContainerRules, facts: EngineFacts) -> list[Check]:
     """What the settings demand of the Swarm and it does not have."""
-    swarm = Swarm(settings.docker_host, timeout=_PATIENCE)
+    swarm = swarm_client(settings, timeout=_PATIENCE)
     try:
         joinable = not settings.network or swarm.can_join(settings.network)
         nodes = swarm.nodes()

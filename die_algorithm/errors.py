@@ -49,7 +49,8 @@
     ├── ArchiveError
     │   ├── ArchiveIncomplete        the zip does not hold what the listing names
     │   ├── ArchiveTooLarge          more bytes or entries than the operator allows
-    │   └── NoRoom                   the disk is full
+    │   ├── NoRoom                   the disk is full
+    │   └── ResultUnwritable         the disk is not full, but the result cannot be written
     ├── StoreError
     │   ├── StoreUnavailable         the jobs' database cannot be read or written
     │   ├── StaleJob                 somebody else wrote this job since it was read, or holds it now
@@ -327,7 +328,16 @@ class RegistryLimits(RegistryUnavailable):
 
 
 class SwarmError(DieError):
-    """Something went wrong with the Docker engine or its Swarm."""
+    """Something went wrong with the Docker engine or its Swarm.
+
+    Args:
+        text: a sentence for the client.
+        reason: what the engine or its library said, for the operator alone.
+    """
+
+    def __init__(self, text: str, reason: str = "") -> None:
+        super().__init__(text)
+        self.reason = reason or text
 
 
 class SwarmUnavailable(SwarmError):
@@ -360,6 +370,10 @@ class ArchiveTooLarge(ArchiveError):
 
 class NoRoom(ArchiveError):
     """There is no room on the disk for the result."""
+
+
+class ResultUnwritable(ArchiveError):
+    """The result cannot be written where results are published, though there is room."""
 
 
 class StoreError(DieError):

@@ -21,6 +21,7 @@ from die_algorithm.errors import (
     NotASwarm,
     RegistryLimits,
     RegistryUnavailable,
+    ResultUnwritable,
     ServiceRefused,
     StorageHubError,
     StorageHubUnavailable,
@@ -67,6 +68,10 @@ _SENTENCES: dict[type[DieError], tuple[FaultClass, str]] = {
     NoRoom: (
         FaultClass.SYSTEM,
         "This service has no room left for the result. Tell the operator, then submit the job again.",
+    ),
+    ResultUnwritable: (
+        FaultClass.SYSTEM,
+        "This service cannot write results. Tell the operator, then submit the job again.",
     ),
     # Last: what the rows above do not tell apart.
     StorageHubError: (

@@ -153,4 +153,4 @@ class Janitor:
         try:
             self._swarm.remove_service(service.service_id)
         except SwarmError as error:
-            LOGGER.warning("A service cannot be removed: %s", error)
+            LOGGER.warning("The service of job %s cannot be removed: %s", service.job_id, error)

@@ -17,6 +17,7 @@ from die_algorithm.errors import SettingsError
 from die_algorithm.fail_points import FailPoints
 from die_algorithm.images import Images
 from die_algorithm.janitor import Janitor
+from die_algorithm.job_in_hand import JobMark
 from die_algorithm.job_store import JobStore, QueueLimits
 from die_algorithm.models import Job, UserToken, WorkerReport
 from die_algorithm.policy import Policy
@@ -89,7 +90,7 @@ class Runtime:
             talks to the Docker engine.
         fail_points: where to die on purpose.
         mask: of the log that this process writes; it is told of all tokens. None: the log is somebody
-            else's, and what our own modules give to it is masked.
+            else's, and what our own modules give to it is masked, and names its job.
         policy: the operator's; None: what the file says that the settings name, at first use.
     """
 
@@ -110,6 +111,7 @@ class Runtime:
         self._fail_points = fail_points or FailPoints()
         self._mask = mask or TokenMask()
         self._is_guest = mask is None
+        self._log_filters = (JobMark(), self._mask)
         self._parts: _Parts | None = None
         self._lock = threading.Lock()
 
@@ -186,11 +188,11 @@ class Runtime:
         if parts.registry:
             parts.registry.close()
         parts.store.close()
-        unguard_loggers(self._mask, _PACKAGE)
+        unguard_loggers(_PACKAGE, *self._log_filters)
 
     def _build(self, settings: Settings) -> _Parts:
         if self._is_guest:
-            guard_loggers(self._mask, _PACKAGE)
+            guard_loggers(_PACKAGE, *self._log_filters)
         store = job_store(settings, on_token=self._mask.learn)
         # A client waits for the answers to these questions, so they are not asked for long.
         storagehub = storagehub_client(settings, attempts=2)
@@ -235,7 +237,7 @@ class Runtime:
     ) -> _WorkerThread:
         storagehub = storagehub_client(settings)
         public_links = public_links_client(settings)
-        swarm = Swarm(settings.docker_host)
+        swarm = swarm_client(settings)
         results = Results(settings.results_path)
         steps = Steps(
             settings,
@@ -279,6 +281,19 @@ def storagehub_client(settings: Settings, *, attempts: int = 4) -> StorageHub:
         min_rate=settings.transfer_min_rate,
         attempts=attempts,
     )
+
+
+def swarm_client(settings: Settings, **options: float) -> Swarm:
+    """The client for the Swarm of the settings.
+
+    Args:
+        settings: the operator's.
+        options: ``timeout`` of the client, in seconds.
+
+    Raises:
+        SettingsError: the files in 'docker_tls_dir' cannot be used.
+    """
+    return Swarm(settings.docker_host, tls_dir=settings.docker_tls_dir, **options)
 
 
 def registry_client(settings: Settings, policy: Policy) -> Registry | None:

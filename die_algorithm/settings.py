@@ -154,7 +154,13 @@ class Settings(BaseModel):
     )
     docker_host: EngineAddress = Field(
         "unix:///var/run/docker.sock",
-        description="The Docker engine's address: a manager of the Swarm.",
+        description="The Docker engine's address, `unix:///path` or `tcp://host:port`: a manager of the "
+        "Swarm.",
+    )
+    docker_tls_dir: Path | None = Field(
+        None,
+        description="Folder of `ca.pem`, `cert.pem` and `key.pem`, as `DOCKER_CERT_PATH` has them: by these "
+        "an engine at `tcp://…` and this service know each other; empty: no TLS.",
     )
     extra_hosts: Hosts = Field(
         (), description="Host names for the containers, `name:address`, separated by commas."
@@ -294,6 +300,12 @@ class Settings(BaseModel):
                 f"'max_sync' = {self.max_sync} must be less than 'threads' = {self.threads}, or "
                 "requests that wait would leave no thread to answer others"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _tls_over_tcp(self) -> Self:
+        if self.docker_tls_dir and not self.docker_host.startswith("tcp://"):
+            raise ValueError("'docker_tls_dir' is for a 'docker_host' like tcp://host:2376 only")
         return self
 
     @model_validator(mode="after")

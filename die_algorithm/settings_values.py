@@ -32,9 +32,7 @@ _LARGEST_SIZE = 2**63 - 1
 _SIZE = re.compile(r"\d+(?:\.\d+)? ?[A-Za-z]*", re.ASCII)
 _Networks = tuple[IPv4Network | IPv6Network, ...]
 _LABEL = re.compile(r"[A-Za-z0-9._-]{0,63}")
-_DOCKER_HOST = re.compile(
-    r"unix:///.+|tcp://(?:[^\s:/?#@]+|\[[0-9a-fA-F:]+\]):\d{1,5}|ssh://[^\s/?#]+", re.ASCII
-)
+_DOCKER_HOST = re.compile(r"unix:///.+|tcp://(?:[^\s:/?#@]+|\[[0-9a-fA-F:]+\]):\d{1,5}", re.ASCII)
 #: What Swarm takes; anything else it would refuse with each job.
 _CONSTRAINT = re.compile(
     r"[a-z_][a-z0-9_.-]+\s*[=!]=\s*[a-z0-9:_.*()?+\[\]\\^$|/\s-]+", re.ASCII | re.IGNORECASE
@@ -133,7 +131,7 @@ def _label(value: str) -> str:
 
 def _engine_address(value: str) -> str:
     if not _DOCKER_HOST.fullmatch(value):
-        raise ValueError("must be unix:///path, tcp://host:port or ssh://user@host")
+        raise ValueError("must be unix:///path or tcp://host:port")
     return value
 
 

@@ -150,16 +150,18 @@ class TokenMask(logging.Filter):
         return True
 
 
-def guard_loggers(mask: TokenMask, package: str) -> None:
-    """Let a mask look at all that the loggers of a package are given, and at nothing else."""
+def guard_loggers(package: str, *filters: logging.Filter) -> None:
+    """Let filters look at all that the loggers of a package are given, and at nothing else."""
     for logger in _loggers_of(package):
-        logger.addFilter(mask)
+        for each in filters:
+            logger.addFilter(each)
 
 
-def unguard_loggers(mask: TokenMask, package: str) -> None:
+def unguard_loggers(package: str, *filters: logging.Filter) -> None:
     """Undo :func:`guard_loggers`."""
     for logger in _loggers_of(package):
-        logger.removeFilter(mask)
+        for each in filters:
+            logger.removeFilter(each)
 
 
 def _loggers_of(package: str) -> list[logging.Logger]:

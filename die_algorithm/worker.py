@@ -23,6 +23,7 @@ from datetime import timedelta
 from die_algorithm import faults
 from die_algorithm.errors import StaleJob, StepInterrupted, StoreError, SwarmError
 from die_algorithm.janitor import Janitor
+from die_algorithm.job_in_hand import job_in_hand
 from die_algorithm.job_store import JobStore
 from die_algorithm.models import Job, JobService, JobState, TaskPhase, TaskReport
 from die_algorithm.steps import DiskWatch, Steps
@@ -353,7 +354,8 @@ class Worker:
 
     def _rebuild(self, orphan: JobService) -> None:
         try:
-            self._janitor.rebuild(orphan)
+            with job_in_hand(orphan.job_id):
+                self._janitor.rebuild(orphan)
         finally:
             with self._lock:
                 self._in_flight.discard(orphan.job_id)
@@ -375,7 +377,7 @@ class Worker:
 
     def _wait_for_swarm(self, jobs: list[Job], error: SwarmError) -> None:
         if not self._trouble:
-            LOGGER.warning("The Swarm cannot be watched: %s", error)
+            LOGGER.warning("The Swarm cannot be watched: %s", error.reason)
             self._trouble, self._renew_at = str(error), 0.0
             self._steps.forget_engine()
         for job in jobs:
@@ -462,7 +464,8 @@ class Worker:
             fresh = self._store.get(job.id)
             # The list this turn began with may be older than the last step of this job.
             if fresh and (fresh.version, fresh.fence) == (job.version, job.fence):
-                after = action(fresh)
+                with job_in_hand(job.id):
+                    after = action(fresh)
                 pause = _OUTAGE_PAUSE if after.waiting else 0.0
             else:
                 self._wake.set()

@@ -56,6 +56,8 @@ class Processes:
     settings: Settings
     environment: dict[str, str]
     log: Path
+    #: Put before the command of each process that is started from now on.
+    wrapper: Sequence[str] = ()
     _running: list[subprocess.Popen[bytes]] = dataclasses.field(default_factory=list)
 
     def start(self, *arguments: str, **changes: str) -> subprocess.Popen[bytes]:
@@ -63,7 +65,7 @@ class Processes:
         environment = self.environment | {f"DIE_{k.upper()}": v for k, v in changes.items()}
         with self.log.open("ab") as output:
             process = subprocess.Popen(
-                [DIE, *arguments], env=environment, stdout=output, stderr=output
+                [*self.wrapper, DIE, *arguments], env=environment, stdout=output, stderr=output
             )
         self._running.append(process)
         return process

@@ -23,6 +23,12 @@ class HubUser:
     token: str
     vre: str = VRE
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What carries her token: a JWT has a header of its own."""
+        is_jwt = self.token.count(".") == 2
+        return {"Authorization": f"Bearer {self.token}"} if is_jwt else {"gcube-token": self.token}
+
 
 ALICE = HubUser("alice.test", "a11ce000-0000-4000-8000-000000000001-98187548")
 BOB = HubUser("bob.test", "b0b00000-0000-4000-8000-000000000002-98187548")
@@ -33,14 +39,14 @@ class HubClient:
 
     Args:
         base_url: the address with ``/workspace`` at its end.
-        user: whose token is sent, in the header.
+        user: whose token is sent, in the header that it belongs into.
     """
 
     def __init__(self, base_url: str, user: HubUser) -> None:
         self.base_url = base_url
         self.session = requests.Session()
         self.session.trust_env = False
-        self.session.headers["gcube-token"] = user.token
+        self.session.headers.update(user.headers)
 
     def request(self, method: str, path: str, **options: object) -> requests.Response:
         """Any request, relative to the base address."""

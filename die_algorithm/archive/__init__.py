@@ -19,11 +19,13 @@ inspection what a zip is good for
 verification the bytes of a zip read strictly
 entries    what the zip should hold
 names      names that are safe to unpack
+disk       what an error of the disk means
 single_files pictures and tables in a published zip
 ========== ==================================================================
 """
 
 from die_algorithm.archive.build import build_archive
+from die_algorithm.archive.disk import disk_errors
 from die_algorithm.archive.single_files import open_single_file, single_files
 
-__all__ = ["build_archive", "open_single_file", "single_files"]
+__all__ = ["build_archive", "disk_errors", "open_single_file", "single_files"]

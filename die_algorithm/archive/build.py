@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import glob
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from die_algorithm.archive.disk import disk_errors
 from die_algorithm.archive.folder import Chunks, Folder
 from die_algorithm.archive.round import Round
-from die_algorithm.errors import ItemUnusable, NoRoom
+from die_algorithm.errors import ItemUnusable
 from die_algorithm.models import Item, ListedItem, ResultFile
 
 LOGGER = logging.getLogger(__name__)
 
 _ROUNDS = 3
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def build_archive(
@@ -52,6 +50,7 @@ def build_archive(
         ArchiveTooLarge: the folder holds more than allowed; seen before anything is fetched.
         ArchiveIncomplete: even file by file, something is not as the listing says.
         NoRoom: the disk is full.
+        ResultUnwritable: it is not, but refuses to be written.
     """
     folder = Folder(
         top=top,
@@ -61,7 +60,7 @@ def build_archive(
         max_size=max_size,
         max_files=max_files,
     )
-    with _room():
+    with disk_errors():
         _sweep(destination)
         before = folder.listed()
         for left in reversed(range(_ROUNDS)):
@@ -96,16 +95,3 @@ def _sweep(destination: Path) -> None:
     """Remove the part files of a try that was killed."""
     for part in destination.parent.glob(f".{glob.escape(destination.name)}.*.part"):
         part.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _room() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise NoRoom(
-                "This service has no room left for the result. It remains in the workspace, in the "
-                "folder of the job."
-            ) from None
-        raise

@@ -12,6 +12,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 
 from die_algorithm.archive.entries import Entry
@@ -122,9 +123,12 @@ def _reading_well(descriptor: int, infos: Sequence[zipfile.ZipInfo]) -> Iterator
 
     count = _THREADS if sum(info.file_size for info in infos) > _MANY_BYTES else 1
     by_size = sorted(infos, key=lambda info: info.file_size)
+    shares = [by_size[start::count] for start in range(count)]
+    # Threads of a pool know by themselves nothing of the job that they work for, and log without it.
+    contexts = [copy_context() for _ in shares]
     with ThreadPoolExecutor(count) as threads:
-        for share in threads.map(whole, (by_size[start::count] for start in range(count))):
-            yield from share
+        for good in threads.map(lambda own, share: own.run(whole, share), contexts, shares):
+            yield from good
 
 
 def _reads_well(descriptor: int, info: zipfile.ZipInfo) -> bool:

@@ -25,7 +25,8 @@ LOGGER = logging.getLogger(__name__)
     "--users",
     type=click.Path(dir_okay=False, exists=True, path_type=Path),
     required=True,
-    help="TOML file of the users and their tokens.",
+    help='TOML file of the users and their tokens: for each a table [[users]] with name = "me", tokens = '
+    '["…"] and, if you like, fullname = "…" and vre = "/…".',
 )
 @click.option(
     "--listen",
@@ -36,7 +37,10 @@ LOGGER = logging.getLogger(__name__)
 )
 @click.option("--url", help="Its address as clients see it; without it, what they ask for.")
 def command(folder: Path, users: Path, listen: tuple[str, ...], url: str | None) -> None:
-    """Start the embedded StorageHub: workspaces on this machine's disk."""
+    """Start the embedded StorageHub: workspaces on this machine's disk.
+
+    It is for authors of images, who need no account then: the README's "Write an image" shows its use.
+    """
     begin_program("storagehub")
     allow_many_files()
     hub = LocalStorageHub(folder, users, listen, url)

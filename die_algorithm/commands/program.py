@@ -16,6 +16,7 @@ import click
 
 from die_algorithm.configuration import Configuration
 from die_algorithm.errors import SettingsError
+from die_algorithm.job_in_hand import JobMark
 from die_algorithm.token_mask import TokenMask
 
 LOGGER = logging.getLogger(__name__)
@@ -64,7 +65,8 @@ def begin_program(program: str) -> TokenMask:
 def _log_to_stderr(program: str, mask: TokenMask) -> None:
     """Log in lines that name the process: web and worker share a terminal or a journal."""
     handler = logging.StreamHandler(sys.stderr)
-    # Of the handler, not of a logger: it sees what the libraries log as well.
+    # Of the handler, not of a logger: they see what the libraries log as well.
+    handler.addFilter(JobMark())
     handler.addFilter(mask)
     logging.basicConfig(
         level=logging.INFO,

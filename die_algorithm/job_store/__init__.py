@@ -9,5 +9,6 @@ the worker that holds the job; a write on an old version, or by a former holder,
 from die_algorithm.job_store.leases import Leases
 from die_algorithm.job_store.queue import Queue, QueueLimits
 from die_algorithm.job_store.store import JobStore
+from die_algorithm.job_store.unmade import unmade_files
 
-__all__ = ["JobStore", "Leases", "Queue", "QueueLimits"]
+__all__ = ["JobStore", "Leases", "Queue", "QueueLimits", "unmade_files"]

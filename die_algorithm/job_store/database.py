@@ -14,7 +14,8 @@ import sqlalchemy as sa
 
 from die_algorithm.errors import SettingsError, StoreUnavailable
 from die_algorithm.job_store.database_file import DatabaseFile
-from die_algorithm.job_store.migration import migrate
+from die_algorithm.job_store.migration import is_up_to_date, migrate
+from die_algorithm.job_store.tables import JOBS
 
 LOGGER = logging.getLogger(__name__)
 
@@ -25,6 +26,9 @@ _LOCK_PATIENCE = 10
 #: Kept open; more are opened, and closed again, if so many are in use. A server has to share its own
 #: among all machines; those to a file cost nothing.
 _CONNECTIONS_TO_FILE, _CONNECTIONS_TO_SERVER = 16, 5
+_MAY_MAKE_TABLES = sa.select(
+    sa.func.has_schema_privilege(sa.func.current_schema(), "CREATE"),
+)
 _ARGUMENTS: dict[str, dict[str, Any]] = {
     "sqlite": {"timeout": _LOCK_PATIENCE},
     # A server that hangs, or has gone without a word, must not hang us (libpq's parameters); nor must
@@ -152,6 +156,43 @@ class Database:
             raise StoreUnavailable("The jobs' database was removed while it was written.")
 
 
+def look_at_database(url: str) -> Path | None:
+    """See whether a database could be written, and make or change nothing.
+
+    Args:
+        url: SQLAlchemy URL.
+
+    Returns:
+        The file of an SQLite database that is not there yet; None otherwise.
+
+    Raises:
+        SettingsError: the URL is none, or its driver is missing.
+        StoreUnavailable: the database cannot be used, or was written by a newer release.
+        OSError: the file cannot be looked at.
+    """
+    engine = _engine(url)
+    path = _path(engine.url)
+    if path and not path.exists():
+        return path
+    try:
+        with _mapped(), engine.connect() as connection:
+            _try_to_write(connection)
+            connection.rollback()
+    finally:
+        engine.dispose()
+    return None
+
+
+def _try_to_write(connection: sa.Connection) -> None:
+    """Write in a transaction that is to be rolled back."""
+    if is_up_to_date(connection):
+        connection.execute(JOBS.update().where(JOBS.c.id == "").values(version=0))
+    elif connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    elif not connection.execute(_MAY_MAKE_TABLES).scalar():
+        raise StoreUnavailable(_UNUSABLE, "no tables may be made in it")
+
+
 @contextmanager
 def _mapped() -> Iterator[None]:
     try:
@@ -199,10 +240,15 @@ def _arguments(url: sa.URL) -> dict[str, Any]:
 
 def _file(url: sa.URL) -> DatabaseFile | None:
     """The database's file, if it is an SQLite database in a file."""
+    path = _path(url)
+    return DatabaseFile(path) if path else None
+
+
+def _path(url: sa.URL) -> Path | None:
     name = url.database or ""
     if url.get_backend_name() != "sqlite" or name.startswith((":memory:", "file:")) or not name:
         return None
-    return DatabaseFile(Path(name))
+    return Path(name)
 
 
 def _make_no_file(

@@ -20,6 +20,10 @@ LOGGER = logging.getLogger(__name__)
 _MIGRATIONS = Path(__file__).with_name("migrations")
 #: Any number of our own, which those that migrate at once wait for.
 _ADVISORY_LOCK = 0x646965
+_NEWER = (
+    "The jobs' database was written by a newer release of this service. Install that one again, or "
+    "newer."
+)
 
 
 def migrate(engine: sa.Engine) -> None:
@@ -43,6 +47,19 @@ def migrate(engine: sa.Engine) -> None:
         connection.commit()
 
 
+def is_up_to_date(connection: sa.Connection) -> bool:
+    """Whether a database lacks no migration. Nothing is changed.
+
+    Raises:
+        StoreUnavailable: a newer release has written it.
+    """
+    script = ScriptDirectory(str(_MIGRATIONS), version_locations=[str(_MIGRATIONS)])
+    version = _version(connection)
+    if version is not None and version not in {each.revision for each in script.walk_revisions()}:
+        raise StoreUnavailable(_NEWER)
+    return version == script.get_current_head()
+
+
 def _version(connection: sa.Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
@@ -63,7 +80,4 @@ def _upgrade(connection: sa.Connection, script: ScriptDirectory) -> None:
         try:
             environment.run_migrations()
         except CommandError:
-            raise StoreUnavailable(
-                "The jobs' database was written by a newer release of this service. Install that one "
-                "again, or newer."
-            ) from None
+            raise StoreUnavailable(_NEWER) from None

@@ -1,7 +1,7 @@
 """Who asks: the rules of the container in front of every gCube service.
 
 The query parameter ``gcube-token`` comes first, then the header of that name, then HTTP Basic with
-the token as password, then Bearer (reference: storagehub 1.2).
+the token as password, then Bearer, which alone may carry a JWT (reference: storagehub 1.2 and "Tokens").
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from werkzeug.wrappers import Request
 
 from die_algorithm.local_storagehub.errors import AuthorizationRequired, InvalidToken
 from die_algorithm.local_storagehub.users import User, Users
+from die_algorithm.models import UserToken
 
 _PARAMETER = "gcube-token"
 
@@ -30,7 +31,7 @@ def authenticate(request: Request, users: Users) -> Caller:
     Raises:
         AuthorizationRequired: the request carries no token, an unknown Bearer token, or a user name
             that is not the token's owner's.
-        InvalidToken: nobody has the gCube token.
+        InvalidToken: nobody has the gCube token, or it is none but a JWT.
     """
     token = request.args.get(_PARAMETER) or request.headers.get(_PARAMETER)
     if token:
@@ -50,6 +51,9 @@ def authenticate(request: Request, users: Users) -> Caller:
 
 
 def _owner(token: str, users: Users) -> User:
+    """Whose gCube token it is."""
+    if UserToken(token).is_jwt:
+        raise InvalidToken("invalid token: a JWT is taken in 'Authorization: Bearer' only")
     user = users.with_token(token)
     if user is None:
         raise InvalidToken("invalid token: no user has it")

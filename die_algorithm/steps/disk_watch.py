@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from die_algorithm.container_rules import ContainerRules
 from die_algorithm.errors import SwarmError, SwarmUnavailable
+from die_algorithm.job_in_hand import job_in_hand
 from die_algorithm.models import Job, TaskReport
 from die_algorithm.settings import Settings
 from die_algorithm.swarm import Swarm
@@ -63,7 +64,12 @@ class DiskWatch:
         }
         began = time.monotonic()
         # The container's id says whose it is: its labels may be the image's own.
-        written = self._written([running[job_id].container_id for job_id in limits])
+        containers = {
+            container_id: job_id
+            for job_id in limits
+            if (container_id := running[job_id].container_id)
+        }
+        written = self._written(containers)
         ended = time.monotonic()
         self._look_at = ended + max(_EVERY, (ended - began) / _SHARE)
         return [
@@ -72,8 +78,8 @@ class DiskWatch:
             if written.get(running[job_id].container_id or "", 0) > limit
         ]
 
-    def _written(self, container_ids: list[str | None]) -> dict[str, int]:
-        if not container_ids:
+    def _written(self, containers: Mapping[str, str]) -> dict[str, int]:
+        if not containers:
             return {}
         try:
             return self._swarm.written()
@@ -83,16 +89,17 @@ class DiskWatch:
         except SwarmError as error:
             LOGGER.warning("What containers have written cannot be told: %s", error)
             return {}
-        return self._written_one_by_one(list(filter(None, container_ids)))
+        return self._written_one_by_one(containers)
 
-    def _written_one_by_one(self, container_ids: list[str]) -> dict[str, int]:
+    def _written_one_by_one(self, containers: Mapping[str, str]) -> dict[str, int]:
         found: dict[str, int] = {}
         refusals = 0
-        for container_id in container_ids:
+        for container_id, job_id in containers.items():
             try:
-                found[container_id] = self._swarm.written_by(container_id) or 0
+                with job_in_hand(job_id):
+                    found[container_id] = self._swarm.written_by(container_id) or 0
             except SwarmError as error:
-                LOGGER.warning("What a container has written cannot be told: %s", error)
+                LOGGER.warning("Job %s: what it has written cannot be told: %s", job_id, error)
                 refusals += 1
                 if refusals == _REFUSALS:
                     break  # then it is the engine

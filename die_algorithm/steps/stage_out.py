@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from die_algorithm.archive import build_archive, single_files
-from die_algorithm.errors import NoRoom, StepInterrupted
+from die_algorithm.archive import build_archive, disk_errors, single_files
+from die_algorithm.errors import StepInterrupted
 from die_algorithm.fail_points import FailPoints, Point
 from die_algorithm.models import Job, ListedItem, SingleFile, UserToken
 from die_algorithm.results import Results
@@ -63,10 +63,8 @@ class StageOut:
         """Take the step."""
         token, folder = token_of(job), folder_of(job)
         points = self._ledger.fail_points
-        try:
+        with disk_errors():
             destination = self._results.new_zip_path(job)
-        except OSError as error:
-            raise NoRoom("The result cannot be written.") from error
         result = build_archive(
             destination,
             top=folder.name,

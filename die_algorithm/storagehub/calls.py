@@ -165,9 +165,8 @@ class Calls:
             try:
                 return action()
             except MayPass as fault:
-                LOGGER.info(
-                    "StorageHub, %s, try %d of %d: %s", call.method, attempt, attempts, fault
-                )
+                asked = f"{call.method} {call.path}"
+                LOGGER.info("StorageHub, %s, try %d of %d: %s", asked, attempt, attempts, fault)
                 if attempt >= attempts or self._closed.wait(self._pause(attempt, fault.after)):
                     raise fault.error from None
             attempt += 1

@@ -8,6 +8,7 @@ are never logged or put into an error.
 ========== ==================================================================
 client     what can be asked of a Swarm
 calls      how one call is made; the only module that knows ``docker``
+tls        how the engine of another machine and this service know each other
 answers    the engine's JSON
 log_tail   the end of a container's output
 ========== ==================================================================

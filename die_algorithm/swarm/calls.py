@@ -7,6 +7,7 @@ import dataclasses
 import http.client
 import logging
 import socket
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
@@ -17,12 +18,14 @@ import urllib3.connection
 import urllib3.exceptions
 from docker import APIClient
 from docker.errors import DockerException
+from docker.tls import TLSConfig
 from docker.transport.basehttpadapter import BaseHTTPAdapter
 from docker.transport.unixconn import UnixHTTPAdapter
 from pydantic import TypeAdapter, ValidationError
 
 from die_algorithm.errors import NotASwarm, SwarmUnavailable
 from die_algorithm.swarm import answers
+from die_algorithm.swarm.tls import TlsFiles, tls_fault
 
 LOGGER = logging.getLogger(__name__)
 
@@ -41,6 +44,8 @@ class TimedOut(SwarmUnavailable):
 class Answer:
     """A whole answer of the engine, whatever its status."""
 
+    #: Method and path of the call.
+    asked: str
     status: int
     body: bytes
 
@@ -62,7 +67,9 @@ class Answer:
         if 200 <= self.status < 300:
             return
         self.refuse_non_manager()
-        LOGGER.warning("The Docker engine answered %d: %s", self.status, self.message)
+        LOGGER.warning(
+            "The Docker engine answered %s with %d: %s", self.asked, self.status, self.message
+        )
         raise SwarmUnavailable(f"The Docker engine answered with an error (HTTP {self.status}).")
 
     def try_to_read(self, kind: TypeAdapter[_T]) -> _T | None:
@@ -80,7 +87,11 @@ class Answer:
             return kind.validate_json(self.body)
         except ValidationError as error:
             # Its own text would quote what was read, and that may hold a user token.
-            LOGGER.warning("An answer is unreadable in %d places.", error.error_count())
+            LOGGER.warning(
+                "The Docker engine's answer to %s is unreadable in %d places.",
+                self.asked,
+                error.error_count(),
+            )
             raise SwarmUnavailable(
                 "The Docker engine gave an answer that cannot be read."
             ) from None
@@ -95,10 +106,12 @@ class Calls:
     Args:
         docker_host: the engine's address.
         timeout: seconds to wait for a connection, and then for each next part of an answer.
+        tls: what proves who is who; None: nothing does.
     """
 
-    def __init__(self, docker_host: str, timeout: float) -> None:
+    def __init__(self, docker_host: str, timeout: float, tls: TlsFiles | None = None) -> None:
         self._docker_host = docker_host
+        self._tls = tls
         self._timeout = timeout
         self._lock = threading.Lock()
         self._client: APIClient | None = None
@@ -136,7 +149,7 @@ class Calls:
         """
         client, version = self._connected()
         try:
-            return _exchange(client, method, _url(client, version, path), params, body)
+            return _exchange(client, method, _path(version, path), params, body)
         except SwarmUnavailable:
             # The engine may come back as another version.
             self._version = None
@@ -154,7 +167,7 @@ class Calls:
             timeout: seconds to wait for each next part.
         """
         client, version = self._connected()
-        url = _url(client, version, path)
+        url = client.base_url + _path(version, path)
         with (
             _mapped(),
             client.get(
@@ -167,16 +180,20 @@ class Calls:
         with self._lock:
             if self._client is None:
                 with _mapped():
-                    self._client = _client(self._docker_host, self._timeout)
+                    self._client = _client(self._docker_host, self._timeout, self._tls)
             if self._version is None:
-                answer = _exchange(self._client, "GET", f"{self._client.base_url}/version")
+                answer = _exchange(self._client, "GET", "/version")
                 self._version = answer.read(answers.VERSION)
             return self._client, self._version
 
 
-def _client(docker_host: str, timeout: float) -> APIClient:
+def _client(docker_host: str, timeout: float, tls: TlsFiles | None) -> APIClient:
     client = APIClient(
-        base_url=docker_host, version=_OLDEST_API, timeout=timeout, max_pool_size=_CONNECTIONS
+        base_url=docker_host,
+        version=_OLDEST_API,
+        timeout=timeout,
+        tls=_tls_config(tls) if tls else False,
+        max_pool_size=_CONNECTIONS,
     )
     # No proxy of the environment: a user token must never pass one.
     client.trust_env = False
@@ -186,14 +203,22 @@ def _client(docker_host: str, timeout: float) -> APIClient:
     return client
 
 
-def _url(client: APIClient, version: answers.Version, path: str) -> str:
-    return f"{client.base_url}/v{version.api_version}{quote(path, safe='/:@')}"
+def _tls_config(files: TlsFiles) -> TLSConfig:
+    return TLSConfig(
+        client_cert=(str(files.certificate), str(files.key)),
+        ca_cert=str(files.authority),
+        verify=True,
+    )
+
+
+def _path(version: answers.Version, path: str) -> str:
+    return f"/v{version.api_version}{quote(path, safe='/:@')}"
 
 
 def _exchange(
     client: APIClient,
     method: str,
-    url: str,
+    path: str,
     params: Mapping[str, str] | None = None,
     body: bytes | None = None,
 ) -> Answer:
@@ -201,14 +226,14 @@ def _exchange(
     with _mapped():
         response = client.request(
             method,
-            url,
+            client.base_url + path,
             params=params,
             data=body,
             headers=headers,
             timeout=client.timeout,
             allow_redirects=False,
         )
-        return Answer(response.status_code, response.content)
+        return Answer(f"{method} {path}", response.status_code, response.content)
 
 
 @contextlib.contextmanager
@@ -231,9 +256,25 @@ def _mapped() -> Iterator[None]:
         LOGGER.debug("No answer: %s", " from ".join(type(cause).__name__ for cause in causes))
         if any(isinstance(cause, urllib3.exceptions.ReadTimeoutError) for cause in causes):
             raise TimedOut("The Docker engine does not answer in time.") from None
+        for cause in causes:
+            if isinstance(cause, ssl.SSLError):
+                raise tls_fault(cause) from None
+        if isinstance(error, DockerException) and not any(
+            isinstance(cause, OSError) for cause in causes
+        ):
+            raise _set_up_wrongly(error) from None
         reasons = [cause.strerror for cause in causes if isinstance(cause, OSError)]
         reason = next((f": {reason}" for reason in reasons if reason), "")
         raise SwarmUnavailable(f"The Docker engine does not answer{reason}.") from None
+
+
+def _set_up_wrongly(error: DockerException) -> SwarmUnavailable:
+    """What it means that the library sends nothing: its words are about this machine, not the engine."""
+    words = " ".join(map(str, error.args)) or type(error).__name__
+    return SwarmUnavailable(
+        "The Docker engine cannot be asked as this service is set up.",
+        f"The Docker engine cannot be asked: {words.rstrip('.')}.",
+    )
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 
 from die_algorithm.errors import (
     ImageNotFound,
@@ -32,6 +33,7 @@ from die_algorithm.states import TASK_PHASES
 from die_algorithm.swarm import answers
 from die_algorithm.swarm.calls import Answer, Calls, TimedOut
 from die_algorithm.swarm.log_tail import LogTail
+from die_algorithm.swarm.tls import TlsFiles
 
 LOGGER = logging.getLogger(__name__)
 
@@ -70,10 +72,16 @@ class Swarm:
     Args:
         docker_host: the engine's address, ``unix:///path`` or ``tcp://host:port``.
         timeout: seconds to wait for a connection, and then for each next part of an answer.
+        tls_dir: folder of ``ca.pem``, ``cert.pem`` and ``key.pem`` for ``tcp://``; None: no TLS.
+
+    Raises:
+        SettingsError: those files cannot be used.
     """
 
-    def __init__(self, docker_host: str, *, timeout: float = 30.0) -> None:
-        self._calls = Calls(docker_host, timeout)
+    def __init__(
+        self, docker_host: str, *, timeout: float = 30.0, tls_dir: Path | None = None
+    ) -> None:
+        self._calls = Calls(docker_host, timeout, TlsFiles(tls_dir) if tls_dir else None)
         self._complained_of: set[str] = set()
 
     def close(self) -> None:

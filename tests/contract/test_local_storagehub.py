@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 import requests
-from storagehub_fixture import ALICE, BOB, VRE, HubClient, local_storagehub
+from storagehub_fixture import ALICE, BOB, VRE, HubClient, HubUser, local_storagehub
 
 from die_algorithm.errors import SettingsError
 from die_algorithm.local_storagehub.server import LocalStorageHub
@@ -71,6 +71,22 @@ class TestAuthentication:
         assert response.status_code == status
         assert word in response.json()["message"]
         assert ALICE.token not in response.text
+
+    def test_a_jwt_opens_the_workspace_as_bearer_and_in_no_other_way(self, tmp_path: Path) -> None:
+        carol = HubUser("carol.test", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJjYXJvbC50ZXN0In0.c2ln")
+        token = {"gcube-token": carol.token}
+        with local_storagehub(tmp_path, (ALICE, carol)) as hub:
+            bearer = {"Authorization": f"Bearer {carol.token}"}
+            assert requests.get(hub.base_url, headers=bearer, timeout=10).status_code == 200
+            for refused in (
+                requests.get(hub.base_url, params=token, timeout=10),
+                requests.get(hub.base_url, headers=token, timeout=10),
+                requests.get(hub.base_url, headers=token | bearer, timeout=10),
+                requests.get(hub.base_url, auth=(carol.name, carol.token), timeout=10),
+            ):
+                assert refused.status_code == 400
+                assert "invalid token: a JWT" in refused.json()["message"]
+                assert carol.token not in refused.text
 
     def test_the_profile_tells_whose_token_it_is(self, hub: LocalStorageHub) -> None:
         for prefix in ("", "/social-networking-library-ws"):

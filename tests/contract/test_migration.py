@@ -6,6 +6,7 @@ import dataclasses
 import json
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from jobs_fixture import ACCEPTED_AT, make_job
 from store_fixture import LEASE, Place, current, run_together, submit, take_all
 
 from die_algorithm.errors import StoreUnavailable
-from die_algorithm.job_store import JobStore
+from die_algorithm.job_store import JobStore, unmade_files
 from die_algorithm.job_store.tables import METADATA
 from die_algorithm.job_store.token_key import TokenKey
 from die_algorithm.models import JobState
@@ -88,6 +89,10 @@ def former(place: Place) -> Place:
         for job_id in JOBS:
             connection.execute(FORMER_JOBS.insert().values(**former_row(place, job_id)))
     return place
+
+
+def database_file(place: Place) -> Path:
+    return Path(sa.make_url(place.url).database or "")
 
 
 def versions(place: Place) -> list[str]:
@@ -231,6 +236,42 @@ def test_a_database_of_a_newer_release_is_left_alone_and_told(place: Place, kind
     assert versions(place) == ["9999"]
     if kind == "present":
         assert place.execute("SELECT id FROM jobs") == [(job.id,)]
+
+
+# -- nothing but a look
+
+
+def test_a_look_at_an_empty_place_makes_nothing(place: Place) -> None:
+    unmade = unmade_files(place.url, place.key)
+    assert unmade == [*([database_file(place)] if place.is_sqlite else []), place.key]
+    assert not place.key.exists()
+    if place.is_sqlite:
+        assert not database_file(place).exists()
+    else:
+        assert place.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == []
+
+
+def test_a_look_brings_no_database_up_to_date(former: Place) -> None:
+    with former.connection() as connection:
+        before = sa.inspect(connection).get_table_names()
+    assert unmade_files(former.url, former.key) == []
+    with former.connection() as connection:
+        assert sa.inspect(connection).get_table_names() == before
+
+
+def test_a_look_finds_what_is_made_and_what_is_lost(place: Place) -> None:
+    place.open().close()
+    assert unmade_files(place.url, place.key) == []
+    place.key.unlink()
+    assert unmade_files(place.url, place.key) == [place.key]
+    assert not place.key.exists()
+
+
+def test_a_look_tells_a_newer_release(place: Place) -> None:
+    place.open().close()
+    place.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(StoreUnavailable, match="written by a newer release"):
+        unmade_files(place.url, place.key)
 
 
 # -- the former release goes on

@@ -773,6 +773,13 @@ def test_no_exception_of_a_library_passes_the_edge(kind: type[Exception]) -> Non
     assert caught.value.__cause__ is None
 
 
+def test_what_the_library_says_of_this_machine_is_for_the_operator() -> None:
+    with pytest.raises(SwarmUnavailable) as caught, _mapped():
+        raise docker.errors.DockerException("Install it in /opt.")
+    assert str(caught.value) == "The Docker engine cannot be asked as this service is set up."
+    assert caught.value.reason == "The Docker engine cannot be asked: Install it in /opt."
+
+
 def test_the_token_is_in_no_error_and_no_log(
     engine: ScriptedEngine, swarm: Swarm, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -787,6 +794,7 @@ def test_the_token_is_in_no_error_and_no_log(
             CALLS[name](swarm)
         errors.append(repr(caught.value) + str(caught.value.__cause__))
     assert swarm.task_reports() == []
+    assert "The Docker engine's answer to GET /v1.48/services is unreadable in " in caplog.text
     assert TOKEN not in caplog.text
     assert TOKEN not in "".join(errors)
 

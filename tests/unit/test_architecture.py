@@ -27,6 +27,7 @@ LAYERS: dict[str, set[str]] = {
         "settings_values",
         "credentials",
         "token_mask",
+        "job_in_hand",
         "image_reference",
         "repository_pattern",
         "image_policy",
@@ -86,7 +87,7 @@ LAYERS: dict[str, set[str]] = {
         "janitor",
         "worker",
     },
-    "assembly": {"runtime", "checks", "readiness", "probe", "worker_process"},
+    "assembly": {"runtime", "first_start", "checks", "readiness", "probe", "worker_process"},
     "doors": {
         "links",
         "documents",

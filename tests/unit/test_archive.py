@@ -11,6 +11,7 @@ import dataclasses
 import errno
 import hashlib
 import io
+import logging
 import os
 import shutil
 import stat
@@ -35,8 +36,10 @@ from die_algorithm.errors import (
     DamagedDownload,
     ItemUnusable,
     NoRoom,
+    ResultUnwritable,
     StorageHubUnavailable,
 )
+from die_algorithm.job_in_hand import JobMark, job_in_hand
 from die_algorithm.models import Item, ListedItem, ResultFile
 
 TOP = "die-1"
@@ -545,6 +548,27 @@ def test_an_entry_larger_than_it_says_is_not_unpacked(
     assert unpacked < 100
 
 
+def test_what_the_threads_of_the_inspection_log_names_the_job(
+    destination: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    name, content = f"{TOP}/a", b"abc" * 40
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, content)
+    damaged = bytearray(packed.getvalue())
+    damaged[30 + len(name)] = 0xFF  # a kind of block that there is not
+    caplog.set_level(logging.INFO)
+    mark = JobMark()
+    caplog.handler.addFilter(mark)
+    folder = Folder({("a",): content}, zip_bytes=bytes(damaged))
+    with job_in_hand("job-a"):
+        folder.build(destination)
+    caplog.handler.removeFilter(mark)
+    assert [text for text in caplog.messages if "damaged" in text] == [
+        "job=job-a An entry of the zip is damaged: error"
+    ]
+
+
 # -- the disk
 
 
@@ -604,7 +628,7 @@ def test_another_error_of_the_disk_is_not_called_no_room(
         raise OSError(errno.EIO, "broken")
 
     monkeypatch.setattr(os, "fsync", broken)
-    with pytest.raises(OSError, match="broken"):
+    with pytest.raises(ResultUnwritable, match="broken"):
         Folder(FILES, FOLDERS).build(destination)
 
 

@@ -42,6 +42,7 @@ SPEAKING = (
         (errors.ArchiveIncomplete, FaultClass.STORAGE),
         (errors.ArchiveTooLarge, FaultClass.LIMIT),
         (errors.NoRoom, FaultClass.SYSTEM),
+        (errors.ResultUnwritable, FaultClass.SYSTEM),
         (errors.FolderTooDeep, FaultClass.LIMIT),
         (errors.ImageNotFound, FaultClass.IMAGE),
         (errors.ServiceRefused, FaultClass.SYSTEM),

@@ -165,10 +165,9 @@ def test_a_size_that_no_engine_can_count_is_refused(text: str) -> None:
         "unix:///with a space/docker.sock",
         "tcp://manager.example:2375",
         "tcp://[::1]:2375",
-        "ssh://user@manager.example",
     ],
 )
-def test_an_engine_is_reached_in_three_ways(address: str) -> None:
+def test_an_engine_is_reached_in_two_ways(address: str) -> None:
     assert load(DIE_DOCKER_HOST=address).docker_host == address
 
 
@@ -269,7 +268,7 @@ def test_the_deadlines_of_a_job_are_those_of_the_settings() -> None:
         ("docker_host", "tcp://manager:2375/path"),
         ("docker_host", "manager:2375"),
         ("docker_host", "http://manager:2375"),
-        ("docker_host", "ssh://"),
+        ("docker_host", "ssh://user@manager.example"),
         ("placement", "worker"),
         ("placement", "node.role=worker"),
         ("placement", "node.role=="),
@@ -319,7 +318,7 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
         ("cpu_limit", "inf", "must be a number"),
         ("storagehub_auth", "cookie", "must be 'auto', 'header', 'query' or 'bearer'"),
         ("run_deadline", "2", "give a number and a unit: 500ms, 30s, 10m, 24h or 7d"),
-        ("docker_host", "x", "must be unix:///path, tcp://host:port or ssh://user@host"),
+        ("docker_host", "x", "must be unix:///path or tcp://host:port"),
         ("instance", "two words", "must be at most 63 letters, digits, '.', '_' and '-'"),
         ("instance", "x" * 64, "must be at most 63 letters, digits, '.', '_' and '-'"),
         ("max_running", "0", "must be 1 or more"),
@@ -368,6 +367,13 @@ def test_any_value_is_taken_or_refused(name: str, value: str) -> None:
 def test_waiting_requests_must_leave_threads_for_others() -> None:
     with pytest.raises(SettingsError, match="'max_sync' = 32 must be less than 'threads' = 32"):
         Settings.load(environment={"DIE_THREADS": "32"})
+
+
+def test_tls_is_for_an_engine_that_is_reached_by_tcp() -> None:
+    with pytest.raises(SettingsError, match="'docker_tls_dir' is for a 'docker_host' like tcp:"):
+        load(DIE_DOCKER_TLS_DIR="/tls")
+    host = "tcp://manager.example:2376"
+    assert load(DIE_DOCKER_TLS_DIR="/tls", DIE_DOCKER_HOST=host).docker_tls_dir == Path("/tls")
 
 
 def test_a_record_must_not_be_forgotten_before_its_files_are_removed() -> None:

@@ -171,12 +171,12 @@ def test_a_guest_guards_its_own_loggers_alone(
     mask: TokenMask, caplog: pytest.LogCaptureFixture
 ) -> None:
     ours, theirs = logging.getLogger("die_algorithm.web"), logging.getLogger("their.service")
-    guard_loggers(mask, "die_algorithm")
+    guard_loggers("die_algorithm", mask)
     try:
         ours.warning("ours %s", BARE)
         theirs.warning("theirs %s", BARE)
     finally:
-        unguard_loggers(mask, "die_algorithm")
+        unguard_loggers("die_algorithm", mask)
     ours.warning("later %s", BARE)
     assert caplog.messages == ["ours ***", f"theirs {BARE}", f"later {BARE}"]
 

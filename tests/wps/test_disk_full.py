@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import subprocess
@@ -17,6 +18,7 @@ from service_fixture import Service, status_path
 from storagehub_fixture import ALICE
 
 from die_algorithm import worker
+from die_algorithm.archive import round as archive_round
 from die_algorithm.job_store import database
 from die_algorithm.models import Job, JobState
 
@@ -124,6 +126,33 @@ def test_a_job_whose_result_finds_no_room_fails_and_keeps_its_folder(
         assert_works_again(service, quick)
         left = [path.name for path in results.glob("*/*") if job.id in path.name]
         assert [name for name in left if not name.endswith(".log")] == []
+
+
+def test_a_result_that_cannot_be_written_has_one_answer_and_its_reason_in_the_log(
+    quick: Quick, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether the folder cannot be made or the zip not be written; a disk with room is not called full."""
+
+    def broken(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "broken for the test", "/the/folder/of/results")
+
+    results = quick.folder / "results"
+    results.write_text("no folder")
+    with quick.service(results_dir=str(results)) as service:
+        unmade = end(service, submit(service, "probe write a.txt b", quick.item))
+        results.unlink()
+        monkeypatch.setattr(archive_round, "_sync_folder", broken)
+        unwritten = end(service, submit(service, "probe write a.txt b", quick.item))
+        for job in (unmade, unwritten):
+            text = status(service, job.id)
+            assert "This service cannot write results. Tell the operator" in text
+            assert "Fault class: SYSTEM." in text
+        monkeypatch.undo()
+        assert_works_again(service, quick)
+    assert f"Job {unmade.id}: ResultUnwritable: " in caplog.text
+    assert "cannot be written: Not a directory." in caplog.text
+    assert "cannot be written: broken for the test." in caplog.text
+    assert "unforeseen" not in caplog.text
 
 
 def test_a_job_without_output_survives_a_full_disk_of_results(quick: Quick, disk: Disk) -> None:
