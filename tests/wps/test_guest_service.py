@@ -40,17 +40,30 @@ executor = DockerImageExecutor()
 service = Service([executor], sys.argv[3:])
 executor.start()
 """
-# …and his server, which serves the folder of outputs as it is.
+# …and his server, which serves the folder of outputs as it is: one reading of a file is whole, also
+# while it is replaced (werkzeug's own middleware tells the length of one file and sends another).
 SERVER = """
 import sys
-from werkzeug.middleware.shared_data import SharedDataMiddleware
+from pathlib import Path
+from werkzeug.security import safe_join
 from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.wrappers import Response
 
 class Discreet(WSGIRequestHandler):
     def log_request(self, code="-", size="-"):
         pass  # an address may hold a token
 
-application = SharedDataMiddleware(service, {"/outputs": sys.argv[1]})
+def application(environ, start_response):
+    first, _, rest = environ["PATH_INFO"].lstrip("/").partition("/")
+    answer = published(safe_join(sys.argv[1], rest)) if first == "outputs" else service
+    return answer(environ, start_response)
+
+def published(path):
+    try:
+        return Response(Path(path).read_bytes(), content_type="application/octet-stream")
+    except OSError:
+        return Response("There is no such file.", 404)
+
 server = make_server(
     "127.0.0.1", int(sys.argv[2]), application, threaded=True, request_handler=Discreet
 )
