@@ -7,12 +7,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from job_network_fixture import JobNetwork
 from postgresql_fixture import PostgresqlServer
 from storagehub_fixture import ALICE, BOB, HubClient, hub_client, local_storagehub
 from store_fixture import DatabaseClock, Place, clock_of
 
 from die_algorithm.job_store import JobStore
 from die_algorithm.local_storagehub.server import LocalStorageHub
+from die_algorithm.local_swarm import LocalSwarm
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +104,13 @@ def password_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
     monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.fixture
+def job_network(swarm: LocalSwarm, storagehub: LocalStorageHub) -> Iterator[JobNetwork]:
+    """The network of jobs made, and taken away."""
+    network = JobNetwork(swarm, storagehub.base_url.split("/")[2])
+    made = network.script()
+    assert made.returncode == 0, made.stderr
+    yield network
+    network.script("--remove")

@@ -8,12 +8,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from job_network_fixture import BRIDGE, CHAIN, NETWORK, JobNetwork
 from jobs_fixture import TOKEN, make_job
 from swarm_bench import Bench
 from swarm_fixture import DIE_PROBE
@@ -31,10 +30,6 @@ from die_algorithm.probe_report import Judgement
 from die_algorithm.service_spec import INSTANCE_LABEL, PROBE_LABEL, secret_spec
 from die_algorithm.settings import Settings
 from die_algorithm.swarm import Swarm
-
-ROOT = Path(__file__).resolve().parents[2]
-NETWORK = "die-test-jobs"
-OPTIONS = ("--name", NETWORK, "--subnet", "10.67.0.0/24", "--subnet6", "fd67:d1e::/64")
 
 #: What no service can ask for; whether it holds is the machine's business.
 MACHINES = {"apparmor", "user-namespace", "swap", "outside-names", "public-network"}
@@ -126,46 +121,6 @@ def test_the_open_profile_opens_dockers_capabilities_but_raw_packets_and_nothing
 # -- the network of jobs
 
 
-class JobNetwork:
-    """The script, run where the private engine's packets pass."""
-
-    def __init__(self, swarm: LocalSwarm, *allow: str) -> None:
-        self._swarm = swarm
-        self._allow = [word for each in allow for word in ("--allow", each)]
-
-    def script(self, *words: str) -> subprocess.CompletedProcess[str]:
-        enter = ("nsenter", f"--net=/run/netns/{self._swarm.name}")
-        return subprocess.run(
-            [*enter, ROOT / "scripts" / "job_network", *OPTIONS, *self._allow, *words],
-            env={
-                "PATH": "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin",
-                "DOCKER_HOST": self._swarm.docker_host,
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def rule(self, *words: str, program: str = "iptables") -> str:
-        enter = ("nsenter", f"--net=/run/netns/{self._swarm.name}")
-        return subprocess.run(
-            [*enter, program, *words], capture_output=True, text=True, check=True
-        ).stdout
-
-    def is_in_force(self) -> bool:
-        return self.script("--check").returncode == 0
-
-
-@pytest.fixture
-def job_network(swarm: LocalSwarm, storagehub: LocalStorageHub) -> Iterator[JobNetwork]:
-    """The network made, and taken away."""
-    network = JobNetwork(swarm, storagehub.base_url.split("/")[2])
-    made = network.script()
-    assert made.returncode == 0, made.stderr
-    yield network
-    network.script("--remove")
-
-
 def test_on_the_job_network_nothing_is_reached_but_storagehub(
     world: World, job_network: JobNetwork
 ) -> None:
@@ -182,8 +137,9 @@ def test_on_the_job_network_nothing_is_reached_but_storagehub(
 def test_without_its_rules_the_probe_and_the_check_say_so(
     world: World, job_network: JobNetwork
 ) -> None:
-    bridge = f"{NETWORK}0"
-    job_network.rule("-D", "INPUT", "-i", bridge, "-j", f"{NETWORK.upper()}-IN")
+    way_in = ("INPUT", "-i", BRIDGE, "-j", f"{CHAIN}-IN")
+    job_network.rule("-D", *way_in)
+    job_network.rule("-t", "security", "-D", *way_in)
     assert not job_network.is_in_force()
     found = world.probe(network=NETWORK)
     assert failed(found) == {"host-services"}
@@ -193,11 +149,13 @@ def test_without_its_rules_the_probe_and_the_check_say_so(
 
 
 @pytest.mark.slow
-def test_a_flush_of_the_rules_is_seen_and_dockers_own_wall_stands(
-    world: World, job_network: JobNetwork
+@pytest.mark.parametrize("table", ["filter", "security"])
+def test_what_one_of_the_two_tables_has_lost_the_other_holds(
+    world: World, job_network: JobNetwork, table: str
 ) -> None:
-    job_network.rule("-F", "DOCKER-USER")
-    assert not job_network.is_in_force()
+    for program in ("iptables", "ip6tables"):
+        job_network.rule("-t", table, "-F", CHAIN, program=program)
+    assert job_network.is_in_force() is (table == "filter")
     assert not failed(world.probe(network=NETWORK))
 
 
@@ -205,69 +163,10 @@ def test_a_flush_of_the_rules_is_seen_and_dockers_own_wall_stands(
 def test_without_the_rules_for_ipv6_jobs_reach_each_other(
     world: World, job_network: JobNetwork
 ) -> None:
-    job_network.rule("-F", "FORWARD", program="ip6tables")
+    for table in ("filter", "security"):
+        job_network.rule("-t", table, "-F", "FORWARD", program="ip6tables")
     assert not job_network.is_in_force()
     assert failed(world.probe(network=NETWORK)) == {"other-containers"}
-
-
-@pytest.mark.parametrize(
-    ("chain", "rule"),
-    [("FORWARD", ("-j", "ACCEPT")), ("INPUT", ("-i", f"{NETWORK}0", "-j", "ACCEPT"))],
-)
-def test_what_lets_packets_through_before_the_rules_is_seen(
-    job_network: JobNetwork, chain: str, rule: tuple[str, ...]
-) -> None:
-    job_network.rule("-I", chain, *rule)
-    try:
-        checked = job_network.script("--check")
-        assert checked.returncode == 1
-        assert chain in checked.stderr
-        # Made anew, the rules come first again.
-        assert job_network.script().returncode == 0
-        assert job_network.is_in_force()
-    finally:
-        job_network.rule("-D", chain, *rule)
-
-
-def test_a_flush_of_the_way_to_the_rules_is_seen_and_mended(job_network: JobNetwork) -> None:
-    job_network.rule("-D", "FORWARD", "-j", "DOCKER-USER")
-    checked = job_network.script("--check")
-    assert checked.returncode == 1
-    assert "-j DOCKER-USER" in checked.stderr
-    assert job_network.script().returncode == 0
-    assert job_network.is_in_force()
-
-
-@pytest.mark.parametrize("words", [(), ("--check",)])
-def test_what_shall_not_be_reached_and_has_no_address_is_told(
-    job_network: JobNetwork, words: tuple[str, ...]
-) -> None:
-    before = job_network.rule("-S")
-    refused = job_network.script("--deny", "no..name", *words)
-    assert refused.returncode == 68
-    assert "no..name: it has no address" in refused.stderr
-    assert "reach neither" not in refused.stdout
-    assert job_network.rule("-S") == before
-
-
-def test_the_script_may_run_again_and_changes_nothing(job_network: JobNetwork) -> None:
-    before = job_network.rule("-S")
-    assert job_network.script().returncode == 0
-    assert job_network.rule("-S") == before
-
-
-def test_other_options_than_those_in_force_are_no_match(job_network: JobNetwork) -> None:
-    assert job_network.script("--check", "--closed").returncode == 1
-    assert job_network.is_in_force()
-
-
-def test_what_was_made_can_be_taken_away(swarm: LocalSwarm, job_network: JobNetwork) -> None:
-    assert job_network.script("--remove").returncode == 0
-    assert NETWORK.upper() not in job_network.rule("-S")
-    assert NETWORK not in swarm.engine.docker("network", "ls", "--format={{.Name}}").split()
-    checked = job_network.script("--check")
-    assert checked.returncode == 1
-    assert "missing" in checked.stderr
 
 
 @pytest.mark.usefixtures("job_network")
