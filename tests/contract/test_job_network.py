@@ -25,7 +25,7 @@ def bench(docker_host: str) -> Iterator[Bench]:
         yield bench
 
 
-@pytest.fixture(params=["", "fd99::"])
+@pytest.fixture(params=["", "fd99::", "fec0::", "2001:0:99::"])
 def address(
     request: pytest.FixtureRequest, swarm: LocalSwarm, job_network: JobNetwork
 ) -> Iterator[str]:
