@@ -44,6 +44,20 @@ class JobNetwork:
             for program in ("iptables", "ip6tables")
         )
 
+    def lose_rules(self) -> None:
+        """As a start of the machine does, of which rules and the kernel's settings do not outlast."""
+        chains = ("DOCKER-USER", CHAIN, f"{CHAIN}-IN")
+        for program in ("iptables", "ip6tables"):
+            self.rule("-D", "INPUT", "-i", BRIDGE, "-j", f"{CHAIN}-IN", program=program)
+            for chain in ("FORWARD", *chains):
+                self.rule("-F", chain, program=program)
+            for chain in chains:
+                self.rule("-X", chain, program=program)
+            self.rule("-t", "security", "-F", program=program)
+            self.rule("-t", "security", "-X", program=program)
+        self.inside("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0")
+        self.inside("sysctl", "-qw", "net.bridge.bridge-nf-call-ip6tables=0")
+
     def inside(self, *command: str) -> str:
         """Run a command in the engine's network namespace; return what it printed."""
         done = self._run(*command)

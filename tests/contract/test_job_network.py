@@ -166,6 +166,23 @@ def test_a_flush_of_the_rules_is_mended(job_network: JobNetwork) -> None:
     assert job_network.rules() == before
 
 
+@pytest.mark.parametrize("address", ["", "fd99::"], indirect=True)
+def test_rules_made_before_the_engine_starts_hold_for_the_first_of_its_jobs(
+    swarm: LocalSwarm, job_network: JobNetwork, bench: Bench, address: str
+) -> None:
+    swarm.engine.stop()
+    try:
+        job_network.lose_rules()
+        made = job_network.script("--rules")
+    finally:
+        swarm.start()
+    assert made.returncode == 0, made.stderr
+    assert "in force" in made.stdout
+    with private_machine(address) as port:
+        assert call(bench, address, port) != "welcome"
+    assert job_network.is_in_force()
+
+
 def test_other_options_than_those_in_force_are_no_match(job_network: JobNetwork) -> None:
     assert job_network.script("--check", "--closed").returncode == 1
     assert job_network.is_in_force()
