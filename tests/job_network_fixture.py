@@ -32,6 +32,11 @@ class JobNetwork:
         """Run it with these options besides the network's own."""
         return self._run(str(_SCRIPT), *_OPTIONS, *self._allow, *words)
 
+    def script_where(self, preparation: str, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run it after shell commands that mount what it alone shall see."""
+        shell = ("unshare", "--mount", "sh", "-ec", f'{preparation}\nexec "$@"', "-")
+        return self._run(*shell, str(_SCRIPT), *_OPTIONS, *self._allow, *words)
+
     def rule(self, *words: str, program: str = "iptables") -> str:
         """Run iptables."""
         return self.inside(program, *words)

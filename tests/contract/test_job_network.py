@@ -195,3 +195,32 @@ def test_what_was_made_can_be_taken_away(swarm: LocalSwarm, job_network: JobNetw
     checked = job_network.script("--check")
     assert checked.returncode == 1
     assert "missing" in checked.stderr
+
+
+@pytest.mark.parametrize("kind", [("--driver", "overlay"), ("--driver", "bridge")])
+def test_a_network_of_that_name_that_is_anothers_is_told_and_stays(
+    swarm: LocalSwarm, job_network: JobNetwork, kind: tuple[str, ...]
+) -> None:
+    assert job_network.script("--remove").returncode == 0
+    swarm.engine.docker("network", "create", *kind, NETWORK)
+    try:
+        made = job_network.script()
+        assert made.returncode == 1
+        assert "choose another --name" in made.stderr
+        assert "reach neither" not in made.stdout
+        assert not job_network.is_in_force()
+        removed = job_network.script("--remove")
+        assert "stays" in removed.stderr
+        names = swarm.engine.docker("network", "ls", "--format={{.Name}}").split()
+        assert NETWORK in names
+        assert f"{NETWORK}-node" not in names
+        assert CHAIN not in job_network.rules()
+    finally:
+        swarm.engine.docker("network", "rm", NETWORK)
+
+
+def test_another_configuration_of_the_node_is_told(job_network: JobNetwork) -> None:
+    made = job_network.script("--subnet", "10.69.0.0/24")
+    assert made.returncode == 1
+    assert f"{NETWORK}-node" in made.stderr
+    assert "reach neither" not in made.stdout
