@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from job_network_fixture import BRIDGE, CHAIN, NETWORK, SUBNET6, JobNetwork
@@ -224,3 +225,21 @@ def test_another_configuration_of_the_node_is_told(job_network: JobNetwork) -> N
     assert made.returncode == 1
     assert f"{NETWORK}-node" in made.stderr
     assert "reach neither" not in made.stdout
+
+
+def test_the_name_servers_that_systemd_keeps_behind_its_own_stay_in_reach(
+    job_network: JobNetwork, tmp_path: Path
+) -> None:
+    (tmp_path / "own").write_text("nameserver 127.0.0.53\n")
+    (tmp_path / "resolve").mkdir()
+    (tmp_path / "resolve" / "resolv.conf").write_text("nameserver 192.168.77.1\n")
+    mounts = (
+        f"mount --bind {tmp_path}/own /etc/resolv.conf\n"
+        f"mkdir -p /run/systemd\nmount --bind {tmp_path} /run/systemd"
+    )
+    made = job_network.script_where(mounts)
+    assert made.returncode == 0, made.stderr
+    for protocol in ("udp", "tcp"):
+        rule = f"-d 192.168.77.1/32 -p {protocol} -m {protocol} --dport 53 -j RETURN"
+        assert f"-A {CHAIN} {rule}" in job_network.rules()
+    assert job_network.script_where(mounts, "--check").returncode == 0
