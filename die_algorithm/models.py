@@ -299,6 +299,10 @@ class TaskReport:
     exit_code: int | None
     container_id: str | None
     node_id: str | None
+    #: When the managers made the task, by their clocks.
+    created_at: datetime
+    #: When the task's machine told of this state, by its clock.
+    told_at: datetime
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -111,7 +111,8 @@ def failure(
         oom_killed: whether something in the container was killed for want of memory; None if
             nobody knows, because the container is on another node.
         log_tail: the end of the container's output.
-        cut_off: whether the engine was restarted under the container; None if nobody knows.
+        cut_off: whether the container ended, or may have, because its engine was restarted; None if
+            nobody knows.
 
     Returns:
         None if the program ended well, otherwise whose fault it is and what to do next.
@@ -120,7 +121,7 @@ def failure(
         ValueError: the task has not ended.
     """
     if report.phase is TaskPhase.COMPLETE:
-        return None
+        return _interrupted(report, cut_off=cut_off)
     if report.phase is TaskPhase.FAILED:
         return (
             _interrupted(report, cut_off=cut_off)
@@ -153,15 +154,15 @@ def _interrupted(report: TaskReport, *, cut_off: bool | None) -> Failure | None:
     That includes a machine that is switched off and on before the Swarm takes it for lost.
 
     An engine that was stopped no longer finds the container afterwards. One that was killed stops
-    the container when it is back, or gives it exit code 255 if it finds it dead.
+    the container when it is back, which may end it with any exit code: a program that ends well when
+    it is told to end has done half its work.
     """
-    gone = "No such container" in report.message
-    killed = bool(cut_off) and report.exit_code in (_KILLED, _TERMINATED, 255)
-    if not (gone or killed):
+    if not (cut_off or "No such container" in report.message):
         return None
     return Failure(
         fault_class=FaultClass.SYSTEM,
-        text=f"The machine was restarted while the program ran. {_AGAIN}",
+        text="The machine or its Docker engine was restarted while the program ran, or before it could be "
+        f"seen how it ended. {_AGAIN}",
     )
 
 

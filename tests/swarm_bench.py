@@ -161,9 +161,15 @@ class Bench:
 
     def failure(self, job: Job) -> Failure:
         """Wait for the end of a job that fails, and sort it."""
+        result = self.verdict(job)
+        assert result is not None
+        return result
+
+    def verdict(self, job: Job) -> Failure | None:
+        """Wait for the end of a job, and sort it."""
         report = self.end(job)
         container = report.container_id
-        result = failure(
+        return failure(
             report,
             command=job.request.command[0],
             memory_limit=MEMORY,
@@ -171,8 +177,6 @@ class Bench:
             log_tail=self.log(job),
             cut_off=self.swarm.cut_off(report) if container else None,
         )
-        assert result is not None
-        return result
 
     def fault(self, *command: str, **options: Any) -> tuple[FaultClass, str, int | None]:
         """Run a command that fails, and give back how that is sorted."""

@@ -128,13 +128,13 @@ class Monitor:
             SwarmUnavailable: the engine went away after it told of the end. It is asked again: a guess
                 would blame the program for what a restart did.
         """
-        if report.phase is not TaskPhase.FAILED or not report.container_id:
+        if report.phase not in (TaskPhase.COMPLETE, TaskPhase.FAILED) or not report.container_id:
             return None, None
         try:
-            return (
-                self._swarm.oom_killed(report.container_id),
-                self._swarm.cut_off(report),
-            )
+            cut_off = self._swarm.cut_off(report)
+            if report.phase is TaskPhase.COMPLETE:
+                return None, cut_off
+            return self._swarm.oom_killed(report.container_id), cut_off
         except faults.PASSING:
             raise
         except SwarmError as error:

@@ -58,6 +58,7 @@ class Version(_Fields):
 class _SwarmInfo(_Fields):
     control_available: bool = Field(False, alias="ControlAvailable")
     nodes: int = Field(0, alias="Nodes")
+    node_id: str = Field("", alias="NodeID")
 
 
 class _InitCommit(_Fields):
@@ -220,6 +221,7 @@ class _ContainerStatus(_Fields):
 
 
 class _Status(_Fields):
+    timestamp: datetime = Field(alias="Timestamp")
     state: str = Field(alias="State")
     message: str = Field("", alias="Message")
     err: str = Field("", alias="Err")
@@ -263,6 +265,8 @@ class Task(_Fields):
             exit_code=_exit_code(task_phase, self.status.container.exit_code),
             container_id=self.status.container.id or None,
             node_id=self.node_id or None,
+            created_at=self.created_at,
+            told_at=self.status.timestamp,
         )
 
 
@@ -295,10 +299,10 @@ def _exit_code(task_phase: TaskPhase, code: int) -> int | None:
     return code or None if task_phase is TaskPhase.FAILED else None
 
 
-class Change(_Fields):
-    """When an object of the Swarm was made and last changed, by the managers' clocks."""
+class ChangedNode(_Fields):
+    """When the record of one of ``GET /nodes`` was last changed, by the managers' clocks."""
 
-    created_at: datetime = Field(alias="CreatedAt")
+    id: str = Field(alias="ID")
     updated_at: datetime = Field(alias="UpdatedAt")
 
 
@@ -308,10 +312,15 @@ class _ContainerState(_Fields):
     finished_at: datetime = Field(alias="FinishedAt")
 
 
+class _ContainerConfiguration(_Fields):
+    stop_timeout: int = Field(10, alias="StopTimeout")
+
+
 class Container(_Fields):
     """``GET /containers/{id}/json``."""
 
     state: _ContainerState = Field(alias="State")
+    configuration: _ContainerConfiguration = Field(_ContainerConfiguration(), alias="Config")
 
 
 class _Mount(_Fields):
@@ -460,8 +469,7 @@ STARTABLE = TypeAdapter(Startable)
 TASKS = TypeAdapter(list[Task])
 #: A task that cannot be read is None: it must not hide all the others. Takes four times as long.
 TASKS_ONE_BY_ONE = TypeAdapter(list[Annotated[Task | None, WrapValidator(_or_none)]])
-CHANGE = TypeAdapter(Change)
-CHANGES = TypeAdapter(list[Change])
+CHANGED_NODES = TypeAdapter(list[ChangedNode])
 CONTAINER = TypeAdapter(Container)
 LISTED_CONTAINERS = TypeAdapter(list[ListedContainer])
 INSPECTED_CONTAINER = TypeAdapter(InspectedContainer)

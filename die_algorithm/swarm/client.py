@@ -42,6 +42,10 @@ _OURS = {"filters": json.dumps({"label": [JOB_LABEL]})}
 _CHUNK = 64 * 1024
 #: An engine says that a container ended a moment before it calls itself started, or stops it then.
 _RESTORE_TIME = timedelta(seconds=60)
+#: Between the moments at which a node is back in the Swarm and at which it tells of its tasks.
+_REJOIN_TIME = timedelta(seconds=5)
+#: Exit codes of containers that an engine has killed, has stopped, or has found dead.
+_KILLED = (137, 143, 255)
 #: Networks that every engine has, and lets services join.
 _OF_EACH_NODE = ("bridge", "host", "none")
 #: Words of an engine whose Swarm cannot decide anything for the moment, in answers with status 500.
@@ -344,10 +348,12 @@ class Swarm:
         return container.state.oom_killed if container else None
 
     def cut_off(self, report: TaskReport) -> bool | None:
-        """Whether a container ended because its engine was restarted.
+        """Whether a container ended, or may have, because its engine was restarted.
 
-        An engine does not tell when it was started, but it makes its default bridge anew each time.
-        Of a container on another node it has to be concluded from what the managers know.
+        An engine that was killed stops the containers that still run when it is back, with SIGTERM,
+        before it tells of anything: one may end then with any exit code, 0 among them. An engine does
+        not tell when it was started, but it makes its default bridge anew each time, after that. Of a
+        container on another node it has to be concluded from what the managers know.
 
         Args:
             report: of a task that has ended.
@@ -360,25 +366,39 @@ class Swarm:
         if container is None or bridge.status == 404:
             return self._node_came_back(report)
         engine_started = bridge.read(answers.NETWORK).created
-        state = container.state
-        return state.started_at < engine_started < state.finished_at + _RESTORE_TIME
+        grace = timedelta(seconds=container.configuration.stop_timeout)
+        return (
+            container.state.started_at < engine_started < report.told_at
+            and engine_started < container.state.finished_at + grace + _RESTORE_TIME
+        )
 
     def _node_came_back(self, report: TaskReport) -> bool | None:
-        """Whether a task's node joined the Swarm anew at about the time when the task ended.
+        """Whether a task's node joined the Swarm anew at about the time when it told of the end.
 
         The record of a node changes when its engine starts, but not when its cable was pulled for a
-        few seconds. It also changes when another manager takes the lead; then this may err.
+        few seconds. It also changes when somebody edits it, and those of all nodes change when another
+        manager takes the lead: so an end that does not look like a kill has to be told at that very
+        moment, and by that node alone.
+
+        An engine that was stopped in good order removes its containers, and says of those that ran
+        that there is no such container; so what an end says that this engine has kept is true.
         """
-        if report.node_id is None:
+        nodes = self._calls.call("GET", "/nodes").read(answers.CHANGED_NODES)
+        joined = {node.id: node.updated_at for node in nodes}
+        own = joined.pop(report.node_id or "", None)
+        if own is None:
             return None
-        node = self._calls.call("GET", f"/nodes/{report.node_id}")
-        filters = {"filters": json.dumps({"service": [report.service_id]})}
-        tasks = self._calls.call("GET", "/tasks", params=filters).read(answers.CHANGES)
-        if node.status == 404 or not tasks:
-            return None
-        joined = node.read(answers.CHANGE).updated_at
-        task = max(tasks, key=lambda task: task.created_at)
-        return task.created_at < joined and abs(joined - task.updated_at) < _RESTORE_TIME
+        is_killed = report.exit_code in _KILLED
+        apart = abs(own - report.told_at)
+        if own < report.created_at or apart > (_RESTORE_TIME if is_killed else _REJOIN_TIME):
+            return False
+        if is_killed:
+            return True
+        alone = all(abs(own - other) > _RESTORE_TIME for other in joined.values())
+        return alone and report.node_id != self._own_node()
+
+    def _own_node(self) -> str:
+        return self._calls.call("GET", "/info").read(answers.INFO).swarm.node_id
 
     def _container(self, container_id: str) -> answers.Container | None:
         answer = self._calls.call("GET", f"/containers/{container_id}/json")

@@ -453,10 +453,13 @@ def test_a_task_of_a_removed_service_is_lost_until_it_is_gone(bench: Bench) -> N
 
 
 def test_a_container_that_dies_with_its_engine_was_cut_off(bench: EngineBench) -> None:
-    ended = bench.start("probe", "exit", "3")
-    bench.end(ended)
+    failed, succeeded = bench.start("probe", "exit", "3"), bench.start("probe", "noop")
+    bench.end(failed)
+    bench.end(succeeded)
     job, service_id = bench.create("probe", "noop")
-    jobs = [bench.start("probe", name) for name in ("forever", "ignore-term")]
+    # When they are told to end, one goes on, one fails, and two end as if all had gone well or ill.
+    programs = (("ignore-term",), ("forever",), ("give-up", "0"), ("give-up", "3"))
+    jobs = [bench.start("probe", *program) for program in programs]
     for each in jobs:
         bench.running(each)
     bench.restart()
@@ -464,7 +467,8 @@ def test_a_container_that_dies_with_its_engine_was_cut_off(bench: EngineBench) -
         failure = bench.failure(each)
         assert failure.fault_class is FaultClass.SYSTEM
         assert "restarted" in failure.text
-    assert bench.failure(ended).fault_class is FaultClass.USER
+    assert bench.failure(failed).fault_class is FaultClass.USER
+    assert bench.verdict(succeeded) is None
     assert bench.tasks(service_id) == []
     bench.swarm.start_service(service_id)
     assert bench.end(job).phase is TaskPhase.COMPLETE

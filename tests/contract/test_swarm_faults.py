@@ -60,7 +60,12 @@ ENDED = TaskReport(
     exit_code=255,
     container_id="c",
     node_id="n",
+    created_at=datetime(2026, 1, 1, 8, 30, tzinfo=UTC),
+    told_at=datetime(2026, 1, 1, 10, 0, 20, tzinfo=UTC),
 )
+
+#: What an engine must tell of itself.
+INFO = {"NCPU": 2, "MemTotal": 100, "Swarm": {"NodeID": "m"}}
 
 #: A whole answer, or what to do with the connection.
 Answer = bytes | Callable[[socket.socket], None]
@@ -532,7 +537,7 @@ def task(
         "CreatedAt": created,
         "Spec": {"ContainerSpec": {"Labels": {"die.job": job_id}, "Args": ["run", TOKEN]}},
         "ServiceID": f"s-{job_id}",
-        "Status": {"State": state, "Message": "m", **status},
+        "Status": {"Timestamp": created, "State": state, "Message": "m", **status},
         "DesiredState": "running",
     }
 
@@ -595,54 +600,98 @@ def test_a_lost_node_is_seen_though_its_task_is_said_to_run(
     assert swarm.task_reports()[0].phase is TaskPhase.LOST
 
 
+def ended_at(time: str, exit_code: int = 255) -> TaskReport:
+    """Of a task whose end was told at a time of the day, by an engine that is up since ten o'clock."""
+    told_at = datetime.fromisoformat(f"2026-01-01T{time}Z")
+    phase = TaskPhase.FAILED if exit_code else TaskPhase.COMPLETE
+    return dataclasses.replace(ENDED, told_at=told_at, exit_code=exit_code, phase=phase)
+
+
+@pytest.mark.parametrize("exit_code", [0, 3, 143])
 @pytest.mark.parametrize(
-    ("started", "finished", "cut_off"),
+    ("started", "finished", "told", "grace", "cut_off"),
     [
-        ("09:00:00.1", "10:00:02.1", True),
-        ("09:00:00.1", "09:59:59.1", True),
-        ("09:00:00.1", "09:30:00.1", False),
-        ("10:00:05.1", "10:00:09.1", False),
+        ("09:00:00.1", "10:00:02.1", "10:00:02.2", {}, True),
+        ("09:00:00.1", "09:59:00.1", "10:00:00.2", {}, True),
+        # One that has all that time to end holds up the engine, and the news of the others.
+        ("09:00:00.1", "09:50:00.1", "10:00:00.2", {"StopTimeout": 600}, True),
+        ("09:00:00.1", "09:30:00.1", "10:00:00.2", {}, False),
+        # It had ended, and the engine had said so, when that was killed.
+        ("09:00:00.1", "09:59:00.1", "09:59:00.2", {}, False),
+        ("10:00:05.1", "10:00:09.1", "10:00:09.2", {}, False),
     ],
 )
-def test_a_container_that_is_older_than_its_engine_was_cut_off(
-    engine: ScriptedEngine, swarm: Swarm, started: str, finished: str, *, cut_off: bool
+def test_a_container_that_was_stopped_by_an_engine_that_came_back_was_cut_off(
+    engine: ScriptedEngine,
+    swarm: Swarm,
+    started: str,
+    finished: str,
+    told: str,
+    grace: dict[str, int],
+    exit_code: int,
+    *,
+    cut_off: bool,
 ) -> None:
     state = {
         "OOMKilled": False,
         "StartedAt": f"2026-01-01T{started}Z",
         "FinishedAt": f"2026-01-01T{finished}Z",
     }
-    engine.answers["GET /v1.48/containers/c/json"] = answer(200, {"State": state})
+    engine.answers["GET /v1.48/containers/c/json"] = answer(200, {"State": state, "Config": grace})
     engine.answers["GET /v1.48/networks/bridge"] = answer(
         200, {"Created": "2026-01-01T11:00:00.123456789+01:00"}
     )
-    assert swarm.cut_off(ENDED) is cut_off
+    assert swarm.cut_off(ended_at(told, exit_code)) is cut_off
+
+
+def rejoined(**nodes: str) -> bytes:
+    """The list of nodes, and when each was changed."""
+    return answer(
+        200, [{"ID": name, "UpdatedAt": f"2026-01-01T{time}Z"} for name, time in nodes.items()]
+    )
 
 
 @pytest.mark.parametrize(
-    ("created", "joined", "ended", "cut_off"),
+    ("told", "exit_code", "nodes", "cut_off"),
     [
-        ("09:00:00.1", "10:00:00.1", "10:00:00.2", True),
-        ("09:00:00.1", "10:00:00.2", "10:00:00.1", True),
-        ("09:00:00.1", "10:00:00.1", "10:30:00.1", False),
-        ("09:00:00.1", "08:59:59.1", "09:00:09.1", False),
+        ("10:00:00.2", 255, {"n": "10:00:00.1"}, True),
+        ("10:00:00.1", 255, {"n": "10:00:00.2"}, True),
+        ("10:00:50.1", 137, {"n": "10:00:00.1"}, True),
+        # All of them were switched off and on.
+        ("10:00:00.2", 255, {"n": "10:00:00.1", "m": "10:00:00.1"}, True),
+        ("10:30:00.1", 255, {"n": "10:00:00.1"}, False),
+        ("08:59:09.1", 255, {"n": "08:29:59.1"}, False),
+        # A program that was told to end, and did so well.
+        ("10:00:01.1", 0, {"n": "10:00:00.1", "m": "08:00:00.1"}, True),
+        ("10:00:01.1", 3, {"n": "10:00:00.1", "m": "08:00:00.1"}, True),
+        # Somebody has edited the node; another manager has taken the lead.
+        ("10:00:50.1", 0, {"n": "10:00:00.1", "m": "08:00:00.1"}, False),
+        ("10:00:01.1", 0, {"n": "10:00:00.1", "m": "10:00:00.4"}, False),
+        ("10:00:01.1", 0, {"m": "10:00:00.4"}, None),
     ],
 )
 def test_on_another_node_a_container_that_ended_as_its_node_came_back_was_cut_off(
-    engine: ScriptedEngine, swarm: Swarm, created: str, joined: str, ended: str, *, cut_off: bool
+    engine: ScriptedEngine,
+    swarm: Swarm,
+    told: str,
+    exit_code: int,
+    nodes: dict[str, str],
+    *,
+    cut_off: bool,
 ) -> None:
-    def change(created: str, updated: str) -> dict[str, str]:
-        return {"CreatedAt": f"2026-01-01T{created}Z", "UpdatedAt": f"2026-01-01T{updated}Z"}
-
     engine.answers["GET /v1.48/networks/bridge"] = answer(200, {"Created": "2026-01-01T11:00:00Z"})
-    engine.answers["GET /v1.48/tasks"] = answer(200, [change(created, ended)])
-    engine.answers["GET /v1.48/nodes/n "] = answer(200, change("07:00:00", joined))
-    assert swarm.cut_off(ENDED) is cut_off
-    del engine.answers["GET /v1.48/nodes/n "]
-    assert swarm.cut_off(ENDED) is None
-    engine.answers["GET /v1.48/tasks"] = answer(200, [])
-    assert swarm.cut_off(ENDED) is None
-    assert swarm.cut_off(dataclasses.replace(ENDED, node_id=None)) is None
+    engine.answers["GET /v1.48/info"] = answer(200, INFO)
+    engine.answers["GET /v1.48/nodes"] = rejoined(**nodes)
+    assert swarm.cut_off(ended_at(told, exit_code)) is cut_off
+
+
+def test_what_an_engine_that_was_stopped_in_good_order_has_kept_of_an_end_is_true(
+    engine: ScriptedEngine, swarm: Swarm
+) -> None:
+    engine.answers["GET /v1.48/networks/bridge"] = answer(200, {"Created": "2026-01-01T10:00:00Z"})
+    engine.answers["GET /v1.48/nodes"] = rejoined(n="10:00:00.1")
+    engine.answers["GET /v1.48/info"] = answer(200, INFO | {"Swarm": {"NodeID": "n"}})
+    assert swarm.cut_off(ended_at("10:00:00.2", exit_code=0)) is False
 
 
 # -- logs

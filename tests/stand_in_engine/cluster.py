@@ -23,7 +23,7 @@ from stand_in_engine.task import FINAL, NODE_ID, Container, Task
 from stand_in_engine.upload import upload
 
 _UPLOADS = 16
-_KILLED, _TERMINATED, _FOUND_DEAD = 137, 143, 255
+_KILLED = 137
 _NOT_AVAILABLE = "1 node not available for new tasks"
 _NO_ROOM = "insufficient resources on 1 node"
 _UNSATISFIED = "scheduling constraints not satisfied on 1 node"
@@ -312,19 +312,21 @@ class Cluster:
         Args:
             kill_containers: whether it does anything.
             in_order: whether the engine stopped them, and so no longer finds them afterwards;
-                otherwise it crashed, and finds them dead.
+                otherwise it was killed, and stops them when it is back.
         """
+        if not kill_containers:
+            return
         with self._lock:
-            running = [task for task in self._tasks.values() if task.is_running]
-            for task in running if kill_containers else ():
-                self._lose_container(task, in_order=in_order)
             self._started_at = datetime.now(UTC)
+            for task in [task for task in self._tasks.values() if task.is_running]:
+                self._lose_container(task, in_order=in_order)
 
     def _lose_container(self, task: Task, *, in_order: bool) -> None:
         assert task.container is not None
         task.container.stopped = False
         if not in_order:
-            self._end(task, _FOUND_DEAD, cause="restart")
+            code = task.container.program.at_sigterm
+            self._end(task, _KILLED if code is None else code, cause="restart")
             return
         task.container.end(_KILLED)
         self._ends.append(End(task.job_id, _KILLED, "restart"))
@@ -483,8 +485,8 @@ class Cluster:
 
     def _terminate(self, task: Task, container: Container) -> None:
         container.stopped = True
-        if container.program.ends_at_sigterm:
-            self._end(task, _TERMINATED)
+        if (code := container.program.at_sigterm) is not None:
+            self._end(task, code)
             return
         task.become("running", "started", self._next_version(), exit_code=-1)
         self._schedule.after(task.grace, lambda: self._end(task, _KILLED))

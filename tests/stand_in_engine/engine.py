@@ -148,7 +148,8 @@ class StandInEngine:
         """Break all connections and do to the containers what a restart does.
 
         Args:
-            kill_containers: let all containers that run be dead: exit code 255, as after a crash.
+            kill_containers: let all containers that run be stopped, as an engine does that was killed
+                and is back; otherwise only the connections are broken.
             in_order: the engine stopped them itself before: ``No such container``.
         """
         self._door.break_connections()

@@ -25,7 +25,8 @@ class Program:
     exit_code: int = 0
     #: How long it runs, after it has written; None if until it is stopped.
     seconds: float | None = 0.0
-    ends_at_sigterm: bool = True
+    #: The exit code with which it ends at SIGTERM; None: it does not.
+    at_sigterm: int | None = 143
     write: Write | None = None
     #: It fails if it may not have as many bytes of memory.
     memory: int = 0
@@ -59,7 +60,10 @@ _BEHAVIOURS: Mapping[str, Callable[[Sequence[str], str], Program]] = MappingProx
         "sleep": lambda words, _: Program(seconds=float(words[0])),
         "forever": lambda _words, _token: Program(seconds=None, stdout=lambda: ["started"]),
         "ignore-term": lambda _words, _token: Program(
-            seconds=None, ends_at_sigterm=False, stdout=lambda: ["started"]
+            seconds=None, at_sigterm=None, stdout=lambda: ["started"]
+        ),
+        "give-up": lambda words, _: Program(
+            seconds=None, at_sigterm=int(words[0]), stdout=lambda: ["started"]
         ),
         "args": lambda _words, _token: Program(),
         "print-token": lambda _, token: Program(stdout=lambda: [f"gcubeToken: {token}"]),

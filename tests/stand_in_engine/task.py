@@ -75,7 +75,9 @@ class Container:
             "StartedAt": stamp(self.started_at),
             "FinishedAt": stamp(self.finished_at) if self.finished_at else _NEVER,
         }
-        return json.dumps({"Id": self.id, "State": state} | self._size(with_size=with_size))
+        configuration = {"StopTimeout": 10}
+        fields = {"Id": self.id, "State": state, "Config": configuration}
+        return json.dumps(fields | self._size(with_size=with_size))
 
 
 class Task:

@@ -49,6 +49,19 @@ def test_a_crash_of_the_engine_is_not_the_programs_fault_even_if_the_engine_goes
     assert "restarted" in job.failure.text
 
 
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_program_that_an_engine_stops_when_it_is_back_has_neither_succeeded_nor_failed(
+    world: World, code: int
+) -> None:
+    job_id = submit(world, f"probe give-up {code}")
+    assert wait_until(lambda: bool(world.engine.alive()))
+    world.engine.restart()
+    job = ended(world, job_id)
+    assert job.state is JobState.FAILED
+    assert job.failure is not None
+    assert job.failure.fault_class is FaultClass.SYSTEM
+
+
 def test_a_missing_command_is_the_images_fault_even_if_the_log_is_lost_once(world: World) -> None:
     world.engine.hold_pending()
     job_id = submit(world, "no-such-command")

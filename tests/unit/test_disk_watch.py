@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import pytest
 from jobs_fixture import make_job
@@ -56,6 +57,8 @@ def running(*containers: str) -> tuple[dict[str, TaskReport], dict[str, Job]]:
             exit_code=None,
             container_id=container,
             node_id="n",
+            created_at=datetime.now(UTC),
+            told_at=datetime.now(UTC),
         )
         for job, container in zip(jobs, containers, strict=True)
     }

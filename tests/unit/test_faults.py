@@ -145,6 +145,8 @@ def test_a_container_that_never_started_is_ours(message: str, *, explained: bool
         exit_code=None,
         container_id=None,
         node_id=None,
+        created_at=datetime.now(UTC),
+        told_at=datetime.now(UTC),
     )
     failure = faults.never_started(report.message, timedelta(minutes=30))
     assert failure.fault_class is FaultClass.SYSTEM

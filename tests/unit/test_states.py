@@ -5,6 +5,8 @@ The engine's texts are those that engine 20.10 was seen to answer.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from die_algorithm.errors import SwarmError
@@ -29,6 +31,8 @@ def report(task_phase: TaskPhase, message: str = "", exit_code: int | None = Non
         exit_code=exit_code,
         container_id="c",
         node_id="n",
+        created_at=datetime.now(UTC),
+        told_at=datetime.now(UTC),
     )
 
 
@@ -290,6 +294,7 @@ def test_a_lost_task_is_the_systems_and_worth_another_try() -> None:
         ("task: non-zero exit (137)", 137, True),
         ("task: non-zero exit (143)", 143, True),
         ("task: non-zero exit (255)", 255, True),
+        ("task: non-zero exit (3)", 3, True),
     ],
 )
 def test_an_engine_restart_is_the_systems(
@@ -300,8 +305,10 @@ def test_an_engine_restart_is_the_systems(
     assert "restarted" in result.text
 
 
-def test_a_program_that_failed_by_itself_is_the_users_though_the_engine_was_restarted() -> None:
-    assert sort("task: non-zero exit (3)", 3, cut_off=True).fault_class is FaultClass.USER
+def test_a_program_that_ended_well_when_it_was_told_to_end_has_not_succeeded() -> None:
+    result = sort("finished", 0, task_phase=TaskPhase.COMPLETE, cut_off=True)
+    assert result.fault_class is FaultClass.SYSTEM
+    assert "restarted" in result.text
 
 
 def test_a_failure_without_a_reason_is_not_the_users() -> None:
