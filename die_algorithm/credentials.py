@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from urllib.parse import unquote
 
+from die_algorithm import token_forms
 from die_algorithm.errors import NotAuthorized, TokenNotAccepted
 from die_algorithm.models import UserToken
 
@@ -18,13 +18,9 @@ PARAMETER = "gcube-token"
 CLOCK_SKEW = timedelta(seconds=60)
 _NEW_TOKEN = "Get a new one from your VRE's home page, and send the request again."  # noqa: S105
 
-#: Characters; far above any JWT.
-LONGEST_TOKEN = 8192
 # gCube tokens are ``<uuid>-<number>`` or a bare UUID, JWTs are dotted base64url. The container gets the
 # token as a word of its command line, so it must not look like an option; 8 KiB is far above any JWT.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/][A-Za-z0-9._~+/=-]{7,8191}", re.ASCII)
-
-_BASE64 = (base64.b64encode, base64.urlsafe_b64encode)
 
 _HOW = (
     "Send your gCube token as the query parameter or header 'gcube-token', as the password of HTTP "
@@ -120,12 +116,12 @@ def has_expired(until: datetime | None, now: datetime) -> bool:
 
 
 def redact(text: str, token: UserToken) -> str:
-    """Replace every form of the token in a text: plain, percent-encoded, base64, in JSON.
+    """Replace the token in a text, however it is written, and its beginning where the rest is missing.
 
     The original example image prints its token; whatever a container wrote goes through here before
     anybody sees it (reference: storagehub 3.2; safety 2.8).
     """
-    return re.sub("|".join(_forms(token.secret)), "***", text, flags=re.IGNORECASE)
+    return token_forms.masked(text, token.secret)
 
 
 def longest_form(token: UserToken) -> int:
@@ -134,52 +130,10 @@ def longest_form(token: UserToken) -> int:
 
 
 def without_cut_token(text: str, token: UserToken) -> str:
-    """A text of which the beginning is missing, without what may be the rest of a token there.
-
-    Nothing would find such a rest: it begins anywhere within the token.
-    """
-    rest = re.match(r"[A-Za-z0-9._~+/=%\\-]*", text)
-    return text[min(rest.end() if rest else 0, longest_form(token)) :]
+    """A text of which the beginning is missing, without the rest of a token that it may begin with."""
+    return text[token_forms.rest_at_start(text, token.secret) :]
 
 
 def holds(text: str, token: UserToken) -> bool:
-    """Whether a text holds the token in one of these forms; far cheaper than to replace it."""
-    secret = token.secret.lower()
-    plain = unquote(unquote(text)).replace("\\/", "/").lower()
-    return secret in plain or any(
-        core in text
-        for encode in _BASE64
-        for before in range(3)
-        if (core := _base64_core(token.secret, encode, before))
-    )
-
-
-def _forms(secret: str) -> list[str]:
-    """Patterns of all forms, longest first, so that one that holds another is replaced whole."""
-    json_form = re.escape(secret.replace("/", "\\/"))
-    forms = {_percent(secret), json_form}
-    for encode in _BASE64:
-        forms |= {_base64(secret, encode, before) for before in range(3)}
-    return sorted(forms, key=len, reverse=True)
-
-
-def _percent(secret: str) -> str:
-    """Any mixture of characters as they are and percent-encoded."""
-    return "".join(f"(?:{re.escape(c)}|%{ord(c):02x})" for c in secret)
-
-
-def _base64(secret: str, encode: Callable[[bytes], bytes], before: int) -> str:
-    """The base64 of a text that holds the secret after ``before`` (modulo 3) bytes.
-
-    The characters at both ends mix with what stands around, as the user name of HTTP Basic does, so
-    they are masked whatever they are.
-    """
-    start = "[A-Za-z0-9+/_-]?" if before else ""
-    end = "[A-Za-z0-9+/_-]?=*" if (before + len(secret)) % 3 else ""
-    return f"{start}{re.escape(_base64_core(secret, encode, before))}{end}"
-
-
-def _base64_core(secret: str, encode: Callable[[bytes], bytes], before: int) -> str:
-    """The characters that depend on the secret alone."""
-    encoded = encode(b"\0" * before + secret.encode()).decode()
-    return encoded[-(-before * 4 // 3) : (before + len(secret)) * 8 // 6]
+    """Whether a text holds the token, however it is written."""
+    return token_forms.is_in(text, token.secret)

@@ -173,7 +173,7 @@ def _without_token(job: Job, token: UserToken) -> Job:
     """The job as others may see it: engines, registries and file names may repeat what they were told."""
 
     def masked(text: str) -> str:
-        return redact(text, token) if holds(text, token) else text
+        return redact(text, token)
 
     failure, result = job.failure, job.result
     if failure is not None:

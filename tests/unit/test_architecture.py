@@ -26,6 +26,7 @@ LAYERS: dict[str, set[str]] = {
         "settings",
         "settings_values",
         "credentials",
+        "token_forms",
         "token_mask",
         "job_in_hand",
         "image_reference",

@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+import textwrap
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from urllib.parse import quote
 
@@ -13,7 +17,6 @@ from die_algorithm.credentials import (
     find_user_token,
     has_expired,
     holds,
-    longest_form,
     redact,
     user_token,
     without_cut_token,
@@ -215,13 +218,83 @@ def test_a_token_that_never_expires_within_our_calendar_is_taken() -> None:
     assert not has_expired(until, datetime.now(UTC))
 
 
-@pytest.mark.parametrize("cut", [0, 1, 13, len(JWT) - 1])
+def cut_forms(cut: int) -> Iterator[str]:
+    """What is left of a token's forms if so many of its characters are missing."""
+    percent = "".join(f"%{ord(character):02X}" for character in JWT)
+    encoded = base64.b64encode(JWT.encode()).decode()
+    yield JWT[cut:]
+    yield JWT[cut:].replace(".", "%2E")
+    yield percent[3 * cut + 1 :]  # within an escape
+    yield quote(percent)[5 * cut + 3 :]
+    yield encoded[cut:]
+    yield textwrap.fill(encoded[cut:], 10)
+    yield textwrap.indent(textwrap.fill(JWT[cut:], 7), "| ")[2:]
+
+
+@pytest.mark.parametrize("cut", [0, 1, 13, len(JWT) - 6])
 def test_the_rest_of_a_token_at_the_beginning_of_a_cut_text_goes(cut: int) -> None:
-    token = UserToken(JWT)
-    text = f"{JWT[cut:]} and more words"
-    assert without_cut_token(text, token) == " and more words"
+    for rest in cut_forms(cut):
+        left = without_cut_token(f"{rest} and more words", UserToken(JWT))
+        # Perhaps but for padding, and digits that say how one character was written.
+        assert len(left) <= len(" and more words") + 4, rest
+        assert left.endswith(" and more words")
 
 
-def test_of_a_cut_text_without_end_of_word_no_more_goes_than_a_token_may_have() -> None:
-    token = UserToken(JWT)
-    assert len(without_cut_token("x" * 100_000, token)) == 100_000 - longest_form(token)
+@pytest.mark.parametrize("text", ["x" * 100_000, "", "12 of 34 files", "%41%42", JWT[4:-1], "dXJl"])
+def test_of_a_cut_text_nothing_else_goes(text: str) -> None:
+    assert without_cut_token(text, UserToken(JWT)) == text
+
+
+# -- forms in which others repeat it
+
+
+@pytest.mark.parametrize("secret", [GCUBE, JWT, "s3cret/with+odd~chars=="])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda text: text.upper(),
+        lambda text: quote(quote(quote(text, safe=""), safe=""), safe=""),
+        lambda text: "".join(f"%25{ord(character):02x}" for character in text),
+        lambda text: "".join(f"\\u00{ord(character):02x}" for character in text),
+        lambda text: json.dumps(json.dumps(text.replace("/", "\\/"))),
+        lambda text: textwrap.fill(text, 20, break_on_hyphens=False),
+        lambda text: textwrap.indent(textwrap.fill(text, 20, break_on_hyphens=False), "\t| "),
+        lambda text: base64.encodebytes(f"some.long.user.name:{text}".encode() * 3).decode(),
+        lambda text: textwrap.fill(base64.b64encode(text.encode()).decode(), 16),
+    ],
+)
+def test_a_token_is_masked_however_it_was_written(secret: str, write: Callable[[str], str]) -> None:
+    text = f"before {write(secret)} after"
+    shown = redact(text, UserToken(secret))
+    assert holds(text, UserToken(secret))
+    assert "***" in shown
+    assert not holds(shown, UserToken(secret))
+    pieces = re.split(r"[^A-Za-z0-9._~+/=-]+", write(secret))
+    assert not any(len(piece) > 6 and piece in shown for piece in pieces if "ser" not in piece)
+    assert shown.startswith("before ")
+    assert shown.endswith(" after")
+
+
+@pytest.mark.parametrize("known", [12, 40, len(JWT) - 1])
+def test_the_beginning_of_a_token_is_masked_where_the_rest_is_missing(known: int) -> None:
+    assert redact(f"token {JWT[:known]}", UserToken(JWT)) == "token ***"
+
+
+def test_what_merely_resembles_a_token_stays() -> None:
+    text = f"{JWT[:11]} {JWT[1:]}\n{GCUBE[:8]}\n\n  100% | \\ \u0130 \ud7ff"
+    assert redact(text, UserToken(JWT)) == text
+
+
+@pytest.mark.parametrize("filler", ["x", " ", "\n", "|", "%", "%25", "\\", "\\u00", "/", "a\n"])
+def test_a_text_costs_as_much_as_it_is_long(filler: str) -> None:
+    token = UserToken("/" * 8191 + "a")
+
+    def cost(length: int) -> float:
+        text = filler * (length // len(filler))
+        began = time.process_time()
+        redact(text, token)
+        return time.process_time() - began
+
+    cost(1000)
+    # Were it to grow with the square, it would be 64 times as much.
+    assert cost(400_000) < 32 * cost(50_000) + 0.05

@@ -1,0 +1,171 @@
+"""How a user token may be written: what programs, engines and registries make of one when they repeat it.
+
+That is as it is; in base64, alone or within something longer, as HTTP Basic is; with characters
+percent-encoded, once or several times, or escaped as in JSON; and any of these broken over several lines.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import re
+import string
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+
+#: So much of a token's beginning is never shown, whatever comes after it (reference: safety 2.8).
+_BEGINNING = 12
+_MASK = "***"
+
+# A run of what it begins with is tried once, at its first character: otherwise a long one takes ages.
+_ESCAPE = re.compile(
+    r"%(?:25)*(?P<percent>[0-9A-Fa-f]{2})"
+    r"|(?<!\\)\\+(?:u00(?P<json>[0-9A-Fa-f]{2})|(?P<slash>/))"
+    # Where a line was broken, perhaps within a frame.
+    r"|(?P<fold>(?<![ \t|\u2502])[ \t|\u2502]*\n[ \t|\u2502]*)"
+)
+#: Characters of the longest escape; a text may begin within one.
+_LONGEST_ESCAPE = 7
+#: The last characters of a token that betray nothing, and that any text may begin with by chance.
+_HARMLESS = 4
+_RAGGED_END = re.compile(r"[A-Za-z0-9+/_-]?=*")
+_RAGGED_START = frozenset(string.ascii_letters + string.digits + "+/_-")
+# Unlike ``str.lower``, this keeps every character in its place.
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """What a text shows of a token that it holds in one form.
+
+    In base64 the characters at both ends mix with what stands around the token.
+    """
+
+    #: In lower case, as forms are compared: some programs change that of all they print.
+    text: str
+    ragged_start: bool = False
+    ragged_end: bool = False
+
+
+class UnescapedText:
+    """A text without its escapes and broken lines, which knows where its characters stood.
+
+    Args:
+        text: as it was written.
+    """
+
+    def __init__(self, text: str) -> None:
+        parts: list[str] = []
+        self._starts, self._pieces = [0], [(0, 0)]
+        length = last = 0
+        for found in _ESCAPE.finditer(text):
+            literal = text[last : found.start()]
+            code = found["percent"] or found["json"]
+            character = chr(int(code, 16)) if code else found["slash"] or ""
+            parts += literal, character
+            length, last = length + len(literal), found.end()
+            if character:
+                self._add(length, found.start(), found.end() - found.start() - 1)
+                length += 1
+            self._add(length, last, 0)
+        self.plain = "".join((*parts, text[last:]))
+
+    def _add(self, start: int, source: int, more: int) -> None:
+        """Note a piece: where it is here and there, and how much longer each of its characters is there."""
+        self._starts.append(start)
+        self._pieces.append((source, more))
+
+    def span(self, start: int, end: int) -> tuple[int, int]:
+        """Where in the text as it was written a part of ``plain`` begins and ends."""
+        return self._source(start)[0], self._source(end - 1)[1]
+
+    def _source(self, index: int) -> tuple[int, int]:
+        piece = bisect_right(self._starts, index) - 1
+        source, more = self._pieces[piece]
+        begin = source + index - self._starts[piece]
+        return begin, begin + 1 + more
+
+
+def masked(text: str, secret: str) -> str:
+    """A text with ``***`` in place of a token, however it is written, and of its beginning alone."""
+    written = UnescapedText(text)
+    parts: list[str] = []
+    last = 0
+    for start, end in sorted(written.span(*found) for found in _found(written.plain, secret)):
+        if end > last:
+            parts += text[last : max(start, last)], _MASK
+            last = end
+    return "".join((*parts, text[last:]))
+
+
+def is_in(text: str, secret: str) -> bool:
+    """Whether a text holds the whole of a token, however it is written."""
+    plain = UnescapedText(text).plain.translate(_LOWER)
+    return any(form.text in plain for form in _forms(secret))
+
+
+def rest_at_start(text: str, secret: str) -> int:
+    """How many characters a token goes on for in a text that may begin within one.
+
+    Nothing would find such a rest: it begins anywhere within the token, or within an escape.
+    """
+    longest, reach = 0, _LONGEST_ESCAPE * len(secret)
+    for skipped in range(min(_LONGEST_ESCAPE, len(text))):
+        written = UnescapedText(text[skipped : skipped + reach])
+        if rest := _rest(written.plain.translate(_LOWER), secret):
+            longest = max(longest, skipped + written.span(0, rest)[1])
+    return longest
+
+
+def _rest(plain: str, secret: str) -> int:
+    """The length of the longest end of a form with which a text begins."""
+    longest = _HARMLESS
+    for form in _forms(secret):
+        for length in range(longest + 1, min(len(form.text), len(plain)) + 1):
+            if plain.startswith(form.text[-length:]):
+                longest = length
+    return longest if longest > _HARMLESS else 0
+
+
+def _found(plain: str, secret: str) -> Iterator[tuple[int, int]]:
+    """Where forms of a token begin and end, or what there is of them."""
+    lower = plain.translate(_LOWER)
+    for form in _forms(secret):
+        beginning = form.text[:_BEGINNING]
+        start = lower.find(beginning)
+        while start >= 0:
+            shown = _common(form.text, lower[start : start + len(form.text)])
+            end = start + shown
+            yield _with_ragged_ends(plain, start, end, form, whole=shown == len(form.text))
+            start = lower.find(beginning, end)
+
+
+def _common(one: str, other: str) -> int:
+    """How many characters two texts begin with that are the same."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((index for index, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _with_ragged_ends(
+    plain: str, start: int, end: int, form: Form, *, whole: bool
+) -> tuple[int, int]:
+    if form.ragged_start and plain[start - 1 : start] in _RAGGED_START:
+        start -= 1
+    if form.ragged_end and whole and (mixed := _RAGGED_END.match(plain, end)):
+        end = mixed.end()
+    return start, end
+
+
+def _forms(secret: str) -> Iterator[Form]:
+    """A token as it is and in base64, after any number of other bytes."""
+    yield Form(secret.translate(_LOWER))
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        for before in range(3):
+            yield _base64(secret, encode, before)
+
+
+def _base64(secret: str, encode: Callable[[bytes], bytes], before: int) -> Form:
+    """The characters that depend on the token alone, after ``before`` (modulo 3) other bytes."""
+    encoded = encode(b"\0" * before + secret.encode()).decode()
+    core = encoded[-(-before * 4 // 3) : (before + len(secret)) * 8 // 6]
+    return Form(core.translate(_LOWER), before > 0, (before + len(secret)) % 3 > 0)
