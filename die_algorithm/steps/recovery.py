@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 
 from die_algorithm import faults
-from die_algorithm.errors import ItemUnusable, StorageHubError, TokenRejected
+from die_algorithm.errors import ItemDoubtful, ItemUnusable, StorageHubError, TokenRejected
 from die_algorithm.image_reference import ImageReference
 from die_algorithm.job_store import JobStore
 from die_algorithm.models import (
@@ -71,7 +71,7 @@ class Recovery:
             The job, recorded; None if the service does not tell enough.
 
         Raises:
-            StorageHubUnavailable: it cannot be asked whose token it is.
+            StorageHubUnavailable, ItemDoubtful: it cannot be asked whose token it is.
             InvalidParameterValue: its image is none that this service runs.
             UnwritableJob, StoreError: the record could not be written.
         """
@@ -121,6 +121,8 @@ class Recovery:
             root = self._storagehub.workspace_root(token)
             name = input_folder_name(job_id)
             found = self._storagehub.find_child(token, root.id, name)
+        except ItemDoubtful:
+            raise
         except (TokenRejected, ItemUnusable):
             return "", None  # nobody's any more: the job goes on as far as it can
         return root.owner, Folder(id=found.id, name=name, path=found.path) if found else None

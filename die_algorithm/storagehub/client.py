@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
-from die_algorithm.errors import FolderTooDeep, ItemUnusable, StorageHubUnavailable, TokenRejected
+from die_algorithm.errors import (
+    FolderTooDeep,
+    ItemDoubtful,
+    ItemUnusable,
+    StorageHubError,
+    StorageHubUnavailable,
+    TokenRejected,
+)
 from die_algorithm.models import Item, ListedItem, UserToken
 from die_algorithm.paced_http import Pace
-from die_algorithm.storagehub.answers import Forbidden
+from die_algorithm.storagehub.answers import Forbidden, RefusalPage
 from die_algorithm.storagehub.calls import Auth, Call, Calls, Download
 from die_algorithm.storagehub.items import is_item_id, read_id, read_item, read_items
 from die_algorithm.storagehub.multipart import Multipart
@@ -34,9 +41,12 @@ class StorageHub:
     which is. Close it at the end, or use it as a context manager.
 
     Every method may raise :class:`~die_algorithm.errors.TokenRejected`,
-    :class:`~die_algorithm.errors.ItemUnusable` (the item given is missing or forbidden),
+    :class:`~die_algorithm.errors.ItemUnusable` (the item given is missing or forbidden), its
+    :class:`~die_algorithm.errors.ItemDoubtful` where that is not certain,
     :class:`~die_algorithm.errors.StorageHubUnavailable` (no answer, or none as it should be), and
     plain :class:`~die_algorithm.errors.StorageHubError` for what no release is known to answer.
+    Those that fetch and remove leave no doubt: they look for the item first, and while it is there, or
+    that cannot be told, StorageHub is unavailable.
 
     Args:
         base_url: the address of the workspace API, ``…/workspace``.
@@ -199,15 +209,20 @@ class StorageHub:
                     waiting.append((found[-1].path, item.id))
         return found
 
-    def download(self, token: UserToken, item_id: str) -> AbstractContextManager[Download]:
+    @contextmanager
+    def download(self, token: UserToken, item_id: str) -> Iterator[Download]:
         """Open a file's content, or a folder's zip, when the context is entered.
 
         Raises:
             DamagedDownload: the answer's head is not that of a whole file.
         """
-        return self._calls.download(
-            Call(method="GET", path=_path(item_id, "/download"), token=token)
-        )
+        call = Call(method="GET", path=_path(item_id, "/download"), token=token)
+        with ExitStack() as opened:
+            try:
+                download = opened.enter_context(self._calls.download(call))
+            except ItemDoubtful as doubt:
+                raise self._settled(token, item_id, doubt) from None
+            yield download
 
     def delete(self, token: UserToken, item_id: str) -> None:
         """Remove an item for good, not into the trash. One that is gone already is fine.
@@ -223,17 +238,43 @@ class StorageHub:
             raise
         except ItemUnusable:
             # The status does not tell "gone" from "could not be removed"; a look does.
-            if self._is_there(token, item_id):
+            if self.exists(token, item_id):
                 raise
+
+    def exists(self, token: UserToken, item_id: str) -> bool:
+        """Whether there is such an item, though perhaps not for this user; in doubt, no answer.
+
+        Raises:
+            StorageHubUnavailable: StorageHub fails over it.
+        """
+        try:
+            return self._is_there(token, item_id)
+        except RefusalPage:
+            # Nothing but the workspace's root shows whether StorageHub is who has answered.
+            self.workspace_root(token)
+        try:
+            return self._is_there(token, item_id)
+        except RefusalPage:
+            return False
 
     def _is_there(self, token: UserToken, item_id: str) -> bool:
         try:
             self.item(token, item_id)
         except Forbidden:
             return True
+        except RefusalPage:
+            raise
+        except ItemDoubtful as doubt:
+            raise StorageHubUnavailable(str(doubt)) from None
         except ItemUnusable:
             return False
         return True
+
+    def _settled(self, token: UserToken, item_id: str, doubt: ItemDoubtful) -> StorageHubError:
+        """What an answer comes to that leaves open whether the item is gone."""
+        if self.exists(token, item_id):
+            return StorageHubUnavailable(f"{doubt} But the item is there.")
+        return ItemUnusable(f"{doubt} The item is gone.")
 
     def _item(self, token: UserToken, path: str) -> Item:
         call = Call(method="GET", path=path, token=token, params=_LEAN, types=_JSON)
@@ -251,7 +292,7 @@ class StorageHub:
         for _ in range(_MAX_PAGES):
             params = {**_LEAN, "showHidden": "true", "start": str(start), "limit": str(_PAGE)}
             call = Call(method="GET", path=path, token=token, params=params, types=_JSON)
-            page = self._calls.answer(call, read_items)
+            page = self._page(call, token, folder_id)
             fresh = [item for item in page if item.id not in seen]
             if not fresh:
                 return
@@ -259,6 +300,12 @@ class StorageHub:
             yield from (item for item in fresh if not item.trashed)
             start += len(page)
         raise StorageHubUnavailable("StorageHub's listing of a folder does not end.")
+
+    def _page(self, call: Call, token: UserToken, folder_id: str) -> list[Item]:
+        try:
+            return self._calls.answer(call, read_items)
+        except ItemDoubtful as doubt:
+            raise self._settled(token, folder_id, doubt) from None
 
     def _create(self, token: UserToken, path: str, body: Mapping[str, str] | Multipart) -> str:
         call = Call(method="POST", path=path, token=token, body=body, types=_TEXT, repeatable=False)

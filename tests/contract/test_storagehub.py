@@ -92,14 +92,26 @@ def test_an_item_that_is_not_there_is_unusable_in_every_way(storagehub: StorageH
     missing = str(uuid.uuid4())
     with pytest.raises(ItemUnusable):
         storagehub.item(TOKEN, missing)
-    with pytest.raises(ItemUnusable):
-        content(storagehub, missing)
-    with pytest.raises(ItemUnusable):
-        storagehub.walk(TOKEN, missing, max_items=10)
+    for fetching in (
+        lambda: content(storagehub, missing),
+        lambda: storagehub.walk(TOKEN, missing, max_items=10),
+    ):
+        with pytest.raises(ItemUnusable) as caught:
+            fetching()
+        assert caught.type is ItemUnusable  # it is certain
     with pytest.raises(ItemUnusable):
         storagehub.create_folder(TOKEN, missing, "n", "d")
     with pytest.raises(ItemUnusable):
         storagehub.upload(TOKEN, missing, "n", io.BytesIO(b"x"), "d")
+
+
+def test_an_item_exists_whoever_may_have_it_and_when_it_was_removed_no_more(
+    storagehub: StorageHub, folder: str
+) -> None:
+    assert storagehub.exists(TOKEN, folder)
+    assert storagehub.exists(BOBS, folder)
+    storagehub.delete(TOKEN, folder)
+    assert not storagehub.exists(TOKEN, folder)
 
 
 def test_another_users_item_is_unusable(storagehub: StorageHub, folder: str) -> None:

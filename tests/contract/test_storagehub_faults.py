@@ -26,6 +26,7 @@ from raw_server import Answer, Connection, RawServer, http, json_answer
 from die_algorithm.errors import (
     DamagedDownload,
     FolderTooDeep,
+    ItemDoubtful,
     ItemUnusable,
     StorageHubError,
     StorageHubUnavailable,
@@ -49,7 +50,14 @@ GOOD = json_answer({"item": ITEM})
 BODY = json.dumps({"item": ITEM}).encode()
 TEXT = "Content-Type: text/plain"
 JSON = "Content-Type: application/json"
+ROOT = json_answer({"item": ITEM | {"id": "r", "name": "Workspace"}})
 ERROR_FORM = {"id": "f0", "message": "no such", "exceptionClass": "BackendGenericError"}
+
+
+def error_form(java_class: str) -> bytes:
+    """StorageHub's own error, of one of its exceptions."""
+    name = f"org.gcube.common.storagehub.model.exceptions.{java_class}"
+    return json.dumps(ERROR_FORM | {"exceptionClass": name}).encode()
 
 
 def client(
@@ -287,13 +295,11 @@ STATUSES: list[tuple[str, bytes, type[StorageHubError]]] = [
     ("401 Unauthorized", b"authorization required", TokenRejected),
     ("400 Bad", b"invalid token 1234", TokenRejected),
     ("400 Bad", b'{"message":"The token is invalid"}', TokenRejected),
-    ("400 Bad", b"", ItemUnusable),
-    ("400 Bad", json.dumps(ERROR_FORM).encode(), ItemUnusable),
-    ("403 Forbidden", b"", ItemUnusable),
-    ("404 Not Found", b"<html>", ItemUnusable),
-    ("406 Not Acceptable", b"unable to find", ItemUnusable),
-    ("409 Conflict", b"", ItemUnusable),
-    ("500 Error", json.dumps(ERROR_FORM).encode(), ItemUnusable),
+    ("400 Bad", error_form("InvalidCallParameters"), ItemUnusable),
+    ("404 Not Found", error_form("IdNotFoundException"), ItemUnusable),
+    ("409 Conflict", b'{"message":"locked"}', ItemUnusable),
+    ("500 Error", error_form("InvalidItemException"), ItemUnusable),
+    ("500 Error", error_form("IdNotFoundException"), ItemUnusable),
     ("500 Error", b"<html>", StorageHubUnavailable),
     ("500 Error", b"[" * 60_000, StorageHubUnavailable),
     ("410 Gone", b"", StorageHubUnavailable),
@@ -316,7 +322,101 @@ def test_each_status_has_one_meaning(
         ):
             with pytest.raises(error) as caught:
                 call()
-            assert caught.type is error or error is ItemUnusable
+            assert caught.type is error
+
+
+#: They may be about the item, or about StorageHub.
+DOUBTS: list[tuple[str, bytes]] = [
+    ("400 Bad", b""),
+    ("404 Not Found", b"<html>"),
+    ("404 Not Found", b'{"error":"no route"}'),
+    ("406 Not Acceptable", b"unable to find"),
+    ("409 Conflict", b""),
+    ("500 Error", json.dumps(ERROR_FORM).encode()),
+    ("500 Error", b'{"message":"javax.jcr.RepositoryException","exceptionClass":null}'),
+]
+
+
+@pytest.mark.parametrize(("status_line", "body"), [*DOUBTS, ("403 Forbidden", b"<html>")])
+def test_an_answer_that_may_have_another_cause_is_an_item_in_doubt(
+    status_line: str, body: bytes
+) -> None:
+    with RawServer(http(status_line, body, JSON)) as server, client(server) as storagehub:
+        for call in (
+            lambda: storagehub.item(TOKEN, "f0"),
+            lambda: storagehub.find_child(TOKEN, "f0", "n"),
+            lambda: storagehub.create_folder(TOKEN, "f0", "n", "d"),
+            lambda: storagehub.upload(TOKEN, "f0", "n", io.BytesIO(b"x"), "d"),
+        ):
+            with pytest.raises(ItemDoubtful):
+                call()
+
+
+def hub(doubt: bytes, *, root: bytes | None = None, item: bytes | None = None) -> Answer:
+    """A StorageHub that answers everything in a doubtful way, but for what is given."""
+
+    def answer(connection: Connection) -> None:
+        assert connection.request is not None
+        is_get = connection.request.method == "GET"
+        place = connection.request.target.partition("?")[0].removeprefix("/workspace")
+        asked = {"/": root, "/items/f0": item}.get(place) if is_get else None
+        connection.send(doubt if asked is None else asked)
+
+    return answer
+
+
+def fetching(storagehub: StorageHub) -> list[Callable[[], object]]:
+    return [lambda: fetch(storagehub), lambda: storagehub.walk(TOKEN, "f0", max_items=5)]
+
+
+@pytest.mark.parametrize(("status_line", "body"), [*DOUBTS, ("403 Forbidden", b"<html>")])
+@pytest.mark.parametrize("item", [GOOD, None, http("503 Sorry")], ids=["there", "doubt", "away"])
+def test_what_cannot_be_fetched_is_gone_only_when_that_is_certain(
+    status_line: str, body: bytes, item: bytes | None
+) -> None:
+    answer = hub(http(status_line, body, JSON), item=item)
+    with RawServer(answer) as server, client(server, attempts=2) as storagehub:
+        for call in fetching(storagehub):
+            with pytest.raises(StorageHubUnavailable):
+                call()
+
+
+@pytest.mark.parametrize(("status_line", "body"), DOUBTS)
+def test_what_storagehub_itself_calls_missing_is_gone(status_line: str, body: bytes) -> None:
+    missing = json_answer(ERROR_FORM, "404 Not Found")
+    answer = hub(http(status_line, body, JSON), item=missing)
+    with RawServer(answer) as server, client(server, attempts=2) as storagehub:
+        for call in fetching(storagehub):
+            with pytest.raises(ItemUnusable) as caught:
+                call()
+            assert caught.type is ItemUnusable
+        storagehub.delete(TOKEN, "f0")
+        assert not storagehub.exists(TOKEN, "f0")
+
+
+@pytest.mark.parametrize(("status_line", "body"), DOUBTS)
+def test_a_refusal_in_another_form_means_gone_while_the_root_is_shown(
+    status_line: str, body: bytes
+) -> None:
+    answer = hub(http(status_line, body, JSON), root=ROOT)
+    with RawServer(answer) as server, client(server, attempts=2) as storagehub:
+        if status_line.startswith("500"):  # StorageHub fails, over this item at least
+            with pytest.raises(StorageHubUnavailable):
+                storagehub.exists(TOKEN, "f0")
+            return
+        assert not storagehub.exists(TOKEN, "f0")
+        storagehub.delete(TOKEN, "f0")
+        for call in fetching(storagehub):
+            with pytest.raises(ItemUnusable):
+                call()
+
+
+def test_a_redeployment_that_ends_between_two_looks_loses_nothing() -> None:
+    page = http("404 Not Found", b"<html>")
+    with RawServer(page, page, ROOT, GOOD) as server, client(server) as storagehub:
+        with pytest.raises(StorageHubUnavailable):
+            storagehub.walk(TOKEN, "f0", max_items=5)
+        assert len(server.requests) == 4
 
 
 @pytest.mark.parametrize(
@@ -377,15 +477,23 @@ def test_an_id_that_is_none_is_never_sent(item_id: str) -> None:
 
 # -- deleting
 
-GONE = ["404 Not Found", "400 Bad", "406 Not Acceptable", "500 Error"]
 
-
-@pytest.mark.parametrize("status", GONE)
+@pytest.mark.parametrize("status", ["404 Not Found", "400 Bad", "406 Not Acceptable"])
 def test_deleting_what_is_gone_is_done(status: str) -> None:
     gone = json_answer(ERROR_FORM, status)
     with RawServer(gone) as server, client(server) as storagehub:
         storagehub.delete(TOKEN, "f0")
         assert server.requests[0].target.endswith("?force=true")
+
+
+@pytest.mark.parametrize(("status_line", "body"), DOUBTS)
+def test_deleting_what_may_be_there_is_not_done(status_line: str, body: bytes) -> None:
+    with (
+        RawServer(http(status_line, body, JSON)) as server,
+        client(server, attempts=2) as storagehub,
+        pytest.raises(StorageHubUnavailable),
+    ):
+        storagehub.delete(TOKEN, "f0")
 
 
 @pytest.mark.parametrize("status", ["400 Bad", "409 Conflict"])

@@ -23,9 +23,9 @@ from typing import Any
 
 import pytest
 from hostile_ground import failure_of
-from hub_in_front import Lie, hub_in_front, is_download, is_listing, item_of, relisted
+from hub_in_front import Lie, Refusal, hub_in_front, is_download, is_listing, item_of, relisted
 from quick_fixture import PROBE, Quick, client_of
-from raw_server import Connection, Request, http
+from raw_server import Connection, Request, http, json_answer
 from service_fixture import Service, status_path
 from storagehub_fixture import ALICE
 
@@ -40,9 +40,11 @@ NAMES = (
 
 
 @contextmanager
-def lying(quick: Quick, lie: Lie, **changes: str) -> Iterator[Service]:
+def lying(
+    quick: Quick, lie: Lie, *, refused: Refusal = lambda _request: None, **changes: str
+) -> Iterator[Service]:
     """A service that talks to a StorageHub that lies; its containers talk to the real one."""
-    with hub_in_front(quick.hub, lie) as front:
+    with hub_in_front(quick.hub, lie, refused) as front:
         settings = {
             "storagehub_url": front.url,
             "container_storagehub_url": quick.hub.base_url,
@@ -284,6 +286,83 @@ def test_what_never_comes_whole_is_never_served(
         assert not list(service.settings.results_path.rglob("*.zip*"))
     failure_of(job, FaultClass.STORAGE)
     assert job.folder_kept
+
+
+# -- a StorageHub in trouble
+
+#: What StorageHub says when its backend fails, and what a proxy before it says while it is deployed.
+TROUBLE = {
+    "backend": json_answer(
+        {
+            "id": 7,
+            "message": "javax.jcr.RepositoryException",
+            "exceptionClass": "org.gcube.common.storagehub.model.exceptions.BackendGenericError",
+        },
+        "500 Internal Server Error",
+    ),
+    "page": http("404 Not Found", b"<html>HTTP Status 404</html>", "Content-Type: text/html"),
+}
+
+
+def truly(_request: Request, body: bytes) -> bytes:
+    """No lie."""
+    return body
+
+
+@pytest.mark.parametrize("trouble", TROUBLE.values(), ids=TROUBLE.keys())
+@pytest.mark.parametrize("is_asked", [is_listing, is_download], ids=["listing", "download"])
+def test_trouble_of_storagehub_costs_no_finished_result(
+    quick: Quick, trouble: bytes, is_asked: Callable[[Request], bool]
+) -> None:
+    left = itertools.count(6, -1)
+
+    def refused(request: Request) -> bytes | None:
+        return trouble if is_asked(request) and next(left) > 0 else None
+
+    with lying(quick, truly, refused=refused, outage_patience="60s") as service:
+        job = run(service, quick, "a.txt")
+        assert contents(zip_of(service, job)) == [b"content"]
+    assert next(left) < 0
+    quick.assert_nothing_left()
+
+
+@pytest.mark.parametrize("trouble", TROUBLE.values(), ids=TROUBLE.keys())
+def test_a_folder_that_may_still_be_there_is_named_and_removed_later(
+    quick: Quick, trouble: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("die_algorithm.steps.recovery._SEARCH_EVERY", 0.0)
+    began, over = threading.Event(), threading.Event()
+
+    def refused(request: Request) -> bytes | None:
+        if request.method == "DELETE":
+            began.set()
+        return trouble if began.is_set() and not over.is_set() else None
+
+    with lying(quick, truly, refused=refused) as service:
+        job = run(service, quick, "a.txt")
+        assert contents(zip_of(service, job)) == [b"content"]
+        assert job.folder_kept
+        assert f"{job.folder_name} could not be removed" in service.get(status_path(job.id)).text
+        assert quick.folders() == [job.folder_name]
+        over.set()
+        end(service, service.submit(ALICE.token, PROBE, "probe noop", quick.item))
+    quick.assert_nothing_left()
+
+
+@pytest.mark.parametrize("trouble", TROUBLE.values(), ids=TROUBLE.keys())
+def test_an_item_that_storagehub_does_not_show_is_refused_at_once(
+    quick: Quick, trouble: bytes
+) -> None:
+    def refused(request: Request) -> bytes | None:
+        return trouble if item_of(request) == quick.item else None
+
+    with lying(quick, truly, refused=refused) as service:
+        inputs = {"Image": PROBE, "CommandName": "probe noop", "FileParam": quick.item}
+        answer = service.get(service.execute_url(ALICE.token, asynchronous=True, **inputs))
+    assert answer.status_code == 400
+    assert 'locator="FileParam"' in answer.text
+    assert "There is no such item in the workspace" in answer.text
+    quick.assert_nothing_left()
 
 
 # -- a folder that does not rest
