@@ -247,6 +247,7 @@ class Item:
     mime_type: str | None
     #: Epoch milliseconds of the last change, None where StorageHub does not say.
     modified: int | None
+    #: The end of it: it may be of any length, and there may be thousands of items.
     description: str = ""
 
 

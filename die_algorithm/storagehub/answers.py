@@ -42,6 +42,10 @@ class RefusalPage(ItemDoubtful):
     """A refusal in another form than StorageHub's: perhaps StorageHub is not there."""
 
 
+class AnswerTooLong(StorageHubUnavailable):
+    """An answer is longer than any is read; another try would not help, but asking for less."""
+
+
 class MayPass(Exception):
     """Wraps an error after which another try makes sense. It never leaves the client.
 

@@ -20,7 +20,7 @@ from die_algorithm.errors import (
 )
 from die_algorithm.models import Item, ListedItem, UserToken
 from die_algorithm.paced_http import Pace
-from die_algorithm.storagehub.answers import Forbidden, RefusalPage
+from die_algorithm.storagehub.answers import AnswerTooLong, Forbidden, RefusalPage
 from die_algorithm.storagehub.calls import Auth, Call, Calls, Download
 from die_algorithm.storagehub.items import is_item_id, read_id, read_item, read_items
 from die_algorithm.storagehub.multipart import Multipart
@@ -29,8 +29,9 @@ _JSON = frozenset({"application/json"})
 _TEXT = frozenset({"text/plain", "application/json"})
 #: Clients commonly leave the accounting out: it can be longer than all the rest.
 _LEAN = {"exclude": "hl:accounting"}
+#: Items that are asked for at once, and in all of one folder.
 _PAGE = 500
-_MAX_PAGES = 2_000
+_MAX_CHILDREN = 1_000_000
 _MAX_DEPTH = 500
 
 
@@ -284,24 +285,33 @@ class StorageHub:
         """The children of a folder, page by page.
 
         A page may be short because of what StorageHub filters, so only one with nothing new is the
-        end. That also ends the listing of a server which ignores the paging.
+        end. That also ends the listing of a server which ignores the paging. A page that is too long,
+        for the items' descriptions may be of any length, is asked for again with half as many items.
         """
-        path = _path(folder_id, "/children/paged")
         seen: set[str] = set()
-        start = 0
-        for _ in range(_MAX_PAGES):
-            params = {**_LEAN, "showHidden": "true", "start": str(start), "limit": str(_PAGE)}
-            call = Call(method="GET", path=path, token=token, params=params, types=_JSON)
-            page = self._page(call, token, folder_id)
+        start = asked_for = 0
+        limit = _PAGE
+        while asked_for < _MAX_CHILDREN:
+            try:
+                page = self._page(token, folder_id, start, limit)
+            except AnswerTooLong:
+                if limit == 1:
+                    raise
+                limit //= 2
+                continue
             fresh = [item for item in page if item.id not in seen]
             if not fresh:
                 return
             seen.update(item.id for item in fresh)
             yield from (item for item in fresh if not item.trashed)
             start += len(page)
+            asked_for += limit
         raise StorageHubUnavailable("StorageHub's listing of a folder does not end.")
 
-    def _page(self, call: Call, token: UserToken, folder_id: str) -> list[Item]:
+    def _page(self, token: UserToken, folder_id: str, start: int, limit: int) -> list[Item]:
+        path = _path(folder_id, "/children/paged")
+        params = {**_LEAN, "showHidden": "true", "start": str(start), "limit": str(limit)}
+        call = Call(method="GET", path=path, token=token, params=params, types=_JSON)
         try:
             return self._calls.answer(call, read_items)
         except ItemDoubtful as doubt:

@@ -14,6 +14,8 @@ from die_algorithm.models import Item
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:=@+~-]{0,254}", re.ASCII)
 _FOLDER_TYPES = ("nthl:workspaceItem", "nthl:workspaceSharedItem")
+#: Letters of a description's end, where a service's mark is (see ``job_folder.folder_mark``).
+_DESCRIPTION = 200
 _HOME = re.compile(r"/Home/([^/]+)/")
 
 
@@ -87,7 +89,7 @@ def _item(data: object) -> Item:
         size=_number(content.get("size")),
         mime_type=_text(content.get("mimeType")) or None,
         modified=_number(data.get("lastModificationTime")),
-        description=_text(data.get("description")),
+        description=_text(data.get("description"))[-_DESCRIPTION:],
     )
 
 

@@ -219,6 +219,23 @@ def test_walk_reads_page_after_page_and_stops_at_the_limit(
     assert len(storagehub.walk(TOKEN, folder, max_items=10)) == 11
 
 
+def test_walk_lists_items_with_descriptions_of_any_length_and_keeps_their_ends(
+    storagehub: StorageHub, folder: str, alice: HubClient
+) -> None:
+    names = [f"f{number:02}" for number in range(36)]
+    for name in names:
+        form = {"name": name, "description": "d" * 500_000 + f" end of {name}"}
+        answer = alice.request(
+            "POST", f"/items/{folder}/create/FILE", data=form, files={"file": ("f", b"x")}
+        )
+        assert answer.status_code == 200
+    found = storagehub.walk(TOKEN, folder, max_items=100)
+    assert [listed.item.name for listed in found] == names
+    for listed in found:
+        assert listed.item.description.endswith(f"d end of {listed.item.name}")
+        assert len(listed.item.description) == 200
+
+
 def test_an_empty_folder_walks_to_nothing(storagehub: StorageHub, folder: str) -> None:
     assert storagehub.walk(TOKEN, folder, max_items=1) == []
 

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import requests
 import urllib3
-from raw_server import Answer, Connection, RawServer, http, json_answer
+from raw_server import Answer, Connection, RawServer, Request, http, json_answer
 
 from die_algorithm.errors import (
     DamagedDownload,
@@ -163,7 +163,6 @@ UNREADABLE: dict[str, Answer] = {
     "JSON nested deep": http("200 OK", b"[" * 200_000, JSON),
     "number of 10 000 digits": http("200 OK", b'{"item":' + b"9" * 10_000 + b"}", JSON),
     "bytes that are no UTF-8": http("200 OK", b'{"item":"\xff\xfe\xfa"}', JSON),
-    "JSON of 17 MiB": json_answer({"item": ITEM, "more": "a" * (17 * 2**20)}),
     "compressed bomb": http(
         "200 OK", gzip.compress(b" " * 50_000_000), JSON, "Content-Encoding: gzip"
     ),
@@ -191,6 +190,14 @@ def test_creating_is_never_repeated(answer: Answer) -> None:
     with RawServer(answer) as server, client(server) as storagehub:
         with pytest.raises(StorageHubUnavailable):
             storagehub.create_folder(TOKEN, "root", "die-1", "Results")
+        assert len(server.requests) == 1
+
+
+def test_an_answer_that_is_too_long_is_an_outage_and_not_asked_for_again() -> None:
+    answer = json_answer({"item": ITEM, "more": "a" * (17 * 2**20)})
+    with RawServer(answer) as server, client(server) as storagehub:
+        with pytest.raises(StorageHubUnavailable, match="longer"):
+            storagehub.item(TOKEN, "f0")
         assert len(server.requests) == 1
 
 
@@ -812,6 +819,61 @@ def test_short_pages_do_not_end_a_listing() -> None:
             True,
             True,
         ]
+
+
+def asked(request: Request) -> tuple[int, int]:
+    """Where a page begins and how long it may be."""
+    start, limit = (
+        int(request.target.partition(f"{name}=")[2].partition("&")[0])
+        for name in ("start", "limit")
+    )
+    return start, limit
+
+
+def test_a_page_that_is_too_long_is_asked_for_again_with_half_as_many_items() -> None:
+    children = [file(f"i{number}", f"f{number}") for number in range(700)]
+    children[600]["description"] = "d" * (15 * 2**20)
+    children[601]["description"] = "d" * (15 * 2**20)
+
+    def answer(connection: Connection) -> None:
+        assert connection.request is not None
+        start, limit = asked(connection.request)
+        connection.send(page(*children[start : start + limit]))
+
+    # Patient enough to read the long pages on a busy machine.
+    with RawServer(answer) as server, StorageHub(server.url) as storagehub:
+        found = storagehub.walk(TOKEN, "a", max_items=1000)
+        assert [listed.path for listed in found] == [(child["name"],) for child in children]
+        assert [asked(request) for request in server.requests[:3]] == [
+            (0, 500),
+            (500, 500),
+            (500, 250),
+        ]
+
+
+def test_a_page_of_one_item_that_is_too_long_is_an_outage() -> None:
+    answer = page(file("i", "f") | {"description": "d" * (17 * 2**20)})
+    with RawServer(answer) as server, StorageHub(server.url) as storagehub:
+        with pytest.raises(StorageHubUnavailable, match="longer"):
+            storagehub.walk(TOKEN, "a", max_items=10)
+        assert [asked(request)[1] for request in server.requests] == [
+            500, 250, 125, 62, 31, 15, 7, 3, 1,
+        ]  # fmt: skip
+
+
+def test_pages_without_end_are_stopped_however_short_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("die_algorithm.storagehub.client._MAX_CHILDREN", 5_000)
+    ids = itertools.count()
+
+    def trash(connection: Connection) -> None:
+        connection.send(page(file(f"i{next(ids)}", "x") | {"trashed": True}))
+
+    with RawServer(trash) as server, client(server) as storagehub:
+        with pytest.raises(StorageHubUnavailable, match="does not end"):
+            storagehub.walk(TOKEN, "a", max_items=10)
+        assert len(server.requests) == 10
 
 
 def test_find_child_compares_the_whole_name_and_skips_the_trash() -> None:
