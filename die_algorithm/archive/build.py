@@ -41,13 +41,15 @@ def build_archive(
         top: the folder's name, the first part of every entry's name.
         listing: lists everything below the folder, a folder before what is in it.
         folder_zip: opens StorageHub's zip of the folder.
-        single_file: opens the content of one file.
+        single_file: opens the content of one file; half of one whose size is not listed must not end
+            like a whole one.
         before_publishing: called when all is verified; what it raises keeps the zip from appearing.
         max_size: most bytes of all files together, unpacked.
         max_files: most items in the listing.
 
     Raises:
-        ArchiveTooLarge: the folder holds more than allowed; seen before anything is fetched.
+        ArchiveTooLarge: the folder holds more than allowed; seen before anything is fetched, or as soon
+            as files whose sizes are not listed bring it about.
         ArchiveIncomplete: even file by file, something is not as the listing says.
         NoRoom: the disk is full.
         ResultUnwritable: it is not, but refuses to be written.

@@ -70,7 +70,7 @@ class StageOut:
             top=folder.name,
             listing=_twice(points, lambda: self._listing(token, folder.id)),
             folder_zip=lambda: self._transfer(job, token, folder.id),
-            single_file=lambda item: self._transfer(job, token, item.id),
+            single_file=lambda item: self._transfer(job, token, item.id, marked=item.size is None),
             before_publishing=lambda: self._check_holder(job),
             max_size=self._settings.max_result_size,
             max_files=self._settings.max_result_files,
@@ -93,11 +93,13 @@ class StageOut:
         self._ledger.fail_points.before(Point.ZIP_PUBLISHED)
 
     @contextmanager
-    def _transfer(self, job: Job, token: UserToken, item_id: str) -> Iterator[Iterator[bytes]]:
+    def _transfer(
+        self, job: Job, token: UserToken, item_id: str, *, marked: bool = False
+    ) -> Iterator[Iterator[bytes]]:
         """Download, and break off when the service stops or the job is cancelled."""
         with (
             self._ledger.fail_points.around(Point.FOLDER_DOWNLOADED),
-            self._storagehub.download(token, item_id) as download,
+            self._storagehub.download(token, item_id, marked=marked) as download,
         ):
             yield self._transfers.interruptible(job, download)
 

@@ -156,10 +156,10 @@ class Calls:
         return self._repeated(call, once)
 
     @contextlib.contextmanager
-    def download(self, call: Call) -> Iterator[Download]:
+    def download(self, call: Call, *, marked: bool) -> Iterator[Download]:
         """Make a call and give its body out as it arrives. Only the start is tried again."""
         with contextlib.closing(self._repeated(call, lambda: self._open(call))) as response:
-            yield Download(response)
+            yield Download(response, marked=marked)
 
     def _repeated(self, call: Call, action: Callable[[], T]) -> T:
         attempts = self._attempts if call.repeatable else 1
@@ -246,12 +246,16 @@ class Download:
     Iterate once: it yields chunks of at most 1 MiB, and ends without an error only if as many bytes
     came as were announced. Where nothing was announced and the body just ends with the connection
     (``size`` is None, no chunked encoding), the caller has to check the content.
+
+    Args:
+        response: the answer, its body unread.
+        marked: whether an answer that does not mark its end is refused.
     """
 
-    def __init__(self, response: requests.Response) -> None:
+    def __init__(self, response: requests.Response, *, marked: bool) -> None:
         self._response = response
         try:
-            check_frame(response.status_code, response.headers, marked=False)
+            check_frame(response.status_code, response.headers, marked=marked)
             #: Bytes, None if StorageHub does not say.
             self.size = content_length(response.headers)
         except ValueError as error:

@@ -211,8 +211,15 @@ class StorageHub:
         return found
 
     @contextmanager
-    def download(self, token: UserToken, item_id: str) -> Iterator[Download]:
+    def download(
+        self, token: UserToken, item_id: str, *, marked: bool = False
+    ) -> Iterator[Download]:
         """Open a file's content, or a folder's zip, when the context is entered.
+
+        Args:
+            token: the user's.
+            item_id: the item's id.
+            marked: the transfer must say where it ends, for nothing else would show that it is cut.
 
         Raises:
             DamagedDownload: the answer's head is not that of a whole file.
@@ -220,7 +227,7 @@ class StorageHub:
         call = Call(method="GET", path=_path(item_id, "/download"), token=token)
         with ExitStack() as opened:
             try:
-                download = opened.enter_context(self._calls.download(call))
+                download = opened.enter_context(self._calls.download(call, marked=marked))
             except ItemDoubtful as doubt:
                 raise self._settled(token, item_id, doubt) from None
             yield download

@@ -190,8 +190,11 @@ def test_an_empty_and_a_large_file_come_back(
     empty_id = storagehub.upload(TOKEN, folder, "empty", io.BytesIO(b""), "d")
     assert content(storagehub, large_id) == large.read_bytes()
     assert content(storagehub, empty_id) == b""
-    with storagehub.download(TOKEN, large_id) as download:
+    with storagehub.download(TOKEN, large_id, marked=True) as download:
         assert download.size == 25_600_000
+    with storagehub.download(TOKEN, folder, marked=True) as download:
+        assert download.size is None
+        assert zipfile.ZipFile(io.BytesIO(b"".join(download))).testzip() is None
 
 
 # -- listing

@@ -624,21 +624,23 @@ def test_a_chunked_download_is_read_to_its_end() -> None:
     with (
         RawServer(answer) as server,
         client(server) as storagehub,
-        storagehub.download(TOKEN, "f0") as download,
+        storagehub.download(TOKEN, "f0", marked=True) as download,
     ):
         assert download.size is None
         assert b"".join(download) == b"abcde"
 
 
-def test_a_download_without_length_ends_with_the_connection() -> None:
+def test_a_download_without_length_ends_with_the_connection_where_that_may_be() -> None:
     answer = http("200 OK", b"abc", TEXT, length=False)
-    with (
-        RawServer(answer) as server,
-        client(server) as storagehub,
-        storagehub.download(TOKEN, "f0") as download,
-    ):
-        assert download.size is None
-        assert b"".join(download) == b"abc"
+    with RawServer(answer) as server, client(server) as storagehub:
+        with storagehub.download(TOKEN, "f0") as download:
+            assert download.size is None
+            assert b"".join(download) == b"abc"
+        with (
+            pytest.raises(DamagedDownload, match="where it ends"),
+            storagehub.download(TOKEN, "f0", marked=True),
+        ):
+            pass
 
 
 def broken_off(connection: Connection) -> None:

@@ -288,6 +288,27 @@ def test_what_never_comes_whole_is_never_served(
     assert job.folder_kept
 
 
+def test_half_a_file_is_never_served_though_nobody_has_told_its_size(quick: Quick) -> None:
+    folders: set[str] = set()
+
+    def lie(request: Request, body: bytes) -> bytes | Callable[[Connection], None]:
+        if is_listing(request):
+            folders.add(item_of(request))
+            return relisted(body, lambda item: item | {"content": {}})
+        if not is_download(request):
+            return body
+        if item_of(request) in folders:
+            return page(body)
+        half = http("200 OK", cut(body), "Content-Type: text/plain", length=False)
+        return lambda connection: connection.send(half)
+
+    with lying(quick, lie) as service:
+        job = run(service, quick, "a.txt")
+        assert not list(service.settings.results_path.rglob("*.zip*"))
+    failure_of(job, FaultClass.STORAGE)
+    assert job.folder_kept
+
+
 # -- a StorageHub in trouble
 
 #: What StorageHub says when its backend fails, and what a proxy before it says while it is deployed.

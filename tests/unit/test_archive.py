@@ -355,11 +355,17 @@ def test_what_was_written_anew_is_read_again(
     assert not destination.exists()
 
 
-def test_a_file_of_unlisted_size_is_taken_as_it_comes(destination: Path) -> None:
-    class Sizeless(Folder):
-        def listing(self) -> list[ListedItem]:
-            return [listed(path) for path in self.files]
+class Sizeless(Folder):
+    """The listing tells no sizes, but of a file called ``listed``."""
 
+    def listing(self) -> list[ListedItem]:
+        return [
+            listed(path, len(content) if path == ("listed",) else None)
+            for path, content in self.files.items()
+        ]
+
+
+def test_a_file_of_unlisted_size_is_taken_as_it_comes(destination: Path) -> None:
     files: dict[Path_, bytes] = {("a",): b"aa", ("b",): b"bb"}
     Sizeless(files, skipped=[("b",)]).build(destination)
     assert contents(destination) == expected(files)
@@ -499,6 +505,41 @@ def test_a_file_without_end_is_stopped(
 
     with pytest.raises(error):
         Endless({}, zip_bytes=b"").build(destination, max_size=100_000)
+
+
+@pytest.mark.parametrize("skipped", [(), [("b",)], [("a",), ("b",)], [("listed",)]])
+def test_sizes_that_are_not_listed_count_for_the_limit_wherever_they_turn_up(
+    skipped: Sequence[Path_], destination: Path
+) -> None:
+    files: dict[Path_, bytes] = {("listed",): b"l" * 400, ("a",): b"a" * 400, ("b",): b"b" * 400}
+    with pytest.raises(ArchiveTooLarge):
+        Sizeless(files, skipped=skipped).build(destination, max_size=1199)
+    assert not destination.exists()
+    Sizeless(files, skipped=skipped).build(destination, max_size=1200)
+    assert contents(destination) == expected(files)
+
+
+def test_no_more_is_fetched_of_a_file_of_unlisted_size_than_there_is_room_for(
+    destination: Path,
+) -> None:
+    taken = 0
+
+    class Endless(Sizeless):
+        @contextlib.contextmanager
+        def single_file(self, item: Item) -> Iterator[Iterable[bytes]]:
+            def chunks() -> Iterator[bytes]:
+                nonlocal taken
+                while True:
+                    taken += 100
+                    yield bytes(100)
+
+            with super().single_file(item) as whole:
+                yield chunks() if item.name == "b" else whole
+
+    files: dict[Path_, bytes] = {("listed",): b"l" * 400, ("a",): b"a" * 400, ("b",): b""}
+    with pytest.raises(ArchiveTooLarge):
+        Endless(files, zip_bytes=b"").build(destination, max_size=1000)
+    assert taken == 300
 
 
 def overlapping(size: int) -> bytes:
