@@ -33,8 +33,8 @@ def build_archive(
 
     The folder is listed before and after. If it changed meanwhile, everything is repeated, twice at
     most; then the zip is delivered with a note. Errors of the three callables pass unchanged, but
-    for two: a DamagedDownload of the folder's zip makes the files be fetched one by one, and an
-    ItemUnusable counts only if the listing has not changed.
+    for two: a DamagedDownload or ItemUnusable of the folder's zip makes the files be fetched one by
+    one, and an ItemUnusable of a file counts only if the listing has not changed.
 
     Args:
         destination: the file to be; it appears whole or not at all.

@@ -129,7 +129,7 @@ class Round:
                 for chunk in _at_most(self._promised(), chunks):
                     digest.update(chunk)
                     file.write(chunk)
-        except (DamagedDownload, _Overrun) as error:
+        except (DamagedDownload, ItemUnusable, _Overrun) as error:
             LOGGER.info("StorageHub's zip did not come whole: %s", error)
             return part, None
         return part, digest.hexdigest()

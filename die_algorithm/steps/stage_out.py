@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from die_algorithm.archive import build_archive, disk_errors, single_files
-from die_algorithm.errors import StepInterrupted
+from die_algorithm.errors import DamagedDownload, StepInterrupted, StorageHubUnavailable
 from die_algorithm.fail_points import FailPoints, Point
 from die_algorithm.models import Job, ListedItem, SingleFile, UserToken
 from die_algorithm.results import Results
@@ -69,7 +69,7 @@ class StageOut:
             destination,
             top=folder.name,
             listing=_twice(points, lambda: self._listing(token, folder.id)),
-            folder_zip=lambda: self._transfer(job, token, folder.id),
+            folder_zip=lambda: self._folder_zip(job, token, folder.id),
             single_file=lambda item: self._transfer(job, token, item.id, marked=item.size is None),
             before_publishing=lambda: self._check_holder(job),
             max_size=self._settings.max_result_size,
@@ -91,6 +91,21 @@ class StageOut:
         if fresh is None or fresh.fence != job.fence:
             raise StepInterrupted("the job has gone to another worker")
         self._ledger.fail_points.before(Point.ZIP_PUBLISHED)
+
+    @contextmanager
+    def _folder_zip(self, job: Job, token: UserToken, folder_id: str) -> Iterator[Iterator[bytes]]:
+        """Download the folder's zip.
+
+        StorageHub may be too weak for a zip that it has to make, and not for the files in it. So one that
+        is unavailable while the job waits for StorageHub anyway is no reason to wait on.
+        """
+        try:
+            with self._transfer(job, token, folder_id) as chunks:
+                yield chunks
+        except StorageHubUnavailable as error:
+            if job.waiting is None:
+                raise
+            raise DamagedDownload(f"It is unavailable again: {error}") from None
 
     @contextmanager
     def _transfer(

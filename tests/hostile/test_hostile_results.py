@@ -347,6 +347,32 @@ def test_trouble_of_storagehub_costs_no_finished_result(
     quick.assert_nothing_left()
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [*TROUBLE.values(), http("503 Service Unavailable"), http("403 Forbidden", b"<html>")],
+    ids=[*TROUBLE, "unavailable", "forbidden"],
+)
+def test_a_zip_that_storagehub_never_gives_is_replaced_by_what_single_files_hold(
+    quick: Quick, answer: bytes
+) -> None:
+    folders: set[str] = set()
+    zips = 0
+
+    def refused(request: Request) -> bytes | None:
+        nonlocal zips
+        if is_listing(request):
+            folders.add(item_of(request))
+        is_zip = is_download(request) and item_of(request) in folders
+        zips += is_zip
+        return answer if is_zip else None
+
+    with lying(quick, truly, refused=refused, outage_patience="60s") as service:
+        job = run(service, quick, "a.txt", "b.txt")
+        assert contents(zip_of(service, job)) == [b"content"] * 2
+    assert zips > 1  # one alone may be an accident
+    quick.assert_nothing_left()
+
+
 @pytest.mark.parametrize("trouble", TROUBLE.values(), ids=TROUBLE.keys())
 def test_a_folder_that_may_still_be_there_is_named_and_removed_later(
     quick: Quick, trouble: bytes, monkeypatch: pytest.MonkeyPatch

@@ -319,6 +319,29 @@ def test_a_zip_that_breaks_off_is_replaced_by_single_files(destination: Path) ->
     assert contents(destination) == expected(FILES)
 
 
+def test_a_zip_that_is_refused_is_replaced_by_single_files(destination: Path) -> None:
+    class Refuses(Folder):
+        @contextlib.contextmanager
+        def folder_zip(self) -> Iterator[Iterable[bytes]]:
+            raise ItemUnusable("no zip")
+            yield []
+
+    check(Refuses(FILES, FOLDERS).build(destination), destination, FILES)
+
+
+def test_a_zip_that_is_unavailable_is_left_to_the_caller(destination: Path) -> None:
+    class Away(Folder):
+        @contextlib.contextmanager
+        def folder_zip(self) -> Iterator[Iterable[bytes]]:
+            raise StorageHubUnavailable("away")
+            yield []
+
+    folder = Away(FILES, FOLDERS)
+    with pytest.raises(StorageHubUnavailable):
+        folder.build(destination)
+    assert folder.singles == []
+
+
 def test_a_file_that_stays_wrong_is_an_incomplete_archive(destination: Path) -> None:
     class Short(Folder):
         @contextlib.contextmanager
