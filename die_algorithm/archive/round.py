@@ -13,7 +13,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
-from die_algorithm.archive.entries import Entry, entries_of, notes_on_names, shown, top_entry
+from die_algorithm.archive.entries import (
+    Entry,
+    entries_of,
+    note_on_omissions,
+    notes_on_names,
+    shown,
+    top_entry,
+)
 from die_algorithm.archive.folder import Folder
 from die_algorithm.archive.inspection import Inspection, inspect
 from die_algorithm.archive.names import safe_name
@@ -36,7 +43,9 @@ class Round:
 
     def __init__(self, folder: Folder, listing: Sequence[ListedItem], destination: Path) -> None:
         self._folder = folder
-        self._entries = entries_of(folder.top, listing)
+        self._left_out = [listed.item for listed in listing if not listed.item.has_content]
+        fetched = [listed for listed in listing if listed.item.has_content]
+        self._entries = entries_of(folder.top, fetched)
         self._listed_size = sum(entry.item.size or 0 for entry in self._entries)
         self._destination = destination
         self._parts = contextlib.ExitStack()
@@ -95,10 +104,13 @@ class Round:
             sha256=sha256,
             files=files,
             notes=tuple(self._notes(files, changed=changed)),
+            left_out=len(self._left_out),
         )
 
     def _notes(self, files: int, *, changed: bool) -> Iterator[str]:
         yield from notes_on_names(self._entries)
+        if self._left_out:
+            yield note_on_omissions(self._left_out)
         if self._inspection.unlisted:
             yield (
                 f"{self._inspection.unlisted} entries of StorageHub's zip were left out, because "

@@ -140,7 +140,7 @@ class CleanUp:
         )
 
     def _remove_folder(self, job: Job) -> bool:
-        """Remove the temp folder, unless a failed job left something in it.
+        """Remove the temp folder, unless there is something in it that the user has nowhere else.
 
         Returns:
             Whether it is gone, for certain. StorageHub being away or in trouble does not keep a job from
@@ -148,6 +148,8 @@ class CleanUp:
         """
         if job.token is None or not job.is_admitted:
             return job.folder is None
+        if job.result and job.result.left_out:
+            return False
         try:
             folder_id = (
                 job.folder.id if job.folder else self._find_folder(job.token, job.folder_name)

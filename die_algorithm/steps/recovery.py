@@ -190,5 +190,6 @@ def _has_had_its_time(job: Job) -> bool:
     """Whether the folder of an ended job need not be kept any longer."""
     if not job.folder_kept:
         return False  # of a job under way, or just being removed
-    kept_until = job.expiry.folder_at if job.failure and job.expiry else None
+    on_purpose = job.failure or (job.result and job.result.left_out)
+    kept_until = job.expiry.folder_at if on_purpose and job.expiry else None
     return kept_until is None or kept_until < datetime.now(UTC)

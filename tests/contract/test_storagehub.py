@@ -327,6 +327,24 @@ def test_hidden_items_are_in_the_result(
         assert archive.read(f"{name}/seen") == b"seen"
 
 
+def test_what_is_neither_file_nor_folder_stays_behind(
+    storagehub: StorageHub, folder: str, alice: HubClient, tmp_path: Path
+) -> None:
+    name = storagehub.item(TOKEN, folder).name
+    alice.upload("a.txt", b"a", folder)
+    document = {"name": "record", "description": "d", "itemType": "t", "creator": ALICE.name}
+    created = alice.request("POST", f"/items/{folder}/create/GCUBEITEM", json=document)
+    record = storagehub.item(TOKEN, created.text)
+    assert not record.has_content
+    with pytest.raises(ItemUnusable):
+        content(storagehub, record.id)
+    result = result_of(storagehub, folder, tmp_path / "r.zip")
+    assert (result.files, result.left_out) == (1, 1)
+    assert '"record"' in result.notes[0]
+    with zipfile.ZipFile(tmp_path / "r.zip") as archive:
+        assert archive.namelist() == [f"{name}/", f"{name}/a.txt"]
+
+
 def test_case_twins_are_told_apart(
     storagehub: StorageHub, folder: str, alice: HubClient, tmp_path: Path
 ) -> None:

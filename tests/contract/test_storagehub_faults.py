@@ -917,6 +917,28 @@ def test_items_are_read_leniently() -> None:
     assert (by_id["r"].name, by_id["r"].size, by_id["r"].mime_type) == ("\ud800\0", 12, None)
 
 
+@pytest.mark.parametrize(
+    ("fields", "has_content"),
+    [
+        ({"@class": "org.x.GCubeItem", "primaryType": "nthl:gCubeItem"}, False),
+        ({"@class": "org.x.ExternalURL"}, False),
+        ({"@class": "org.x.TrashItem"}, False),
+        ({"@class": "org.x.VreFolder"}, True),
+        ({"@class": "org.x.ImageFile"}, True),
+        ({"@class": "org.x.GenericFileItem", "content": None}, True),
+        ({"@class": "org.x.SomethingNew", "content": {}}, True),
+        ({"primaryType": "nthl:externalFile"}, True),
+        ({}, True),
+    ],
+)
+def test_what_may_have_content_is_taken_for_a_file(
+    fields: dict[str, object], has_content: bool
+) -> None:
+    item = json_answer({"item": {"id": "f0", "name": "n"} | fields})
+    with RawServer(item) as server, client(server) as storagehub:
+        assert storagehub.item(TOKEN, "f0").has_content is has_content
+
+
 # -- the token
 
 

@@ -18,6 +18,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -467,6 +468,36 @@ def test_a_folder_that_never_rests_is_delivered_and_the_status_says_so(quick: Qu
         job = run(service, quick, "a.txt")
         assert b"content" in contents(zip_of(service, job))
         assert "changed while it was fetched" in service.get(status_path(job.id)).text
+
+
+def test_a_folder_with_items_that_are_no_files_is_kept_for_its_time(
+    quick: Quick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("die_algorithm.steps.recovery._SEARCH_EVERY", 0.0)
+    record = {"name": "record", "itemType": "t", "creator": ALICE.name}
+    with quick.service(folder_retention="3s") as service:
+        engine = service.runtime.engine
+        quick.engine.hold_pending()
+        job_id = service.submit(ALICE.token, PROBE, "probe noop", quick.item)
+        while (job := engine.job(job_id)).folder is None:
+            engine.wait(job_id, 0.02)
+        with client_of(quick, ALICE) as alice:
+            alice.upload("a.txt", b"content", parent=job.folder.id)
+            path = f"/items/{job.folder.id}/create/GCUBEITEM"
+            assert alice.request("POST", path, json=record).status_code == 200
+        quick.engine.release_pending()
+        job = end(service, job_id)
+        assert contents(zip_of(service, job)) == [b"content"]
+        text = service.get(status_path(job_id)).text
+        assert "record" in text
+        assert f"The folder {job.folder_name} is kept in the workspace until" in text
+        end(service, service.submit(ALICE.token, PROBE, "probe noop", quick.item))
+        assert quick.folders() == [job.folder_name]
+        assert job.expiry is not None
+        left = job.expiry.folder_at - datetime.now(UTC)
+        threading.Event().wait(left.total_seconds())
+        end(service, service.submit(ALICE.token, PROBE, "probe noop", quick.item))
+    quick.assert_nothing_left()
 
 
 def test_empty_files_and_an_empty_folder_are_results(quick: Quick) -> None:

@@ -856,6 +856,30 @@ def test_an_entry_of_another_length_than_listed_is_fetched_singly(destination: P
     assert contents(destination) == {f"{TOP}/log": b"new and longer"}
 
 
+@pytest.mark.parametrize("zip_bytes", [None, b""], ids=["zip", "single files"])
+def test_items_without_content_are_left_out_with_a_note(
+    zip_bytes: bytes | None, destination: Path
+) -> None:
+    class Records(Folder):
+        def listing(self) -> list[ListedItem]:
+            paths = [("sub", "record"), *((f"link{number}",) for number in range(6))]
+            records = [listed(path) for path in paths]
+            return super().listing() + [
+                dataclasses.replace(
+                    record, item=dataclasses.replace(record.item, has_content=False)
+                )
+                for record in records
+            ]
+
+    folder = Records({("a",): b"a"}, [("sub",)], zip_bytes=zip_bytes)
+    result = folder.build(destination)
+    assert zipfile.ZipFile(destination).namelist() == [f"{TOP}/", f"{TOP}/sub/", f"{TOP}/a"]
+    assert contents(destination) == {f"{TOP}/a": b"a"}
+    assert (result.files, result.left_out) == (1, 7)
+    (note,) = result.notes
+    assert '"record", "link0", "link1", "link2", "link3" and 2 more' in note
+
+
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_name_that_is_twice_in_the_zip_is_fetched_singly(destination: Path) -> None:
     folder = Folder({("a",): b"right"})
