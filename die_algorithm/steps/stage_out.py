@@ -68,7 +68,7 @@ class StageOut:
         result = build_archive(
             destination,
             top=folder.name,
-            listing=_twice(points, lambda: self._listing(token, folder.id)),
+            listing=_twice(points, lambda: self._listing(job, token, folder.id)),
             folder_zip=lambda: self._folder_zip(job, token, folder.id),
             single_file=lambda item: self._transfer(job, token, item.id, marked=item.size is None),
             before_publishing=lambda: self._check_holder(job),
@@ -81,9 +81,14 @@ class StageOut:
             job, result=result, copy_pending=self._settings.save_results, waiting=None
         )
 
-    def _listing(self, token: UserToken, folder_id: str) -> list[ListedItem]:
-        limit = self._settings.max_result_files
-        return self._storagehub.walk(token, folder_id, max_items=limit)
+    def _listing(self, job: Job, token: UserToken, folder_id: str) -> list[ListedItem]:
+        """List the folder, and break off between two pages when the service stops or the job is cancelled."""
+        return self._storagehub.walk(
+            token,
+            folder_id,
+            max_items=self._settings.max_result_files,
+            before_page=self._transfers.interruption(job),
+        )
 
     def _check_holder(self, job: Job) -> None:
         """Publish nothing for a job that another worker has by now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from types import TracebackType
@@ -176,7 +176,14 @@ class StorageHub:
         form = Multipart(name, description or name, content, size, Pace(*self._upload_pace))
         return self._create(token, _path(folder_id, "/create/FILE"), form)
 
-    def walk(self, token: UserToken, folder_id: str, *, max_items: int) -> list[ListedItem]:
+    def walk(
+        self,
+        token: UserToken,
+        folder_id: str,
+        *,
+        max_items: int,
+        before_page: Callable[[], None] = lambda: None,
+    ) -> list[ListedItem]:
         """Everything below a folder, folders and hidden items included, trashed ones not.
 
         Args:
@@ -184,6 +191,8 @@ class StorageHub:
             folder_id: the folder's id.
             max_items: the walk ends with the first item beyond that number, so a list longer than
                 ``max_items`` says that there is more.
+            before_page: called before each of what may be thousands of questions; what it raises ends the
+                walk.
 
         Raises:
             ItemUnusable: a folder went away meanwhile.
@@ -199,7 +208,7 @@ class StorageHub:
                     f"The result has more than {_MAX_DEPTH} levels of folders, the most that this "
                     "service takes. It remains in the workspace, in the folder of the job."
                 )
-            for item in self._children(token, parent_id):
+            for item in self._children(token, parent_id, before_page):
                 if item.is_folder and item.id in seen:
                     continue  # a folder below itself
                 found.append(ListedItem(path=(*path, item.name), item=item))
@@ -288,7 +297,9 @@ class StorageHub:
         call = Call(method="GET", path=path, token=token, params=_LEAN, types=_JSON)
         return self._calls.answer(call, read_item)
 
-    def _children(self, token: UserToken, folder_id: str) -> Iterator[Item]:
+    def _children(
+        self, token: UserToken, folder_id: str, before_page: Callable[[], None]
+    ) -> Iterator[Item]:
         """The children of a folder, page by page.
 
         A page may be short because of what StorageHub filters, so only one with nothing new is the
@@ -299,6 +310,7 @@ class StorageHub:
         start = asked_for = 0
         limit = _PAGE
         while asked_for < _MAX_CHILDREN:
+            before_page()
             try:
                 page = self._page(token, folder_id, start, limit)
             except AnswerTooLong:

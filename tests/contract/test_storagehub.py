@@ -15,7 +15,7 @@ import pytest
 from storagehub_fixture import ALICE, BOB, HubClient, hub_client
 
 from die_algorithm.archive import build_archive
-from die_algorithm.errors import ItemUnusable, TokenRejected
+from die_algorithm.errors import ItemUnusable, StepInterrupted, TokenRejected
 from die_algorithm.local_storagehub.server import LocalStorageHub
 from die_algorithm.models import ResultFile, UserToken
 from die_algorithm.storagehub import StorageHub
@@ -237,6 +237,21 @@ def test_walk_lists_items_with_descriptions_of_any_length_and_keeps_their_ends(
     for listed in found:
         assert listed.item.description.endswith(f"d end of {listed.item.name}")
         assert len(listed.item.description) == 200
+
+
+def test_walk_can_be_broken_off_before_each_page(storagehub: StorageHub, folder: str) -> None:
+    storagehub.create_folder(TOKEN, folder, "sub", "d")
+    pages = 0
+
+    def enough() -> None:
+        nonlocal pages
+        pages += 1
+        if pages == 3:
+            raise StepInterrupted
+
+    with pytest.raises(StepInterrupted):
+        storagehub.walk(TOKEN, folder, max_items=10, before_page=enough)
+    assert pages == 3
 
 
 def test_an_empty_folder_walks_to_nothing(storagehub: StorageHub, folder: str) -> None:

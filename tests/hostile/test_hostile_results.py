@@ -15,6 +15,7 @@ import resource
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from typing import Any
 import pytest
 from hostile_ground import failure_of
 from hub_in_front import Lie, Refusal, hub_in_front, is_download, is_listing, item_of, relisted
-from quick_fixture import PROBE, Quick, client_of
+from quick_fixture import PROBE, Quick, cancel, client_of
 from raw_server import Connection, Request, http, json_answer
 from service_fixture import Service, status_path
 from storagehub_fixture import ALICE
@@ -167,7 +168,8 @@ def test_folders_in_folders_250_deep_are_a_result(quick: Quick) -> None:
     quick.assert_nothing_left()
 
 
-def test_more_levels_than_are_followed_are_a_named_limit(quick: Quick) -> None:
+def bottomless() -> Lie:
+    """Folders in folders without end."""
     ids = itertools.count()
 
     def lie(request: Request, body: bytes) -> bytes:
@@ -178,7 +180,37 @@ def test_more_levels_than_are_followed_are_a_named_limit(quick: Quick) -> None:
         item = {"id": f"i{next(ids)}", "name": "d", "@class": "org.x.SharedFolder"}
         return json.dumps({"itemlist": [item]}).encode()
 
+    return lie
+
+
+@pytest.mark.parametrize("is_cancelled", [True, False], ids=["cancel", "stop"])
+def test_a_listing_that_takes_long_is_broken_off(quick: Quick, *, is_cancelled: bool) -> None:
+    deeper = bottomless()
+    pages = threading.Semaphore(0)
+
+    def lie(request: Request, body: bytes) -> bytes | Callable[[Connection], None]:
+        if is_listing(request):
+            pages.release()
+            threading.Event().wait(0.2)  # of 1000 pages
+        return deeper(request, body)
+
     with lying(quick, lie) as service:
+        engine = service.runtime.engine
+        job_id = service.submit(ALICE.token, PROBE, "probe noop", quick.item)
+        for _ in range(3):
+            assert pages.acquire(timeout=20)
+        started = time.monotonic()
+        if is_cancelled:
+            cancel(service, job_id)
+            assert engine.wait(job_id, 20).state is JobState.DISMISSED
+        else:
+            service.stop()
+            assert engine.job(job_id).state is JobState.STAGING_OUT
+        assert time.monotonic() - started < 10
+
+
+def test_more_levels_than_are_followed_are_a_named_limit(quick: Quick) -> None:
+    with lying(quick, bottomless()) as service:
         job = run(service, quick, "a.txt")
     assert "500 levels" in failure_of(job, FaultClass.LIMIT).text
 
