@@ -228,8 +228,16 @@ def _success_text(job: Job) -> str:
     if job.expiry:
         texts.append(f"It is kept until {time_text(job.expiry.files_at)}.")
     if job.folder_kept and job.folder:
-        texts.append(f"The folder {job.folder.name} could not be removed from the workspace.")
+        texts.append(_left_folder(job, job.folder.name))
     return " ".join(texts)
+
+
+def _left_folder(job: Job, name: str) -> str:
+    """Why the folder of a job that has succeeded is still there."""
+    if not (job.result and job.result.left_out):
+        return f"The folder {name} could not be removed from the workspace."
+    until = f" until {time_text(job.expiry.folder_at)} at least" if job.expiry else ""
+    return f"The folder {name} is kept in the workspace{until}."
 
 
 def failure_texts(job: Job, log_url: str) -> list[str]:

@@ -31,6 +31,7 @@
     │   ├── TokenRejected            StorageHub does not accept the user token
     │   ├── FolderTooDeep            more levels of folders than are followed
     │   ├── ItemUnusable             missing, forbidden or trashed: StorageHub does not say which
+    │   │   └── ItemDoubtful         or StorageHub itself is in trouble: it may pass
     │   └── DamagedDownload          what arrived is not what was announced
     ├── LinkError                    a public link
     │   ├── LinkUnavailable          it may pass: connection, time-out, 5xx, cut off
@@ -272,6 +273,10 @@ class TokenRejected(StorageHubError):
 
 class ItemUnusable(StorageHubError):
     """The item is missing, forbidden or trashed; StorageHub does not say which reliably."""
+
+
+class ItemDoubtful(ItemUnusable):
+    """The same, or StorageHub fails or is not who has answered: it may pass."""
 
 
 class FolderTooDeep(StorageHubError):

@@ -12,6 +12,7 @@ from die_algorithm.errors import (
     FolderTooDeep,
     ImageNotFound,
     ImageUnusable,
+    ItemDoubtful,
     ItemUnusable,
     JobFault,
     LinkTooLarge,
@@ -34,6 +35,7 @@ from die_algorithm.models import Failure, FaultClass
 #: Errors that may pass: a job waits and tries the step again.
 PASSING = (
     StorageHubUnavailable,
+    ItemDoubtful,
     DamagedDownload,
     LinkUnavailable,
     RegistryUnavailable,
@@ -143,8 +145,8 @@ def given_up(error: DieError, since: datetime) -> Failure:
         )
     return Failure(
         fault_class=FaultClass.STORAGE if name in (_STORAGEHUB, _LINK_HOST) else FaultClass.SYSTEM,
-        text=f"The job was given up because {name} has not answered since {since:%Y-%m-%d %H:%M} UTC. "
-        "Submit it again when it is back.",
+        text=f"The job was given up because {name} has not answered as it should since "
+        f"{since:%Y-%m-%d %H:%M} UTC. Submit it again when it is back.",
     )
 
 

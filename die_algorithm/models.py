@@ -247,7 +247,10 @@ class Item:
     mime_type: str | None
     #: Epoch milliseconds of the last change, None where StorageHub does not say.
     modified: int | None
+    #: The end of it: it may be of any length, and there may be thousands of items.
     description: str = ""
+    #: False for what is neither folder nor file, such as a gCube item or a link.
+    has_content: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -424,6 +427,8 @@ class ResultFile:
     notes: tuple[str, ...] = ()
     #: What of it is listed beside it, if the operator wants that.
     single_files: tuple[SingleFile, ...] = ()
+    #: Number of items that are only in the folder, because they are neither folders nor files.
+    left_out: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

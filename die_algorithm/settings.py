@@ -285,8 +285,8 @@ class Settings(BaseModel):
     )
     folder_retention: Duration = Field(
         _as_written("7d"),
-        description="How long a failed job's temp folder is left alone; after that it is removed when "
-        "its owner's next job runs.",
+        description="How long the temp folder is left alone of a failed job, or with items that no zip can "
+        "hold; after that it is removed when its owner's next job runs.",
     )
     worker_lease: Duration = Field(
         _as_written("15s"),

@@ -15,6 +15,8 @@ from die_algorithm.local_storagehub.server import LocalStorageHub
 #: Given the request and the real answer's body, what is sent in its place: a body, which gets a right
 #: head, or a function that is given the socket.
 Lie = Callable[[Request, bytes], bytes | Callable[[Connection], None]]
+#: Given the request, the whole answer to one that the real one never gets; None: it gets it.
+Refusal = Callable[[Request], bytes | None]
 
 
 def is_download(request: Request) -> bool:
@@ -39,12 +41,17 @@ def relisted(body: bytes, change: Callable[[dict[str, Any]], Mapping[str, Any]])
 
 
 @contextlib.contextmanager
-def hub_in_front(hub: LocalStorageHub, lie: Lie) -> Iterator[RawServer]:
-    """Answer as the real one does, but for lies."""
+def hub_in_front(
+    hub: LocalStorageHub, lie: Lie, refused: Refusal = lambda _request: None
+) -> Iterator[RawServer]:
+    """Answer as the real one does, but for lies and what is refused."""
 
     def answer(connection: Connection) -> None:
         request = connection.request
         assert request is not None
+        if refusal := refused(request):
+            connection.send(refusal)
+            return
         real = _real_answer(hub, request)
         sent = lie(request, real.content)
         if callable(sent):

@@ -6,7 +6,8 @@ So it is compared with the folder's listing, and each entry is read and its chec
 
 - a zip that is whole and safe is published as it came, byte for byte;
 - what is lacking or damaged is fetched file by file, hidden items too, for the program wrote them;
-- names that are not safe to unpack are replaced, with a note for each.
+- names that are not safe to unpack are replaced, with a note for each;
+- what is neither folder nor file cannot be in a zip: it is left out, with a note, and counted.
 
 Nothing is published that the listing contradicts. The disk holds one copy, two while a zip has to be
 written anew; memory holds the listing and a few MiB.

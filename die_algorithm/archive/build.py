@@ -33,21 +33,23 @@ def build_archive(
 
     The folder is listed before and after. If it changed meanwhile, everything is repeated, twice at
     most; then the zip is delivered with a note. Errors of the three callables pass unchanged, but
-    for two: a DamagedDownload of the folder's zip makes the files be fetched one by one, and an
-    ItemUnusable counts only if the listing has not changed.
+    for two: a DamagedDownload or ItemUnusable of the folder's zip makes the files be fetched one by
+    one, and an ItemUnusable of a file counts only if the listing has not changed.
 
     Args:
         destination: the file to be; it appears whole or not at all.
         top: the folder's name, the first part of every entry's name.
         listing: lists everything below the folder, a folder before what is in it.
         folder_zip: opens StorageHub's zip of the folder.
-        single_file: opens the content of one file.
+        single_file: opens the content of one file; half of one whose size is not listed must not end
+            like a whole one.
         before_publishing: called when all is verified; what it raises keeps the zip from appearing.
         max_size: most bytes of all files together, unpacked.
         max_files: most items in the listing.
 
     Raises:
-        ArchiveTooLarge: the folder holds more than allowed; seen before anything is fetched.
+        ArchiveTooLarge: the folder holds more than allowed; seen before anything is fetched, or as soon
+            as files whose sizes are not listed bring it about.
         ArchiveIncomplete: even file by file, something is not as the listing says.
         NoRoom: the disk is full.
         ResultUnwritable: it is not, but refuses to be written.

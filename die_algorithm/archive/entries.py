@@ -12,6 +12,7 @@ from die_algorithm.archive.names import entry_paths, safe_name
 from die_algorithm.models import Item, ListedItem
 
 _MAX_NOTES = 20
+_MAX_NAMES = 5
 _MAX_SHOWN = 80
 #: 1980-01-01 and 2107-12-31, the first and last day that a zip can name, in epoch milliseconds.
 _FIRST_TIME, _LAST_TIME = 315_532_800_000, 4_354_819_198_000
@@ -92,6 +93,14 @@ def notes_on_names(entries: Sequence[Entry]) -> list[str]:
     if len(renamed) > _MAX_NOTES:
         notes.append(f"{len(renamed) - _MAX_NOTES} more names were replaced for the same reason.")
     return notes
+
+
+def note_on_omissions(left_out: Sequence[Item]) -> str:
+    """One sentence about items without content, which names some of them."""
+    names = ", ".join(shown(item.name) for item in left_out[:_MAX_NAMES])
+    if len(left_out) > _MAX_NAMES:
+        names += f" and {len(left_out) - _MAX_NAMES} more"
+    return f"What is neither file nor folder cannot be in the zip, and remains in the workspace: {names}."
 
 
 def shown(name: str) -> str:

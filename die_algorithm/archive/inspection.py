@@ -54,7 +54,7 @@ def inspect(path: Path, top: str, entries: Sequence[Entry], *, max_size: int) ->
         path: the file.
         top: the folder's name, the first part of every entry's name.
         entries: what the zip should hold.
-        max_size: an entry whose size is not listed may have that many bytes.
+        max_size: all entries whose sizes are not listed may have that many bytes together.
     """
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as source:
@@ -83,8 +83,13 @@ def _inspect(
     fitting = [
         info
         for info in infos
-        if info.orig_filename in expected and _fits(info, expected[info.orig_filename], max_size)
+        if info.orig_filename in expected and _fits(info, expected[info.orig_filename])
     ]
+    unlisted_size = sum(
+        info.file_size for info in fitting if expected[info.orig_filename].item.size is None
+    )
+    if unlisted_size > max_size:
+        raise zipfile.BadZipFile("more than allowed, by its own account")
     tops = [info for info in infos if info.orig_filename == f"{top}/"]
     whole = {info.orig_filename: info for info in _reading_well(descriptor, fitting)}
     clean = (
@@ -100,13 +105,11 @@ def _inspect(
     return Inspection(whole=whole, clean=clean, unlisted=unlisted)
 
 
-def _fits(info: zipfile.ZipInfo, entry: Entry, max_size: int) -> bool:
+def _fits(info: zipfile.ZipInfo, entry: Entry) -> bool:
     """Whether an entry announces what the listing says; looked at before anything is unpacked."""
     if entry.item.is_folder:
         return info.file_size == 0
-    if entry.item.size is None:
-        return info.file_size <= max_size
-    return info.file_size == entry.item.size
+    return entry.item.size is None or info.file_size == entry.item.size
 
 
 def _is_plain(info: zipfile.ZipInfo) -> bool:

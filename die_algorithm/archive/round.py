@@ -13,7 +13,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
-from die_algorithm.archive.entries import Entry, entries_of, notes_on_names, shown, top_entry
+from die_algorithm.archive.entries import (
+    Entry,
+    entries_of,
+    note_on_omissions,
+    notes_on_names,
+    shown,
+    top_entry,
+)
 from die_algorithm.archive.folder import Folder
 from die_algorithm.archive.inspection import Inspection, inspect
 from die_algorithm.archive.names import safe_name
@@ -36,7 +43,10 @@ class Round:
 
     def __init__(self, folder: Folder, listing: Sequence[ListedItem], destination: Path) -> None:
         self._folder = folder
-        self._entries = entries_of(folder.top, listing)
+        self._left_out = [listed.item for listed in listing if not listed.item.has_content]
+        fetched = [listed for listed in listing if listed.item.has_content]
+        self._entries = entries_of(folder.top, fetched)
+        self._listed_size = sum(entry.item.size or 0 for entry in self._entries)
         self._destination = destination
         self._parts = contextlib.ExitStack()
         self._part = destination
@@ -70,7 +80,7 @@ class Round:
         return None
 
     def _inspect(self, top: str, entries: Sequence[Entry]) -> Inspection:
-        return inspect(self._part, top, entries, max_size=self._folder.max_size)
+        return inspect(self._part, top, entries, max_size=self._folder.max_size - self._listed_size)
 
     def _prove(self) -> None:
         """Read the completed zip as if it had come from elsewhere."""
@@ -94,10 +104,13 @@ class Round:
             sha256=sha256,
             files=files,
             notes=tuple(self._notes(files, changed=changed)),
+            left_out=len(self._left_out),
         )
 
     def _notes(self, files: int, *, changed: bool) -> Iterator[str]:
         yield from notes_on_names(self._entries)
+        if self._left_out:
+            yield note_on_omissions(self._left_out)
         if self._inspection.unlisted:
             yield (
                 f"{self._inspection.unlisted} entries of StorageHub's zip were left out, because "
@@ -128,7 +141,7 @@ class Round:
                 for chunk in _at_most(self._promised(), chunks):
                     digest.update(chunk)
                     file.write(chunk)
-        except (DamagedDownload, _Overrun) as error:
+        except (DamagedDownload, ItemUnusable, _Overrun) as error:
             LOGGER.info("StorageHub's zip did not come whole: %s", error)
             return part, None
         return part, digest.hexdigest()
@@ -136,10 +149,8 @@ class Round:
     def _promised(self) -> int:
         """The most bytes that a zip of the listing can have."""
         files = [entry.item for entry in self._entries if not entry.item.is_folder]
-        if any(item.size is None for item in files):
-            size = self._folder.max_size
-        else:
-            size = sum(item.size or 0 for item in files)
+        is_listed = all(item.size is not None for item in files)
+        size = self._listed_size if is_listed else self._folder.max_size
         # A name is there twice, with at most four bytes for a letter.
         heads = sum(_ENTRY_OVERHEAD + 8 * len(entry.given) for entry in self._entries)
         return size + size // 100 + heads + 2**16
@@ -180,28 +191,37 @@ class Round:
 
     def _add(self, lacking: Sequence[Entry], target: zipfile.ZipFile) -> None:
         """Fetch what is lacking, item by item."""
-        unlisted_size = 0
+        total = self._listed_size + sum(
+            self._inspection.whole[entry.given].file_size
+            for entry in self._entries
+            if entry.item.size is None and entry.given in self._inspection.whole
+        )
         for entry in lacking:
             if entry.item.is_folder:
                 target.writestr(entry.info(), b"")
                 continue
-            size = self._fetch_file(entry, target)
+            size = self._fetch_file(entry, target, room=self._folder.max_size - total)
             if entry.item.size is None:
-                unlisted_size += size
-                self._folder.check_size(unlisted_size)
+                total += size
+                self._folder.check_size(total)
             elif size != entry.item.size:
                 raise ArchiveIncomplete(
                     f"StorageHub does not give {shown(entry.item.name)} as long as it lists it. "
                     "Submit the job again."
                 )
 
-    def _fetch_file(self, entry: Entry, target: zipfile.ZipFile) -> int:
+    def _fetch_file(self, entry: Entry, target: zipfile.ZipFile, *, room: int) -> int:
         """Write one file into the zip.
+
+        Args:
+            entry: the file.
+            target: the zip.
+            room: bytes that it may have if its size is not listed.
 
         Returns:
             Its bytes; if there are more than there may be, one more than that.
         """
-        limit = self._folder.max_size if entry.item.size is None else entry.item.size
+        limit = room if entry.item.size is None else entry.item.size
         size = 0
         with (
             self._folder.single_file(entry.item) as chunks,

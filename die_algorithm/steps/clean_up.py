@@ -140,25 +140,25 @@ class CleanUp:
         )
 
     def _remove_folder(self, job: Job) -> bool:
-        """Remove the temp folder, unless a failed job left something in it.
+        """Remove the temp folder, unless there is something in it that the user has nowhere else.
 
         Returns:
-            Whether it is gone. StorageHub being away does not keep a job from its end: the folder is
-            then named in the outcome instead.
+            Whether it is gone, for certain. StorageHub being away or in trouble does not keep a job from
+            its end: the folder is then named in the outcome instead.
         """
         if job.token is None or not job.is_admitted:
             return job.folder is None
+        if job.result and job.result.left_out:
+            return False
         try:
             folder_id = (
                 job.folder.id if job.folder else self._find_folder(job.token, job.folder_name)
             )
             if folder_id is None:
                 return True
-            if job.failure and self._storagehub.walk(job.token, folder_id, max_items=1):
+            if job.failure and self._may_hold_something(job.token, folder_id):
                 return False
             self._storagehub.delete(job.token, folder_id)
-        except ItemUnusable:
-            return True  # a former try has removed it, or the user has
         except StorageHubError as error:
             LOGGER.warning("Job %s: its folder could not be removed: %s", job.id, error)
             return False
@@ -179,10 +179,15 @@ class CleanUp:
             )
             if folder_id is not None:
                 self._storagehub.delete(job.token, folder_id)
-        except ItemUnusable:
-            pass  # a former try has removed it, or the user has
         except StorageHubError as error:
             LOGGER.warning("Job %s: its input folder could not be removed: %s", job.id, error)
+
+    def _may_hold_something(self, token: UserToken, folder_id: str) -> bool:
+        """Whether there is something in a folder, or it is there and cannot be listed."""
+        try:
+            return bool(self._storagehub.walk(token, folder_id, max_items=1))
+        except ItemUnusable:
+            return self._storagehub.exists(token, folder_id)
 
     def _find_folder(self, token: UserToken, name: str) -> str | None:
         """Find a folder of a job that died between making and recording it."""

@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 
 from die_algorithm import faults
-from die_algorithm.errors import ItemUnusable, StorageHubError, TokenRejected
+from die_algorithm.errors import ItemDoubtful, ItemUnusable, StorageHubError, TokenRejected
 from die_algorithm.image_reference import ImageReference
 from die_algorithm.job_store import JobStore
 from die_algorithm.models import (
@@ -71,7 +71,7 @@ class Recovery:
             The job, recorded; None if the service does not tell enough.
 
         Raises:
-            StorageHubUnavailable: it cannot be asked whose token it is.
+            StorageHubUnavailable, ItemDoubtful: it cannot be asked whose token it is.
             InvalidParameterValue: its image is none that this service runs.
             UnwritableJob, StoreError: the record could not be written.
         """
@@ -121,6 +121,8 @@ class Recovery:
             root = self._storagehub.workspace_root(token)
             name = input_folder_name(job_id)
             found = self._storagehub.find_child(token, root.id, name)
+        except ItemDoubtful:
+            raise
         except (TokenRejected, ItemUnusable):
             return "", None  # nobody's any more: the job goes on as far as it can
         return root.owner, Folder(id=found.id, name=name, path=found.path) if found else None
@@ -188,5 +190,6 @@ def _has_had_its_time(job: Job) -> bool:
     """Whether the folder of an ended job need not be kept any longer."""
     if not job.folder_kept:
         return False  # of a job under way, or just being removed
-    kept_until = job.expiry.folder_at if job.failure and job.expiry else None
+    on_purpose = job.failure or (job.result and job.result.left_out)
+    kept_until = job.expiry.folder_at if on_purpose and job.expiry else None
     return kept_until is None or kept_until < datetime.now(UTC)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from die_algorithm.archive import build_archive, disk_errors, single_files
-from die_algorithm.errors import StepInterrupted
+from die_algorithm.errors import DamagedDownload, StepInterrupted, StorageHubUnavailable
 from die_algorithm.fail_points import FailPoints, Point
 from die_algorithm.models import Job, ListedItem, SingleFile, UserToken
 from die_algorithm.results import Results
@@ -68,9 +68,9 @@ class StageOut:
         result = build_archive(
             destination,
             top=folder.name,
-            listing=_twice(points, lambda: self._listing(token, folder.id)),
-            folder_zip=lambda: self._transfer(job, token, folder.id),
-            single_file=lambda item: self._transfer(job, token, item.id),
+            listing=_twice(points, lambda: self._listing(job, token, folder.id)),
+            folder_zip=lambda: self._folder_zip(job, token, folder.id),
+            single_file=lambda item: self._transfer(job, token, item.id, marked=item.size is None),
             before_publishing=lambda: self._check_holder(job),
             max_size=self._settings.max_result_size,
             max_files=self._settings.max_result_files,
@@ -81,9 +81,14 @@ class StageOut:
             job, result=result, copy_pending=self._settings.save_results, waiting=None
         )
 
-    def _listing(self, token: UserToken, folder_id: str) -> list[ListedItem]:
-        limit = self._settings.max_result_files
-        return self._storagehub.walk(token, folder_id, max_items=limit)
+    def _listing(self, job: Job, token: UserToken, folder_id: str) -> list[ListedItem]:
+        """List the folder, and break off between two pages when the service stops or the job is cancelled."""
+        return self._storagehub.walk(
+            token,
+            folder_id,
+            max_items=self._settings.max_result_files,
+            before_page=self._transfers.interruption(job),
+        )
 
     def _check_holder(self, job: Job) -> None:
         """Publish nothing for a job that another worker has by now."""
@@ -93,11 +98,28 @@ class StageOut:
         self._ledger.fail_points.before(Point.ZIP_PUBLISHED)
 
     @contextmanager
-    def _transfer(self, job: Job, token: UserToken, item_id: str) -> Iterator[Iterator[bytes]]:
+    def _folder_zip(self, job: Job, token: UserToken, folder_id: str) -> Iterator[Iterator[bytes]]:
+        """Download the folder's zip.
+
+        StorageHub may be too weak for a zip that it has to make, and not for the files in it. So one that
+        is unavailable while the job waits for StorageHub anyway is no reason to wait on.
+        """
+        try:
+            with self._transfer(job, token, folder_id) as chunks:
+                yield chunks
+        except StorageHubUnavailable as error:
+            if job.waiting is None:
+                raise
+            raise DamagedDownload(f"It is unavailable again: {error}") from None
+
+    @contextmanager
+    def _transfer(
+        self, job: Job, token: UserToken, item_id: str, *, marked: bool = False
+    ) -> Iterator[Iterator[bytes]]:
         """Download, and break off when the service stops or the job is cancelled."""
         with (
             self._ledger.fail_points.around(Point.FOLDER_DOWNLOADED),
-            self._storagehub.download(token, item_id) as download,
+            self._storagehub.download(token, item_id, marked=marked) as download,
         ):
             yield self._transfers.interruptible(job, download)
 

@@ -1,10 +1,10 @@
-"""What comes through this service in pieces, and how it is broken off."""
+"""What takes long and comes in pieces or pages, and how it is broken off."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from die_algorithm.errors import StepInterrupted
 from die_algorithm.models import Job
@@ -35,12 +35,25 @@ class Transfers:
         Raises:
             StepInterrupted: that has happened.
         """
-        look = time.monotonic() + _LOOK_FOR_CANCEL
+        check = self.interruption(job)
         for chunk in chunks:
+            check()
+            yield chunk
+
+    def interruption(self, job: Job) -> Callable[[], None]:
+        """A check to be made between two pieces, as often as one likes.
+
+        It raises StepInterrupted when the service stops or the job is cancelled.
+        """
+        look = time.monotonic() + _LOOK_FOR_CANCEL
+
+        def check() -> None:
+            nonlocal look
             if self._interrupted.is_set():
                 raise StepInterrupted("the service stops")
             if time.monotonic() > look:
                 look = time.monotonic() + _LOOK_FOR_CANCEL
                 if (fresh := self._ledger.fresh(job)) and fresh.cancel_requested:
                     raise StepInterrupted("the job was cancelled")
-            yield chunk
+
+        return check

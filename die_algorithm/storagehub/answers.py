@@ -1,7 +1,8 @@
 """What an answer's status and headers mean, whoever received it. StorageHub is not trusted with them.
 
 StorageHub's releases do not agree on a status for "not found", so several mean "this item cannot be
-used"; any 2xx is success (reference: storagehub 1.5).
+used"; any 2xx is success (reference: storagehub 1.5). That is certain only where StorageHub's own form
+says so: a 500 of its backend, or a page of whoever stands before it, may have another cause.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from collections.abc import Mapping
 
 from die_algorithm.errors import (
+    ItemDoubtful,
     ItemUnusable,
     StorageHubError,
     StorageHubUnavailable,
@@ -23,8 +25,25 @@ _INVALID_TOKEN = re.compile(
 )
 
 
+#: In the names of StorageHub's exceptions: what is wrong is the item, not StorageHub.
+_ABOUT_ITEM = re.compile(r"NotFound|InvalidItem|InvalidCallParameters|ItemLocked|AlreadyExists")
+_ABOUT_USER = re.compile(r"NotAuthorized")
+
+
 class Forbidden(ItemUnusable):
     """The item is there, but not for this user."""
+
+
+class ForbiddenPage(Forbidden, ItemDoubtful):
+    """The same in another form than StorageHub's: perhaps somebody before it lets nobody through."""
+
+
+class RefusalPage(ItemDoubtful):
+    """A refusal in another form than StorageHub's: perhaps StorageHub is not there."""
+
+
+class AnswerTooLong(StorageHubUnavailable):
+    """An answer is longer than any is read; another try would not help, but asking for less."""
 
 
 class MayPass(Exception):
@@ -49,8 +68,9 @@ def error_of(status: int, headers: Mapping[str, str], text: str) -> StorageHubEr
         headers: the headers, found whatever their case.
         text: the beginning of the body, if it could be read.
     """
-    if status == 500 and _is_error_form(text):
-        return MayPass(ItemUnusable("StorageHub cannot use the item (HTTP 500)."))
+    thrown = _thrown(text)
+    if status == 500 and thrown is not None:
+        return _failure(thrown)
     if status >= 500 or status in {408, 410, 429}:
         away = StorageHubUnavailable(f"StorageHub does not serve the request (HTTP {status}).")
         return MayPass(away, retry_after(headers))
@@ -59,23 +79,41 @@ def error_of(status: int, headers: Mapping[str, str], text: str) -> StorageHubEr
             "StorageHub answers with a redirect, which is not followed because it would take the "
             "user token elsewhere. Its address in the settings may be wrong."
         )
-    return _refusal(status, text)
+    return _refusal(status, text, is_page=thrown is None)
 
 
-def _refusal(status: int, text: str) -> StorageHubError:
+def _failure(thrown: str) -> StorageHubError | MayPass:
+    """What a 500 in StorageHub's form means: most releases wrap what went wrong in the backend."""
+    text = "StorageHub cannot use the item (HTTP 500)."
+    if _ABOUT_USER.search(thrown):
+        return Forbidden(text)
+    if _ABOUT_ITEM.search(thrown):
+        return ItemUnusable(text)
+    return MayPass(ItemDoubtful("StorageHub fails over the item (HTTP 500)."))
+
+
+def _refusal(status: int, text: str, *, is_page: bool) -> StorageHubError:
     if status == 401 or (status == 400 and _INVALID_TOKEN.search(text)):
         return TokenRejected("StorageHub does not accept the user token.")
     if status == 403:
-        return Forbidden("StorageHub does not let this user have the item.")
+        forbidden = ForbiddenPage if is_page else Forbidden
+        return forbidden("StorageHub does not let this user have the item.")
     if status in {400, 404, 406, 409}:
-        return ItemUnusable(f"StorageHub cannot use the item (HTTP {status}).")
+        unusable = RefusalPage if is_page else ItemUnusable
+        return unusable(f"StorageHub cannot use the item (HTTP {status}).")
     return StorageHubError(f"StorageHub refuses the request (HTTP {status}).")
 
 
-def _is_error_form(text: str) -> bool:
-    """Whether this is StorageHub's own error: ``{"message": …, "exceptionClass": …}``."""
+def _thrown(text: str) -> str | None:
+    """The Java class in StorageHub's own error, ``{"message": …, "exceptionClass": …}``.
+
+    Returns:
+        Empty if the error does not name one, None if it is no such error.
+    """
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):
-        return False
-    return isinstance(data, dict) and ("message" in data or "exceptionClass" in data)
+        return None
+    if not isinstance(data, dict) or not ("message" in data or "exceptionClass" in data):
+        return None
+    return str(data.get("exceptionClass", "")).rpartition(".")[2]

@@ -37,7 +37,7 @@ from die_algorithm.paced_http import (
     is_timeout,
     media_type,
 )
-from die_algorithm.storagehub.answers import MayPass, error_of
+from die_algorithm.storagehub.answers import AnswerTooLong, MayPass, error_of
 from die_algorithm.storagehub.multipart import Multipart
 
 LOGGER = logging.getLogger(__name__)
@@ -139,6 +139,9 @@ class Calls:
         Args:
             call: the call.
             read: turns the body into what is wanted; its ValueError says that it cannot.
+
+        Raises:
+            AnswerTooLong: it is longer than 16 MiB.
         """
 
         def once() -> T:
@@ -153,10 +156,10 @@ class Calls:
         return self._repeated(call, once)
 
     @contextlib.contextmanager
-    def download(self, call: Call) -> Iterator[Download]:
+    def download(self, call: Call, *, marked: bool) -> Iterator[Download]:
         """Make a call and give its body out as it arrives. Only the start is tried again."""
         with contextlib.closing(self._repeated(call, lambda: self._open(call))) as response:
-            yield Download(response)
+            yield Download(response, marked=marked)
 
     def _repeated(self, call: Call, action: Callable[[], T]) -> T:
         attempts = self._attempts if call.repeatable else 1
@@ -189,7 +192,7 @@ class Calls:
         with contextlib.closing(response):
             try:
                 text = self._body(response, _MAX_ERROR).decode(errors="replace")
-            except (MayPass, ValueError):
+            except (MayPass, AnswerTooLong, ValueError):
                 text = ""
         raise error_of(response.status_code, response.headers, text)
 
@@ -219,7 +222,8 @@ class Calls:
         """Read a whole body of at most ``limit`` bytes, within the time-out.
 
         Raises:
-            ValueError: it is longer, of another type, or does not say where it ends.
+            AnswerTooLong: it is longer.
+            ValueError: it is of another type, or does not say where it ends.
         """
         check_frame(response.status_code, response.headers, marked=True)
         if types and media_type(response.headers) not in types:
@@ -232,7 +236,7 @@ class Calls:
                 if time.monotonic() - started > self._timeout:
                     raise TimeoutError
                 if len(body) > limit:
-                    raise ValueError("too long")
+                    raise AnswerTooLong("StorageHub's answer is longer than this service reads.")
         return bytes(body)
 
 
@@ -242,12 +246,16 @@ class Download:
     Iterate once: it yields chunks of at most 1 MiB, and ends without an error only if as many bytes
     came as were announced. Where nothing was announced and the body just ends with the connection
     (``size`` is None, no chunked encoding), the caller has to check the content.
+
+    Args:
+        response: the answer, its body unread.
+        marked: whether an answer that does not mark its end is refused.
     """
 
-    def __init__(self, response: requests.Response) -> None:
+    def __init__(self, response: requests.Response, *, marked: bool) -> None:
         self._response = response
         try:
-            check_frame(response.status_code, response.headers, marked=False)
+            check_frame(response.status_code, response.headers, marked=marked)
             #: Bytes, None if StorageHub does not say.
             self.size = content_length(response.headers)
         except ValueError as error:

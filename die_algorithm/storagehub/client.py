@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
-from die_algorithm.errors import FolderTooDeep, ItemUnusable, StorageHubUnavailable, TokenRejected
+from die_algorithm.errors import (
+    FolderTooDeep,
+    ItemDoubtful,
+    ItemUnusable,
+    StorageHubError,
+    StorageHubUnavailable,
+    TokenRejected,
+)
 from die_algorithm.models import Item, ListedItem, UserToken
 from die_algorithm.paced_http import Pace
-from die_algorithm.storagehub.answers import Forbidden
+from die_algorithm.storagehub.answers import AnswerTooLong, Forbidden, RefusalPage
 from die_algorithm.storagehub.calls import Auth, Call, Calls, Download
 from die_algorithm.storagehub.items import is_item_id, read_id, read_item, read_items
 from die_algorithm.storagehub.multipart import Multipart
@@ -22,8 +29,9 @@ _JSON = frozenset({"application/json"})
 _TEXT = frozenset({"text/plain", "application/json"})
 #: Clients commonly leave the accounting out: it can be longer than all the rest.
 _LEAN = {"exclude": "hl:accounting"}
+#: Items that are asked for at once, and in all of one folder.
 _PAGE = 500
-_MAX_PAGES = 2_000
+_MAX_CHILDREN = 1_000_000
 _MAX_DEPTH = 500
 
 
@@ -34,9 +42,12 @@ class StorageHub:
     which is. Close it at the end, or use it as a context manager.
 
     Every method may raise :class:`~die_algorithm.errors.TokenRejected`,
-    :class:`~die_algorithm.errors.ItemUnusable` (the item given is missing or forbidden),
+    :class:`~die_algorithm.errors.ItemUnusable` (the item given is missing or forbidden), its
+    :class:`~die_algorithm.errors.ItemDoubtful` where that is not certain,
     :class:`~die_algorithm.errors.StorageHubUnavailable` (no answer, or none as it should be), and
     plain :class:`~die_algorithm.errors.StorageHubError` for what no release is known to answer.
+    Those that fetch and remove leave no doubt: they look for the item first, and while it is there, or
+    that cannot be told, StorageHub is unavailable.
 
     Args:
         base_url: the address of the workspace API, ``…/workspace``.
@@ -165,7 +176,14 @@ class StorageHub:
         form = Multipart(name, description or name, content, size, Pace(*self._upload_pace))
         return self._create(token, _path(folder_id, "/create/FILE"), form)
 
-    def walk(self, token: UserToken, folder_id: str, *, max_items: int) -> list[ListedItem]:
+    def walk(
+        self,
+        token: UserToken,
+        folder_id: str,
+        *,
+        max_items: int,
+        before_page: Callable[[], None] = lambda: None,
+    ) -> list[ListedItem]:
         """Everything below a folder, folders and hidden items included, trashed ones not.
 
         Args:
@@ -173,6 +191,8 @@ class StorageHub:
             folder_id: the folder's id.
             max_items: the walk ends with the first item beyond that number, so a list longer than
                 ``max_items`` says that there is more.
+            before_page: called before each of what may be thousands of questions; what it raises ends the
+                walk.
 
         Raises:
             ItemUnusable: a folder went away meanwhile.
@@ -188,7 +208,7 @@ class StorageHub:
                     f"The result has more than {_MAX_DEPTH} levels of folders, the most that this "
                     "service takes. It remains in the workspace, in the folder of the job."
                 )
-            for item in self._children(token, parent_id):
+            for item in self._children(token, parent_id, before_page):
                 if item.is_folder and item.id in seen:
                     continue  # a folder below itself
                 found.append(ListedItem(path=(*path, item.name), item=item))
@@ -199,15 +219,27 @@ class StorageHub:
                     waiting.append((found[-1].path, item.id))
         return found
 
-    def download(self, token: UserToken, item_id: str) -> AbstractContextManager[Download]:
+    @contextmanager
+    def download(
+        self, token: UserToken, item_id: str, *, marked: bool = False
+    ) -> Iterator[Download]:
         """Open a file's content, or a folder's zip, when the context is entered.
+
+        Args:
+            token: the user's.
+            item_id: the item's id.
+            marked: the transfer must say where it ends, for nothing else would show that it is cut.
 
         Raises:
             DamagedDownload: the answer's head is not that of a whole file.
         """
-        return self._calls.download(
-            Call(method="GET", path=_path(item_id, "/download"), token=token)
-        )
+        call = Call(method="GET", path=_path(item_id, "/download"), token=token)
+        with ExitStack() as opened:
+            try:
+                download = opened.enter_context(self._calls.download(call, marked=marked))
+            except ItemDoubtful as doubt:
+                raise self._settled(token, item_id, doubt) from None
+            yield download
 
     def delete(self, token: UserToken, item_id: str) -> None:
         """Remove an item for good, not into the trash. One that is gone already is fine.
@@ -223,42 +255,86 @@ class StorageHub:
             raise
         except ItemUnusable:
             # The status does not tell "gone" from "could not be removed"; a look does.
-            if self._is_there(token, item_id):
+            if self.exists(token, item_id):
                 raise
+
+    def exists(self, token: UserToken, item_id: str) -> bool:
+        """Whether there is such an item, though perhaps not for this user; in doubt, no answer.
+
+        Raises:
+            StorageHubUnavailable: StorageHub fails over it.
+        """
+        try:
+            return self._is_there(token, item_id)
+        except RefusalPage:
+            # Nothing but the workspace's root shows whether StorageHub is who has answered.
+            self.workspace_root(token)
+        try:
+            return self._is_there(token, item_id)
+        except RefusalPage:
+            return False
 
     def _is_there(self, token: UserToken, item_id: str) -> bool:
         try:
             self.item(token, item_id)
         except Forbidden:
             return True
+        except RefusalPage:
+            raise
+        except ItemDoubtful as doubt:
+            raise StorageHubUnavailable(str(doubt)) from None
         except ItemUnusable:
             return False
         return True
+
+    def _settled(self, token: UserToken, item_id: str, doubt: ItemDoubtful) -> StorageHubError:
+        """What an answer comes to that leaves open whether the item is gone."""
+        if self.exists(token, item_id):
+            return StorageHubUnavailable(f"{doubt} But the item is there.")
+        return ItemUnusable(f"{doubt} The item is gone.")
 
     def _item(self, token: UserToken, path: str) -> Item:
         call = Call(method="GET", path=path, token=token, params=_LEAN, types=_JSON)
         return self._calls.answer(call, read_item)
 
-    def _children(self, token: UserToken, folder_id: str) -> Iterator[Item]:
+    def _children(
+        self, token: UserToken, folder_id: str, before_page: Callable[[], None]
+    ) -> Iterator[Item]:
         """The children of a folder, page by page.
 
         A page may be short because of what StorageHub filters, so only one with nothing new is the
-        end. That also ends the listing of a server which ignores the paging.
+        end. That also ends the listing of a server which ignores the paging. A page that is too long,
+        for the items' descriptions may be of any length, is asked for again with half as many items.
         """
-        path = _path(folder_id, "/children/paged")
         seen: set[str] = set()
-        start = 0
-        for _ in range(_MAX_PAGES):
-            params = {**_LEAN, "showHidden": "true", "start": str(start), "limit": str(_PAGE)}
-            call = Call(method="GET", path=path, token=token, params=params, types=_JSON)
-            page = self._calls.answer(call, read_items)
+        start = asked_for = 0
+        limit = _PAGE
+        while asked_for < _MAX_CHILDREN:
+            before_page()
+            try:
+                page = self._page(token, folder_id, start, limit)
+            except AnswerTooLong:
+                if limit == 1:
+                    raise
+                limit //= 2
+                continue
             fresh = [item for item in page if item.id not in seen]
             if not fresh:
                 return
             seen.update(item.id for item in fresh)
             yield from (item for item in fresh if not item.trashed)
             start += len(page)
+            asked_for += limit
         raise StorageHubUnavailable("StorageHub's listing of a folder does not end.")
+
+    def _page(self, token: UserToken, folder_id: str, start: int, limit: int) -> list[Item]:
+        path = _path(folder_id, "/children/paged")
+        params = {**_LEAN, "showHidden": "true", "start": str(start), "limit": str(limit)}
+        call = Call(method="GET", path=path, token=token, params=params, types=_JSON)
+        try:
+            return self._calls.answer(call, read_items)
+        except ItemDoubtful as doubt:
+            raise self._settled(token, folder_id, doubt) from None
 
     def _create(self, token: UserToken, path: str, body: Mapping[str, str] | Multipart) -> str:
         call = Call(method="POST", path=path, token=token, body=body, types=_TEXT, repeatable=False)

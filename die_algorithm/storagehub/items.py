@@ -13,7 +13,13 @@ import re
 from die_algorithm.models import Item
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:=@+~-]{0,254}", re.ASCII)
+#: How the names of the Java classes end. ``FolderItem``, ``SharedFolder``, ``VreFolder``,
+#: ``ExternalFolder``; ``GenericFileItem``, ``PDFFileItem``, ``ImageFile``.
+_FOLDER_CLASSES = ("Folder", "FolderItem")
+_FILE_CLASSES = ("File", "FileItem")
 _FOLDER_TYPES = ("nthl:workspaceItem", "nthl:workspaceSharedItem")
+#: Letters of a description's end, where a service's mark is (see ``job_folder.folder_mark``).
+_DESCRIPTION = 200
 _HOME = re.compile(r"/Home/([^/]+)/")
 
 
@@ -87,17 +93,28 @@ def _item(data: object) -> Item:
         size=_number(content.get("size")),
         mime_type=_text(content.get("mimeType")) or None,
         modified=_number(data.get("lastModificationTime")),
-        description=_text(data.get("description")),
+        description=_text(data.get("description"))[-_DESCRIPTION:],
+        has_content=_has_content(data),
     )
 
 
 def _is_folder(data: dict[str, object]) -> bool:
-    """``FolderItem``, ``SharedFolder``, ``VreFolder``, ``ExternalFolder`` … by their Java class."""
-    java_class = _text(data.get("@class")).rpartition(".")[2]
+    java_class = _java_class(data)
     if java_class:
-        return java_class.endswith(("Folder", "FolderItem"))
+        return java_class.endswith(_FOLDER_CLASSES)
     primary_type = _text(data.get("primaryType"))
     return primary_type in _FOLDER_TYPES or primary_type.endswith("Folder")
+
+
+def _has_content(data: dict[str, object]) -> bool:
+    """Whether it can be downloaded; what does not say what it is, or how long, is tried."""
+    java_class = _java_class(data)
+    known = (*_FOLDER_CLASSES, *_FILE_CLASSES)
+    return not java_class or java_class.endswith(known) or isinstance(data.get("content"), dict)
+
+
+def _java_class(data: dict[str, object]) -> str:
+    return _text(data.get("@class")).rpartition(".")[2]
 
 
 def _owner(data: dict[str, object], path: str) -> str:

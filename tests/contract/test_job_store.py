@@ -68,7 +68,9 @@ JOBS: dict[str, dict[str, Any]] = {
         "exit_code": 137,
         "failure": Failure(fault_class=FaultClass.LIMIT, text="Zu groß.", exit_code=137),
         "log_tail": "line\n\N{SNAKE}\ufffd'\"\\ %s {} \t",
-        "result": ResultFile(name="x.zip", size=2**40, sha256="0" * 64, files=3, notes=("a", "b")),
+        "result": ResultFile(
+            name="x.zip", size=2**40, sha256="0" * 64, files=3, notes=("a", "b"), left_out=2
+        ),
         "waiting": Waiting(reason="waiting for Godot", since=ACCEPTED_AT),
         "folder_kept": True,
     },

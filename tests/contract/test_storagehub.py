@@ -15,7 +15,7 @@ import pytest
 from storagehub_fixture import ALICE, BOB, HubClient, hub_client
 
 from die_algorithm.archive import build_archive
-from die_algorithm.errors import ItemUnusable, TokenRejected
+from die_algorithm.errors import ItemUnusable, StepInterrupted, TokenRejected
 from die_algorithm.local_storagehub.server import LocalStorageHub
 from die_algorithm.models import ResultFile, UserToken
 from die_algorithm.storagehub import StorageHub
@@ -92,14 +92,26 @@ def test_an_item_that_is_not_there_is_unusable_in_every_way(storagehub: StorageH
     missing = str(uuid.uuid4())
     with pytest.raises(ItemUnusable):
         storagehub.item(TOKEN, missing)
-    with pytest.raises(ItemUnusable):
-        content(storagehub, missing)
-    with pytest.raises(ItemUnusable):
-        storagehub.walk(TOKEN, missing, max_items=10)
+    for fetching in (
+        lambda: content(storagehub, missing),
+        lambda: storagehub.walk(TOKEN, missing, max_items=10),
+    ):
+        with pytest.raises(ItemUnusable) as caught:
+            fetching()
+        assert caught.type is ItemUnusable  # it is certain
     with pytest.raises(ItemUnusable):
         storagehub.create_folder(TOKEN, missing, "n", "d")
     with pytest.raises(ItemUnusable):
         storagehub.upload(TOKEN, missing, "n", io.BytesIO(b"x"), "d")
+
+
+def test_an_item_exists_whoever_may_have_it_and_when_it_was_removed_no_more(
+    storagehub: StorageHub, folder: str
+) -> None:
+    assert storagehub.exists(TOKEN, folder)
+    assert storagehub.exists(BOBS, folder)
+    storagehub.delete(TOKEN, folder)
+    assert not storagehub.exists(TOKEN, folder)
 
 
 def test_another_users_item_is_unusable(storagehub: StorageHub, folder: str) -> None:
@@ -178,8 +190,11 @@ def test_an_empty_and_a_large_file_come_back(
     empty_id = storagehub.upload(TOKEN, folder, "empty", io.BytesIO(b""), "d")
     assert content(storagehub, large_id) == large.read_bytes()
     assert content(storagehub, empty_id) == b""
-    with storagehub.download(TOKEN, large_id) as download:
+    with storagehub.download(TOKEN, large_id, marked=True) as download:
         assert download.size == 25_600_000
+    with storagehub.download(TOKEN, folder, marked=True) as download:
+        assert download.size is None
+        assert zipfile.ZipFile(io.BytesIO(b"".join(download))).testzip() is None
 
 
 # -- listing
@@ -205,6 +220,38 @@ def test_walk_reads_page_after_page_and_stops_at_the_limit(
         alice.upload(name, b"", folder)
     assert paths(storagehub, folder) == names
     assert len(storagehub.walk(TOKEN, folder, max_items=10)) == 11
+
+
+def test_walk_lists_items_with_descriptions_of_any_length_and_keeps_their_ends(
+    storagehub: StorageHub, folder: str, alice: HubClient
+) -> None:
+    names = [f"f{number:02}" for number in range(36)]
+    for name in names:
+        form = {"name": name, "description": "d" * 500_000 + f" end of {name}"}
+        answer = alice.request(
+            "POST", f"/items/{folder}/create/FILE", data=form, files={"file": ("f", b"x")}
+        )
+        assert answer.status_code == 200
+    found = storagehub.walk(TOKEN, folder, max_items=100)
+    assert [listed.item.name for listed in found] == names
+    for listed in found:
+        assert listed.item.description.endswith(f"d end of {listed.item.name}")
+        assert len(listed.item.description) == 200
+
+
+def test_walk_can_be_broken_off_before_each_page(storagehub: StorageHub, folder: str) -> None:
+    storagehub.create_folder(TOKEN, folder, "sub", "d")
+    pages = 0
+
+    def enough() -> None:
+        nonlocal pages
+        pages += 1
+        if pages == 3:
+            raise StepInterrupted
+
+    with pytest.raises(StepInterrupted):
+        storagehub.walk(TOKEN, folder, max_items=10, before_page=enough)
+    assert pages == 3
 
 
 def test_an_empty_folder_walks_to_nothing(storagehub: StorageHub, folder: str) -> None:
@@ -293,6 +340,24 @@ def test_hidden_items_are_in_the_result(
     with zipfile.ZipFile(tmp_path / "r.zip") as archive:
         assert archive.read(f"{name}/.cache/unseen") == b"unseen"
         assert archive.read(f"{name}/seen") == b"seen"
+
+
+def test_what_is_neither_file_nor_folder_stays_behind(
+    storagehub: StorageHub, folder: str, alice: HubClient, tmp_path: Path
+) -> None:
+    name = storagehub.item(TOKEN, folder).name
+    alice.upload("a.txt", b"a", folder)
+    document = {"name": "record", "description": "d", "itemType": "t", "creator": ALICE.name}
+    created = alice.request("POST", f"/items/{folder}/create/GCUBEITEM", json=document)
+    record = storagehub.item(TOKEN, created.text)
+    assert not record.has_content
+    with pytest.raises(ItemUnusable):
+        content(storagehub, record.id)
+    result = result_of(storagehub, folder, tmp_path / "r.zip")
+    assert (result.files, result.left_out) == (1, 1)
+    assert '"record"' in result.notes[0]
+    with zipfile.ZipFile(tmp_path / "r.zip") as archive:
+        assert archive.namelist() == [f"{name}/", f"{name}/a.txt"]
 
 
 def test_case_twins_are_told_apart(

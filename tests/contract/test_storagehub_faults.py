@@ -21,11 +21,12 @@ from typing import Any
 import pytest
 import requests
 import urllib3
-from raw_server import Answer, Connection, RawServer, http, json_answer
+from raw_server import Answer, Connection, RawServer, Request, http, json_answer
 
 from die_algorithm.errors import (
     DamagedDownload,
     FolderTooDeep,
+    ItemDoubtful,
     ItemUnusable,
     StorageHubError,
     StorageHubUnavailable,
@@ -49,7 +50,14 @@ GOOD = json_answer({"item": ITEM})
 BODY = json.dumps({"item": ITEM}).encode()
 TEXT = "Content-Type: text/plain"
 JSON = "Content-Type: application/json"
+ROOT = json_answer({"item": ITEM | {"id": "r", "name": "Workspace"}})
 ERROR_FORM = {"id": "f0", "message": "no such", "exceptionClass": "BackendGenericError"}
+
+
+def error_form(java_class: str) -> bytes:
+    """StorageHub's own error, of one of its exceptions."""
+    name = f"org.gcube.common.storagehub.model.exceptions.{java_class}"
+    return json.dumps(ERROR_FORM | {"exceptionClass": name}).encode()
 
 
 def client(
@@ -155,7 +163,6 @@ UNREADABLE: dict[str, Answer] = {
     "JSON nested deep": http("200 OK", b"[" * 200_000, JSON),
     "number of 10 000 digits": http("200 OK", b'{"item":' + b"9" * 10_000 + b"}", JSON),
     "bytes that are no UTF-8": http("200 OK", b'{"item":"\xff\xfe\xfa"}', JSON),
-    "JSON of 17 MiB": json_answer({"item": ITEM, "more": "a" * (17 * 2**20)}),
     "compressed bomb": http(
         "200 OK", gzip.compress(b" " * 50_000_000), JSON, "Content-Encoding: gzip"
     ),
@@ -183,6 +190,14 @@ def test_creating_is_never_repeated(answer: Answer) -> None:
     with RawServer(answer) as server, client(server) as storagehub:
         with pytest.raises(StorageHubUnavailable):
             storagehub.create_folder(TOKEN, "root", "die-1", "Results")
+        assert len(server.requests) == 1
+
+
+def test_an_answer_that_is_too_long_is_an_outage_and_not_asked_for_again() -> None:
+    answer = json_answer({"item": ITEM, "more": "a" * (17 * 2**20)})
+    with RawServer(answer) as server, client(server) as storagehub:
+        with pytest.raises(StorageHubUnavailable, match="longer"):
+            storagehub.item(TOKEN, "f0")
         assert len(server.requests) == 1
 
 
@@ -287,13 +302,11 @@ STATUSES: list[tuple[str, bytes, type[StorageHubError]]] = [
     ("401 Unauthorized", b"authorization required", TokenRejected),
     ("400 Bad", b"invalid token 1234", TokenRejected),
     ("400 Bad", b'{"message":"The token is invalid"}', TokenRejected),
-    ("400 Bad", b"", ItemUnusable),
-    ("400 Bad", json.dumps(ERROR_FORM).encode(), ItemUnusable),
-    ("403 Forbidden", b"", ItemUnusable),
-    ("404 Not Found", b"<html>", ItemUnusable),
-    ("406 Not Acceptable", b"unable to find", ItemUnusable),
-    ("409 Conflict", b"", ItemUnusable),
-    ("500 Error", json.dumps(ERROR_FORM).encode(), ItemUnusable),
+    ("400 Bad", error_form("InvalidCallParameters"), ItemUnusable),
+    ("404 Not Found", error_form("IdNotFoundException"), ItemUnusable),
+    ("409 Conflict", b'{"message":"locked"}', ItemUnusable),
+    ("500 Error", error_form("InvalidItemException"), ItemUnusable),
+    ("500 Error", error_form("IdNotFoundException"), ItemUnusable),
     ("500 Error", b"<html>", StorageHubUnavailable),
     ("500 Error", b"[" * 60_000, StorageHubUnavailable),
     ("410 Gone", b"", StorageHubUnavailable),
@@ -316,7 +329,101 @@ def test_each_status_has_one_meaning(
         ):
             with pytest.raises(error) as caught:
                 call()
-            assert caught.type is error or error is ItemUnusable
+            assert caught.type is error
+
+
+#: They may be about the item, or about StorageHub.
+DOUBTS: list[tuple[str, bytes]] = [
+    ("400 Bad", b""),
+    ("404 Not Found", b"<html>"),
+    ("404 Not Found", b'{"error":"no route"}'),
+    ("406 Not Acceptable", b"unable to find"),
+    ("409 Conflict", b""),
+    ("500 Error", json.dumps(ERROR_FORM).encode()),
+    ("500 Error", b'{"message":"javax.jcr.RepositoryException","exceptionClass":null}'),
+]
+
+
+@pytest.mark.parametrize(("status_line", "body"), [*DOUBTS, ("403 Forbidden", b"<html>")])
+def test_an_answer_that_may_have_another_cause_is_an_item_in_doubt(
+    status_line: str, body: bytes
+) -> None:
+    with RawServer(http(status_line, body, JSON)) as server, client(server) as storagehub:
+        for call in (
+            lambda: storagehub.item(TOKEN, "f0"),
+            lambda: storagehub.find_child(TOKEN, "f0", "n"),
+            lambda: storagehub.create_folder(TOKEN, "f0", "n", "d"),
+            lambda: storagehub.upload(TOKEN, "f0", "n", io.BytesIO(b"x"), "d"),
+        ):
+            with pytest.raises(ItemDoubtful):
+                call()
+
+
+def hub(doubt: bytes, *, root: bytes | None = None, item: bytes | None = None) -> Answer:
+    """A StorageHub that answers everything in a doubtful way, but for what is given."""
+
+    def answer(connection: Connection) -> None:
+        assert connection.request is not None
+        is_get = connection.request.method == "GET"
+        place = connection.request.target.partition("?")[0].removeprefix("/workspace")
+        asked = {"/": root, "/items/f0": item}.get(place) if is_get else None
+        connection.send(doubt if asked is None else asked)
+
+    return answer
+
+
+def fetching(storagehub: StorageHub) -> list[Callable[[], object]]:
+    return [lambda: fetch(storagehub), lambda: storagehub.walk(TOKEN, "f0", max_items=5)]
+
+
+@pytest.mark.parametrize(("status_line", "body"), [*DOUBTS, ("403 Forbidden", b"<html>")])
+@pytest.mark.parametrize("item", [GOOD, None, http("503 Sorry")], ids=["there", "doubt", "away"])
+def test_what_cannot_be_fetched_is_gone_only_when_that_is_certain(
+    status_line: str, body: bytes, item: bytes | None
+) -> None:
+    answer = hub(http(status_line, body, JSON), item=item)
+    with RawServer(answer) as server, client(server, attempts=2) as storagehub:
+        for call in fetching(storagehub):
+            with pytest.raises(StorageHubUnavailable):
+                call()
+
+
+@pytest.mark.parametrize(("status_line", "body"), DOUBTS)
+def test_what_storagehub_itself_calls_missing_is_gone(status_line: str, body: bytes) -> None:
+    missing = json_answer(ERROR_FORM, "404 Not Found")
+    answer = hub(http(status_line, body, JSON), item=missing)
+    with RawServer(answer) as server, client(server, attempts=2) as storagehub:
+        for call in fetching(storagehub):
+            with pytest.raises(ItemUnusable) as caught:
+                call()
+            assert caught.type is ItemUnusable
+        storagehub.delete(TOKEN, "f0")
+        assert not storagehub.exists(TOKEN, "f0")
+
+
+@pytest.mark.parametrize(("status_line", "body"), DOUBTS)
+def test_a_refusal_in_another_form_means_gone_while_the_root_is_shown(
+    status_line: str, body: bytes
+) -> None:
+    answer = hub(http(status_line, body, JSON), root=ROOT)
+    with RawServer(answer) as server, client(server, attempts=2) as storagehub:
+        if status_line.startswith("500"):  # StorageHub fails, over this item at least
+            with pytest.raises(StorageHubUnavailable):
+                storagehub.exists(TOKEN, "f0")
+            return
+        assert not storagehub.exists(TOKEN, "f0")
+        storagehub.delete(TOKEN, "f0")
+        for call in fetching(storagehub):
+            with pytest.raises(ItemUnusable):
+                call()
+
+
+def test_a_redeployment_that_ends_between_two_looks_loses_nothing() -> None:
+    page = http("404 Not Found", b"<html>")
+    with RawServer(page, page, ROOT, GOOD) as server, client(server) as storagehub:
+        with pytest.raises(StorageHubUnavailable):
+            storagehub.walk(TOKEN, "f0", max_items=5)
+        assert len(server.requests) == 4
 
 
 @pytest.mark.parametrize(
@@ -377,15 +484,23 @@ def test_an_id_that_is_none_is_never_sent(item_id: str) -> None:
 
 # -- deleting
 
-GONE = ["404 Not Found", "400 Bad", "406 Not Acceptable", "500 Error"]
 
-
-@pytest.mark.parametrize("status", GONE)
+@pytest.mark.parametrize("status", ["404 Not Found", "400 Bad", "406 Not Acceptable"])
 def test_deleting_what_is_gone_is_done(status: str) -> None:
     gone = json_answer(ERROR_FORM, status)
     with RawServer(gone) as server, client(server) as storagehub:
         storagehub.delete(TOKEN, "f0")
         assert server.requests[0].target.endswith("?force=true")
+
+
+@pytest.mark.parametrize(("status_line", "body"), DOUBTS)
+def test_deleting_what_may_be_there_is_not_done(status_line: str, body: bytes) -> None:
+    with (
+        RawServer(http(status_line, body, JSON)) as server,
+        client(server, attempts=2) as storagehub,
+        pytest.raises(StorageHubUnavailable),
+    ):
+        storagehub.delete(TOKEN, "f0")
 
 
 @pytest.mark.parametrize("status", ["400 Bad", "409 Conflict"])
@@ -509,21 +624,23 @@ def test_a_chunked_download_is_read_to_its_end() -> None:
     with (
         RawServer(answer) as server,
         client(server) as storagehub,
-        storagehub.download(TOKEN, "f0") as download,
+        storagehub.download(TOKEN, "f0", marked=True) as download,
     ):
         assert download.size is None
         assert b"".join(download) == b"abcde"
 
 
-def test_a_download_without_length_ends_with_the_connection() -> None:
+def test_a_download_without_length_ends_with_the_connection_where_that_may_be() -> None:
     answer = http("200 OK", b"abc", TEXT, length=False)
-    with (
-        RawServer(answer) as server,
-        client(server) as storagehub,
-        storagehub.download(TOKEN, "f0") as download,
-    ):
-        assert download.size is None
-        assert b"".join(download) == b"abc"
+    with RawServer(answer) as server, client(server) as storagehub:
+        with storagehub.download(TOKEN, "f0") as download:
+            assert download.size is None
+            assert b"".join(download) == b"abc"
+        with (
+            pytest.raises(DamagedDownload, match="where it ends"),
+            storagehub.download(TOKEN, "f0", marked=True),
+        ):
+            pass
 
 
 def broken_off(connection: Connection) -> None:
@@ -706,6 +823,61 @@ def test_short_pages_do_not_end_a_listing() -> None:
         ]
 
 
+def asked(request: Request) -> tuple[int, int]:
+    """Where a page begins and how long it may be."""
+    start, limit = (
+        int(request.target.partition(f"{name}=")[2].partition("&")[0])
+        for name in ("start", "limit")
+    )
+    return start, limit
+
+
+def test_a_page_that_is_too_long_is_asked_for_again_with_half_as_many_items() -> None:
+    children = [file(f"i{number}", f"f{number}") for number in range(700)]
+    children[600]["description"] = "d" * (15 * 2**20)
+    children[601]["description"] = "d" * (15 * 2**20)
+
+    def answer(connection: Connection) -> None:
+        assert connection.request is not None
+        start, limit = asked(connection.request)
+        connection.send(page(*children[start : start + limit]))
+
+    # Patient enough to read the long pages on a busy machine.
+    with RawServer(answer) as server, StorageHub(server.url) as storagehub:
+        found = storagehub.walk(TOKEN, "a", max_items=1000)
+        assert [listed.path for listed in found] == [(child["name"],) for child in children]
+        assert [asked(request) for request in server.requests[:3]] == [
+            (0, 500),
+            (500, 500),
+            (500, 250),
+        ]
+
+
+def test_a_page_of_one_item_that_is_too_long_is_an_outage() -> None:
+    answer = page(file("i", "f") | {"description": "d" * (17 * 2**20)})
+    with RawServer(answer) as server, StorageHub(server.url) as storagehub:
+        with pytest.raises(StorageHubUnavailable, match="longer"):
+            storagehub.walk(TOKEN, "a", max_items=10)
+        assert [asked(request)[1] for request in server.requests] == [
+            500, 250, 125, 62, 31, 15, 7, 3, 1,
+        ]  # fmt: skip
+
+
+def test_pages_without_end_are_stopped_however_short_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("die_algorithm.storagehub.client._MAX_CHILDREN", 5_000)
+    ids = itertools.count()
+
+    def trash(connection: Connection) -> None:
+        connection.send(page(file(f"i{next(ids)}", "x") | {"trashed": True}))
+
+    with RawServer(trash) as server, client(server) as storagehub:
+        with pytest.raises(StorageHubUnavailable, match="does not end"):
+            storagehub.walk(TOKEN, "a", max_items=10)
+        assert len(server.requests) == 10
+
+
 def test_find_child_compares_the_whole_name_and_skips_the_trash() -> None:
     trashed = file("t", "die-1") | {"trashed": True}
     children = page(file("a", "die-10"), trashed, file("b", "DIE-1"), file("c", "die-1"))
@@ -743,6 +915,28 @@ def test_items_are_read_leniently() -> None:
     assert (by_id["p"].owner, by_id["p"].hidden, by_id["p"].is_folder) == ("ada", True, True)
     assert by_id["q"].is_folder
     assert (by_id["r"].name, by_id["r"].size, by_id["r"].mime_type) == ("\ud800\0", 12, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "has_content"),
+    [
+        ({"@class": "org.x.GCubeItem", "primaryType": "nthl:gCubeItem"}, False),
+        ({"@class": "org.x.ExternalURL"}, False),
+        ({"@class": "org.x.TrashItem"}, False),
+        ({"@class": "org.x.VreFolder"}, True),
+        ({"@class": "org.x.ImageFile"}, True),
+        ({"@class": "org.x.GenericFileItem", "content": None}, True),
+        ({"@class": "org.x.SomethingNew", "content": {}}, True),
+        ({"primaryType": "nthl:externalFile"}, True),
+        ({}, True),
+    ],
+)
+def test_what_may_have_content_is_taken_for_a_file(
+    fields: dict[str, object], has_content: bool
+) -> None:
+    item = json_answer({"item": {"id": "f0", "name": "n"} | fields})
+    with RawServer(item) as server, client(server) as storagehub:
+        assert storagehub.item(TOKEN, "f0").has_content is has_content
 
 
 # -- the token

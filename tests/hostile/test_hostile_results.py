@@ -15,17 +15,19 @@ import resource
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hostile_ground import failure_of
-from hub_in_front import Lie, hub_in_front, is_download, is_listing, item_of, relisted
-from quick_fixture import PROBE, Quick, client_of
-from raw_server import Connection, Request, http
+from hub_in_front import Lie, Refusal, hub_in_front, is_download, is_listing, item_of, relisted
+from quick_fixture import PROBE, Quick, cancel, client_of
+from raw_server import Connection, Request, http, json_answer
 from service_fixture import Service, status_path
 from storagehub_fixture import ALICE
 
@@ -40,9 +42,11 @@ NAMES = (
 
 
 @contextmanager
-def lying(quick: Quick, lie: Lie, **changes: str) -> Iterator[Service]:
+def lying(
+    quick: Quick, lie: Lie, *, refused: Refusal = lambda _request: None, **changes: str
+) -> Iterator[Service]:
     """A service that talks to a StorageHub that lies; its containers talk to the real one."""
-    with hub_in_front(quick.hub, lie) as front:
+    with hub_in_front(quick.hub, lie, refused) as front:
         settings = {
             "storagehub_url": front.url,
             "container_storagehub_url": quick.hub.base_url,
@@ -164,7 +168,8 @@ def test_folders_in_folders_250_deep_are_a_result(quick: Quick) -> None:
     quick.assert_nothing_left()
 
 
-def test_more_levels_than_are_followed_are_a_named_limit(quick: Quick) -> None:
+def bottomless() -> Lie:
+    """Folders in folders without end."""
     ids = itertools.count()
 
     def lie(request: Request, body: bytes) -> bytes:
@@ -175,7 +180,37 @@ def test_more_levels_than_are_followed_are_a_named_limit(quick: Quick) -> None:
         item = {"id": f"i{next(ids)}", "name": "d", "@class": "org.x.SharedFolder"}
         return json.dumps({"itemlist": [item]}).encode()
 
+    return lie
+
+
+@pytest.mark.parametrize("is_cancelled", [True, False], ids=["cancel", "stop"])
+def test_a_listing_that_takes_long_is_broken_off(quick: Quick, *, is_cancelled: bool) -> None:
+    deeper = bottomless()
+    pages = threading.Semaphore(0)
+
+    def lie(request: Request, body: bytes) -> bytes | Callable[[Connection], None]:
+        if is_listing(request):
+            pages.release()
+            threading.Event().wait(0.2)  # of 1000 pages
+        return deeper(request, body)
+
     with lying(quick, lie) as service:
+        engine = service.runtime.engine
+        job_id = service.submit(ALICE.token, PROBE, "probe noop", quick.item)
+        for _ in range(3):
+            assert pages.acquire(timeout=20)
+        started = time.monotonic()
+        if is_cancelled:
+            cancel(service, job_id)
+            assert engine.wait(job_id, 20).state is JobState.DISMISSED
+        else:
+            service.stop()
+            assert engine.job(job_id).state is JobState.STAGING_OUT
+        assert time.monotonic() - started < 10
+
+
+def test_more_levels_than_are_followed_are_a_named_limit(quick: Quick) -> None:
+    with lying(quick, bottomless()) as service:
         job = run(service, quick, "a.txt")
     assert "500 levels" in failure_of(job, FaultClass.LIMIT).text
 
@@ -286,6 +321,130 @@ def test_what_never_comes_whole_is_never_served(
     assert job.folder_kept
 
 
+def test_half_a_file_is_never_served_though_nobody_has_told_its_size(quick: Quick) -> None:
+    folders: set[str] = set()
+
+    def lie(request: Request, body: bytes) -> bytes | Callable[[Connection], None]:
+        if is_listing(request):
+            folders.add(item_of(request))
+            return relisted(body, lambda item: item | {"content": {}})
+        if not is_download(request):
+            return body
+        if item_of(request) in folders:
+            return page(body)
+        half = http("200 OK", cut(body), "Content-Type: text/plain", length=False)
+        return lambda connection: connection.send(half)
+
+    with lying(quick, lie) as service:
+        job = run(service, quick, "a.txt")
+        assert not list(service.settings.results_path.rglob("*.zip*"))
+    failure_of(job, FaultClass.STORAGE)
+    assert job.folder_kept
+
+
+# -- a StorageHub in trouble
+
+#: What StorageHub says when its backend fails, and what a proxy before it says while it is deployed.
+TROUBLE = {
+    "backend": json_answer(
+        {
+            "id": 7,
+            "message": "javax.jcr.RepositoryException",
+            "exceptionClass": "org.gcube.common.storagehub.model.exceptions.BackendGenericError",
+        },
+        "500 Internal Server Error",
+    ),
+    "page": http("404 Not Found", b"<html>HTTP Status 404</html>", "Content-Type: text/html"),
+}
+
+
+def truly(_request: Request, body: bytes) -> bytes:
+    """No lie."""
+    return body
+
+
+@pytest.mark.parametrize("trouble", TROUBLE.values(), ids=TROUBLE.keys())
+@pytest.mark.parametrize("is_asked", [is_listing, is_download], ids=["listing", "download"])
+def test_trouble_of_storagehub_costs_no_finished_result(
+    quick: Quick, trouble: bytes, is_asked: Callable[[Request], bool]
+) -> None:
+    left = itertools.count(6, -1)
+
+    def refused(request: Request) -> bytes | None:
+        return trouble if is_asked(request) and next(left) > 0 else None
+
+    with lying(quick, truly, refused=refused, outage_patience="60s") as service:
+        job = run(service, quick, "a.txt")
+        assert contents(zip_of(service, job)) == [b"content"]
+    assert next(left) < 0
+    quick.assert_nothing_left()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [*TROUBLE.values(), http("503 Service Unavailable"), http("403 Forbidden", b"<html>")],
+    ids=[*TROUBLE, "unavailable", "forbidden"],
+)
+def test_a_zip_that_storagehub_never_gives_is_replaced_by_what_single_files_hold(
+    quick: Quick, answer: bytes
+) -> None:
+    folders: set[str] = set()
+    zips = 0
+
+    def refused(request: Request) -> bytes | None:
+        nonlocal zips
+        if is_listing(request):
+            folders.add(item_of(request))
+        is_zip = is_download(request) and item_of(request) in folders
+        zips += is_zip
+        return answer if is_zip else None
+
+    with lying(quick, truly, refused=refused, outage_patience="60s") as service:
+        job = run(service, quick, "a.txt", "b.txt")
+        assert contents(zip_of(service, job)) == [b"content"] * 2
+    assert zips > 1  # one alone may be an accident
+    quick.assert_nothing_left()
+
+
+@pytest.mark.parametrize("trouble", TROUBLE.values(), ids=TROUBLE.keys())
+def test_a_folder_that_may_still_be_there_is_named_and_removed_later(
+    quick: Quick, trouble: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("die_algorithm.steps.recovery._SEARCH_EVERY", 0.0)
+    began, over = threading.Event(), threading.Event()
+
+    def refused(request: Request) -> bytes | None:
+        if request.method == "DELETE":
+            began.set()
+        return trouble if began.is_set() and not over.is_set() else None
+
+    with lying(quick, truly, refused=refused) as service:
+        job = run(service, quick, "a.txt")
+        assert contents(zip_of(service, job)) == [b"content"]
+        assert job.folder_kept
+        assert f"{job.folder_name} could not be removed" in service.get(status_path(job.id)).text
+        assert quick.folders() == [job.folder_name]
+        over.set()
+        end(service, service.submit(ALICE.token, PROBE, "probe noop", quick.item))
+    quick.assert_nothing_left()
+
+
+@pytest.mark.parametrize("trouble", TROUBLE.values(), ids=TROUBLE.keys())
+def test_an_item_that_storagehub_does_not_show_is_refused_at_once(
+    quick: Quick, trouble: bytes
+) -> None:
+    def refused(request: Request) -> bytes | None:
+        return trouble if item_of(request) == quick.item else None
+
+    with lying(quick, truly, refused=refused) as service:
+        inputs = {"Image": PROBE, "CommandName": "probe noop", "FileParam": quick.item}
+        answer = service.get(service.execute_url(ALICE.token, asynchronous=True, **inputs))
+    assert answer.status_code == 400
+    assert 'locator="FileParam"' in answer.text
+    assert "There is no such item in the workspace" in answer.text
+    quick.assert_nothing_left()
+
+
 # -- a folder that does not rest
 
 
@@ -341,6 +500,36 @@ def test_a_folder_that_never_rests_is_delivered_and_the_status_says_so(quick: Qu
         job = run(service, quick, "a.txt")
         assert b"content" in contents(zip_of(service, job))
         assert "changed while it was fetched" in service.get(status_path(job.id)).text
+
+
+def test_a_folder_with_items_that_are_no_files_is_kept_for_its_time(
+    quick: Quick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("die_algorithm.steps.recovery._SEARCH_EVERY", 0.0)
+    record = {"name": "record", "itemType": "t", "creator": ALICE.name}
+    with quick.service(folder_retention="3s") as service:
+        engine = service.runtime.engine
+        quick.engine.hold_pending()
+        job_id = service.submit(ALICE.token, PROBE, "probe noop", quick.item)
+        while (job := engine.job(job_id)).folder is None:
+            engine.wait(job_id, 0.02)
+        with client_of(quick, ALICE) as alice:
+            alice.upload("a.txt", b"content", parent=job.folder.id)
+            path = f"/items/{job.folder.id}/create/GCUBEITEM"
+            assert alice.request("POST", path, json=record).status_code == 200
+        quick.engine.release_pending()
+        job = end(service, job_id)
+        assert contents(zip_of(service, job)) == [b"content"]
+        text = service.get(status_path(job_id)).text
+        assert "record" in text
+        assert f"The folder {job.folder_name} is kept in the workspace until" in text
+        end(service, service.submit(ALICE.token, PROBE, "probe noop", quick.item))
+        assert quick.folders() == [job.folder_name]
+        assert job.expiry is not None
+        left = job.expiry.folder_at - datetime.now(UTC)
+        threading.Event().wait(left.total_seconds())
+        end(service, service.submit(ALICE.token, PROBE, "probe noop", quick.item))
+    quick.assert_nothing_left()
 
 
 def test_empty_files_and_an_empty_folder_are_results(quick: Quick) -> None:

@@ -319,6 +319,29 @@ def test_a_zip_that_breaks_off_is_replaced_by_single_files(destination: Path) ->
     assert contents(destination) == expected(FILES)
 
 
+def test_a_zip_that_is_refused_is_replaced_by_single_files(destination: Path) -> None:
+    class Refuses(Folder):
+        @contextlib.contextmanager
+        def folder_zip(self) -> Iterator[Iterable[bytes]]:
+            raise ItemUnusable("no zip")
+            yield []
+
+    check(Refuses(FILES, FOLDERS).build(destination), destination, FILES)
+
+
+def test_a_zip_that_is_unavailable_is_left_to_the_caller(destination: Path) -> None:
+    class Away(Folder):
+        @contextlib.contextmanager
+        def folder_zip(self) -> Iterator[Iterable[bytes]]:
+            raise StorageHubUnavailable("away")
+            yield []
+
+    folder = Away(FILES, FOLDERS)
+    with pytest.raises(StorageHubUnavailable):
+        folder.build(destination)
+    assert folder.singles == []
+
+
 def test_a_file_that_stays_wrong_is_an_incomplete_archive(destination: Path) -> None:
     class Short(Folder):
         @contextlib.contextmanager
@@ -355,11 +378,17 @@ def test_what_was_written_anew_is_read_again(
     assert not destination.exists()
 
 
-def test_a_file_of_unlisted_size_is_taken_as_it_comes(destination: Path) -> None:
-    class Sizeless(Folder):
-        def listing(self) -> list[ListedItem]:
-            return [listed(path) for path in self.files]
+class Sizeless(Folder):
+    """The listing tells no sizes, but of a file called ``listed``."""
 
+    def listing(self) -> list[ListedItem]:
+        return [
+            listed(path, len(content) if path == ("listed",) else None)
+            for path, content in self.files.items()
+        ]
+
+
+def test_a_file_of_unlisted_size_is_taken_as_it_comes(destination: Path) -> None:
     files: dict[Path_, bytes] = {("a",): b"aa", ("b",): b"bb"}
     Sizeless(files, skipped=[("b",)]).build(destination)
     assert contents(destination) == expected(files)
@@ -499,6 +528,41 @@ def test_a_file_without_end_is_stopped(
 
     with pytest.raises(error):
         Endless({}, zip_bytes=b"").build(destination, max_size=100_000)
+
+
+@pytest.mark.parametrize("skipped", [(), [("b",)], [("a",), ("b",)], [("listed",)]])
+def test_sizes_that_are_not_listed_count_for_the_limit_wherever_they_turn_up(
+    skipped: Sequence[Path_], destination: Path
+) -> None:
+    files: dict[Path_, bytes] = {("listed",): b"l" * 400, ("a",): b"a" * 400, ("b",): b"b" * 400}
+    with pytest.raises(ArchiveTooLarge):
+        Sizeless(files, skipped=skipped).build(destination, max_size=1199)
+    assert not destination.exists()
+    Sizeless(files, skipped=skipped).build(destination, max_size=1200)
+    assert contents(destination) == expected(files)
+
+
+def test_no_more_is_fetched_of_a_file_of_unlisted_size_than_there_is_room_for(
+    destination: Path,
+) -> None:
+    taken = 0
+
+    class Endless(Sizeless):
+        @contextlib.contextmanager
+        def single_file(self, item: Item) -> Iterator[Iterable[bytes]]:
+            def chunks() -> Iterator[bytes]:
+                nonlocal taken
+                while True:
+                    taken += 100
+                    yield bytes(100)
+
+            with super().single_file(item) as whole:
+                yield chunks() if item.name == "b" else whole
+
+    files: dict[Path_, bytes] = {("listed",): b"l" * 400, ("a",): b"a" * 400, ("b",): b""}
+    with pytest.raises(ArchiveTooLarge):
+        Endless(files, zip_bytes=b"").build(destination, max_size=1000)
+    assert taken == 300
 
 
 def overlapping(size: int) -> bytes:
@@ -790,6 +854,30 @@ def test_an_entry_of_another_length_than_listed_is_fetched_singly(destination: P
     folder.build(destination)
     assert folder.singles == ["log"]
     assert contents(destination) == {f"{TOP}/log": b"new and longer"}
+
+
+@pytest.mark.parametrize("zip_bytes", [None, b""], ids=["zip", "single files"])
+def test_items_without_content_are_left_out_with_a_note(
+    zip_bytes: bytes | None, destination: Path
+) -> None:
+    class Records(Folder):
+        def listing(self) -> list[ListedItem]:
+            paths = [("sub", "record"), *((f"link{number}",) for number in range(6))]
+            records = [listed(path) for path in paths]
+            return super().listing() + [
+                dataclasses.replace(
+                    record, item=dataclasses.replace(record.item, has_content=False)
+                )
+                for record in records
+            ]
+
+    folder = Records({("a",): b"a"}, [("sub",)], zip_bytes=zip_bytes)
+    result = folder.build(destination)
+    assert zipfile.ZipFile(destination).namelist() == [f"{TOP}/", f"{TOP}/sub/", f"{TOP}/a"]
+    assert contents(destination) == {f"{TOP}/a": b"a"}
+    assert (result.files, result.left_out) == (1, 7)
+    (note,) = result.notes
+    assert '"record", "link0", "link1", "link2", "link3" and 2 more' in note
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

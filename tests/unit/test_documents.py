@@ -284,6 +284,16 @@ def test_success_tells_files_size_and_digest(render: Callable[..., etree._Elemen
     assert "could not be removed" in notes
 
 
+def test_a_folder_that_is_kept_for_what_is_no_file_is_called_kept(
+    render: Callable[..., etree._Element],
+) -> None:
+    result = ResultFile(name="x", size=1, sha256="0" * 64, files=1, left_out=1)
+    root = render(state=JobState.SUCCEEDED, folder_kept=True, result=result)
+    said = text(root, "wps:Status/wps:ProcessSucceeded")
+    assert "is kept in the workspace" in said
+    assert "could not be removed" not in said
+
+
 def test_a_failure_tells_class_exit_code_job_and_log(render: Callable[..., etree._Element]) -> None:
     job = make_job(
         state=JobState.FAILED,

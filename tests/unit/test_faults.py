@@ -83,6 +83,7 @@ def test_what_nobody_foresaw_is_ours() -> None:
     ("kind", "name", "fault_class"),
     [
         (errors.StorageHubUnavailable, "StorageHub", FaultClass.STORAGE),
+        (errors.ItemDoubtful, "StorageHub", FaultClass.STORAGE),
         (errors.DamagedDownload, "StorageHub", FaultClass.STORAGE),
         (errors.RegistryUnavailable, "the image registry", FaultClass.SYSTEM),
         (errors.SwarmUnavailable, "the Docker Swarm", FaultClass.SYSTEM),
@@ -106,6 +107,7 @@ def test_an_outage_is_named_while_it_lasts_and_when_it_lasted_too_long(
 def test_every_outage_has_a_name() -> None:
     assert set(faults.PASSING) == {
         errors.StorageHubUnavailable,
+        errors.ItemDoubtful,
         errors.DamagedDownload,
         errors.LinkUnavailable,
         errors.RegistryUnavailable,
