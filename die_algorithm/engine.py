@@ -309,28 +309,38 @@ class Engine:
     def owned_job(self, job_id: str, token: UserToken) -> Job:
         """Look up a job of the token's owner to do something to it; an administrator may with any job.
 
-        Another's answers like one that does not exist.
+        Another's answers like one that does not exist. StorageHub is asked whose the token is, but one
+        that is away keeps nobody from a job under way with the token that it was submitted with.
 
         Raises:
             NotFound: there is none of this id, or it is another user's.
-            NotAuthorized: the token is not accepted.
+            NotAuthorized: the token is not accepted, or says of itself that it is not valid.
             TooManyRequests: as for :meth:`Callers.owner`.
             ServiceUnavailable: StorageHub, or the database, cannot be asked now.
         """
-        return self._owned(job_id, token, self._callers.owner)
+        self._on_token(token)
+        check_validity(token, datetime.now(UTC))
+        job = self._look_up(job_id)
+        if job is None or not was_submitted_with(job, token):
+            return self._owned(job, token, self._callers.owner)
+        try:
+            return self._owned(job, token, self._callers.owner_in_time)
+        except ServiceUnavailable:
+            return job
 
     def seen_job(self, job_id: str, token: UserToken) -> Job:
-        """Look up a job of the token's owner to show it: as :meth:`owned_job`.
+        """Look up a job of the token's owner to show it: as :meth:`owned_job`, but without a question.
 
-        Whose token it is may have been answered up to a minute ago.
+        Whose token it is may have been answered up to a minute ago. The token that a job under way was
+        submitted with shows it until its end, whatever has become of the token.
         """
-        return self._owned(job_id, token, self._callers.owner_of_late)
-
-    def _owned(self, job_id: str, token: UserToken, ask: Callable[[UserToken], str]) -> Job:
         self._on_token(token)
         job = self._look_up(job_id)
         if job and was_submitted_with(job, token):
-            return job  # nobody needs to be asked, not even a StorageHub that is away
+            return job
+        return self._owned(job, token, self._callers.owner_of_late)
+
+    def _owned(self, job: Job | None, token: UserToken, ask: Callable[[UserToken], str]) -> Job:
         owner = None if self._callers.is_admin(token) else ask(token)
         if job is None or (owner is not None and not owns(job, owner)):
             raise _no_such_job()
@@ -371,7 +381,7 @@ class Engine:
             return False
         if job is None or was_submitted_with(job, token) or self._callers.is_admin(token):
             return False
-        owner = self._callers.owner_in_time(token)
+        owner = self._callers.known_in_time(token)
         return owner is not None and not owns(job, owner)
 
     def cancel(self, job_id: str, token: UserToken) -> Job:
