@@ -77,6 +77,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "use case": {
         "waiters",
+        "sync_places",
         "callers",
         "owners",
         "questions",
