@@ -44,6 +44,7 @@ from die_algorithm.models import (
     Job,
     JobRequest,
     JobState,
+    ListedJob,
     ResponseForm,
     UserToken,
 )
@@ -375,7 +376,7 @@ class Engine:
             raise _no_such_job()
         return job
 
-    def latest_jobs(self, token: UserToken, most: int) -> tuple[list[Job], bool]:
+    def latest_jobs(self, token: UserToken, most: int) -> tuple[list[ListedJob], bool]:
         """The newest jobs of the token's owner, or of everybody for an administrator.
 
         Args:
