@@ -35,6 +35,7 @@ from die_algorithm.fail_points import FailPoints, Point
 from die_algorithm.given_items import GivenItems
 from die_algorithm.image_reference import ImageReference
 from die_algorithm.images import Images
+from die_algorithm.inline_content import holds_token
 from die_algorithm.job_options import IDEMPOTENCY_KEY, JobOptions
 from die_algorithm.job_request import IMAGE, parse_job_request
 from die_algorithm.job_store import JobStore
@@ -186,7 +187,12 @@ class Engine:
             request = self._parsed(inputs, token)
             check_validity(token, datetime.now(UTC))
         owner = self._callers.owner(token)
-        return _Asked(request, owner, token, form, options or JobOptions(), _content(inputs))
+        content = _content(inputs)
+        # Last: it costs the more the larger it is, which is for no stranger to spend.
+        if content and holds_token(content, token):
+            raise _token_within(request.item_parameter)
+        data = content.data if content else None
+        return _Asked(request, owner, token, form, options or JobOptions(), data)
 
     def _accepted(self, asked: _Asked) -> Job:
         if former := self._former(asked):
@@ -251,11 +257,8 @@ class Engine:
                 request.item_parameter,
             )
         for name, values in inputs.items():
-            if any(_holds(value, token) for value in values):
-                # It would be stored and shown with the inputs.
-                raise InvalidParameterValue(
-                    f"{name} holds your token. The container gets it anyway; leave it out.", name
-                )
+            if any(isinstance(value, str) and holds(value, token) for value in values):
+                raise _token_within(name)
         return request
 
     def _facts(self, image: ImageReference) -> ImageFacts | None:
@@ -511,16 +514,17 @@ def _same_request(former: Job, request: JobRequest) -> Job:
     return former
 
 
-def _content(inputs: Inputs) -> bytes | None:
+def _content(inputs: Inputs) -> InputContent | None:
     """The file that was sent inline, if any."""
     contents = (value for values in inputs.values() for value in values)
-    return next((each.data for each in contents if isinstance(each, InputContent)), None)
+    return next((each for each in contents if isinstance(each, InputContent)), None)
 
 
-def _holds(value: str | InputContent, token: UserToken) -> bool:
-    if isinstance(value, InputContent):
-        return token.secret.encode() in value.data
-    return holds(value, token)
+def _token_within(name: str) -> InvalidParameterValue:
+    """Why an input is not taken: it would be stored and shown with the others."""
+    return InvalidParameterValue(
+        f"{name} holds your token. The container gets it anyway; leave it out.", name
+    )
 
 
 def _no_such_job() -> NotFound:
