@@ -69,6 +69,24 @@ def test_no_record_is_read_for_a_list(store: JobStore, place: Place) -> None:
     assert store.latest("alice", 10) == [listed_job(job) for job in reversed(jobs)]
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE jobs SET state = 'x' WHERE id = :id",
+        "UPDATE jobs SET image = x'00' WHERE id = :id",
+        "UPDATE jobs SET owner = x'ff' WHERE id = :id",
+    ],
+)
+def test_what_is_damaged_in_the_row_of_one_job_is_read_from_its_record(
+    sqlite_place: Place, damage: str
+) -> None:
+    with closing(sqlite_place.open()) as store:
+        jobs = [added(store, n) for n in range(3)]
+        sqlite_place.execute(damage, id=jobs[1].id)
+        listed = {job.id: job for job in store.latest(None, 10)}
+        assert listed == {job.id: listed_job(job) for job in jobs}
+
+
 def test_a_list_takes_memory_for_what_it_says_not_for_the_logs(store: JobStore) -> None:
     log, count = "x" * 2**16, 100
     for number in range(count):

@@ -29,6 +29,8 @@ def upgrade() -> None:
     connection = op.get_bind()
     # One at a time: all records are more than memory may hold.
     for job_id in connection.execute(sa.select(_JOBS.c.id)).scalars().all():
+        if not _is_plain(job_id):
+            continue
         of_job = _JOBS.c.id == job_id
         record = connection.execute(sa.select(_JOBS.c.record).where(of_job)).scalar_one()
         connection.execute(sa.update(_JOBS).where(of_job).values(**_listed(record)))
@@ -36,11 +38,17 @@ def upgrade() -> None:
     op.create_index("ix_jobs_owner_accepted_at", "jobs", ["owner", "accepted_at"])
 
 
+def _is_plain(text: object) -> bool:
+    """Whether a column is what all have written into it; SQLite gives what is damaged, too."""
+    return isinstance(text, str) and text.isascii()
+
+
 def _listed(record: str) -> dict[str, object]:
     """A record's values for the columns; nothing of one that is damaged."""
     try:
         job = json.loads(record)
         reached = [datetime.fromisoformat(moment) for moment in job["reached"].values()]
-        return {"image": job["request"]["image"], "reached_at": max(reached)}
+        image = job["request"]["image"]
+        return {"image": image if _is_plain(image) else None, "reached_at": max(reached)}
     except (ValueError, TypeError, KeyError, AttributeError):
         return {"image": None, "reached_at": None}
