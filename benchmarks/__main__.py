@@ -12,7 +12,7 @@ from swarm_fixture import publish_probe
 from benchmarks.large_result import measure_large_result
 from benchmarks.load import measure_load
 from benchmarks.no_op import measure_no_op
-from benchmarks.throughput import measure_throughput
+from benchmarks.throughput import AT_ONCE, measure_throughput
 
 
 def main() -> int:
@@ -22,7 +22,9 @@ def main() -> int:
         0 if every aim is met, else 1.
     """
     state = Path(tempfile.mkdtemp(prefix="die-bench-"))
-    stack = LocalStack(state)
+    # One user has half of the places, and is all users here.
+    places = {"DIE_MAX_SYNC": str(2 * AT_ONCE), "DIE_THREADS": str(3 * AT_ONCE)}
+    stack = LocalStack(state, settings=places)
     try:
         facts = stack.up()
         if stack.swarm is None:

@@ -13,7 +13,7 @@ from demo_client import execute_url, fetch
 from benchmarks.figure import Figure
 from benchmarks.no_op import COMMAND, FINAL, IMAGE
 
-_AT_ONCE = 32
+AT_ONCE = 32
 _JOBS = 96
 _ROUNDS = 3
 _LABEL = "bench.bare"
@@ -31,7 +31,7 @@ def measure_throughput(facts: dict[str, str], docker_host: str) -> list[Figure]:
     ratios = [one / other for one, other in zip(bare, ours, strict=True)]
     return [
         Figure(
-            what=f"no-op jobs a second, {_AT_ONCE} at once ÷ bare Swarm loop's",
+            what=f"no-op jobs a second, {AT_ONCE} at once ÷ bare Swarm loop's",
             value=statistics.median(ratios),
             aim=0.85,
             at_most=False,
@@ -48,7 +48,7 @@ def _ours(facts: dict[str, str]) -> float:
         facts["service"], facts["token"], IMAGE, COMMAND, facts["item"], asynchronous=False
     )
     began = time.monotonic()
-    with ThreadPoolExecutor(_AT_ONCE) as clients:
+    with ThreadPoolExecutor(AT_ONCE) as clients:
         for answer in clients.map(lambda _: fetch(url), range(_JOBS)):
             if b"ProcessSucceeded" not in answer:
                 raise RuntimeError(answer.decode())
@@ -61,7 +61,7 @@ def _bare(client: docker.APIClient, image: str) -> float:
     left = _JOBS
     under_way: set[str] = set()
     while left or under_way:
-        while left and len(under_way) < _AT_ONCE:
+        while left and len(under_way) < AT_ONCE:
             under_way.add(_create(client, image))
             left -= 1
         for task in client.tasks({"label": _LABEL}):

@@ -26,8 +26,8 @@ from die_algorithm.rate_limits import RateLimits
 from die_algorithm.settings import Settings
 from die_algorithm.storagehub import StorageHub
 
-#: Seconds that a download waits for the answer to the question whose token came with it.
-_DOWNLOAD_PATIENCE = 3.0
+#: Seconds that a download, or a cancel, waits for the answer to the question whose token came with it.
+_PATIENCE = 3.0
 
 
 class Callers:
@@ -80,23 +80,15 @@ class Callers:
         """As :meth:`owner`; what StorageHub has said within the last minute holds."""
         return self._accepted(self._owners.of_late(token), token)
 
-    def owner_in_time(self, token: UserToken) -> str | None:
-        """As :meth:`owner_of_late`, within seconds; None if that cannot be found out.
+    def owner_in_time(self, token: UserToken) -> str:
+        """As :meth:`owner`, within seconds: a StorageHub that hangs counts as one that is away."""
+        return self._accepted(_in_time(self._owners.now, token), token)
 
-        It is asked in a thread of its own: a StorageHub that hangs must not hold up a download.
-        """
-        answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-
-        def ask() -> None:
-            try:
-                answers.put(self._owners.of_late(token))
-            except RequestError:
-                answers.put(None)
-
-        threading.Thread(target=ask, name="die-owner", daemon=True).start()
+    def known_in_time(self, token: UserToken) -> str | None:
+        """As :meth:`owner_of_late`, within seconds; None if that cannot be found out."""
         try:
-            return answers.get(timeout=_DOWNLOAD_PATIENCE)
-        except queue.Empty:
+            return _in_time(self._owners.of_late, token)
+        except RequestError:
             return None
 
     def _accepted(self, owner: str | None, token: UserToken) -> str:
@@ -135,6 +127,31 @@ class Callers:
                 "request cannot be checked. Nothing was started or changed; tell StorageHub's operator."
             )
         return root.owner
+
+
+def _in_time(ask: Callable[[UserToken], str | None], token: UserToken) -> str | None:
+    """Ask in a thread of its own: a StorageHub that hangs must hold up neither a download nor a cancel.
+
+    Raises:
+        RequestError: what the question has raised.
+        ServiceUnavailable: there is no answer within seconds.
+    """
+    answers: queue.SimpleQueue[str | RequestError | None] = queue.SimpleQueue()
+
+    def put_answer() -> None:
+        try:
+            answers.put(ask(token))
+        except RequestError as error:
+            answers.put(error)
+
+    threading.Thread(target=put_answer, name="die-owner", daemon=True).start()
+    try:
+        answer = answers.get(timeout=_PATIENCE)
+    except queue.Empty:
+        raise storagehub_away() from None
+    if isinstance(answer, RequestError):
+        raise answer
+    return answer
 
 
 def owns(job: Job, owner: str) -> bool:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from werkzeug.http import dump_options_header, parse_date
+from werkzeug.http import dump_options_header, is_resource_modified, parse_date, parse_etags
 from werkzeug.utils import send_file
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator
 
 from die_algorithm.archive import open_single_file
+from die_algorithm.errors import PreconditionFailed
 
 _ONE_RANGE = re.compile(r"bytes=(?:\d{1,18}-\d{0,18}|-\d{1,18})", re.ASCII)
 
@@ -25,29 +28,77 @@ def file_response(path: Path, environ: dict[str, Any]) -> Response:
         path: the file; its ending chooses the media type.
         environ: the request's WSGI environment; its server sends the file without a thread of ours
             where it can (``wsgi.file_wrapper``).
+
+    Raises:
+        PreconditionFailed: it is not what the client has made a condition.
+        OSError: there is no such file.
     """
-    environ = dict(environ)
-    if _is_beyond_time(environ.get("HTTP_IF_MODIFIED_SINCE")):
-        del environ["HTTP_IF_MODIFIED_SINCE"]
-    if _is_beyond_time(environ.get("HTTP_IF_RANGE")):
-        del environ[
-            "HTTP_IF_RANGE"
-        ]  # it is met by no file, so the whole is sent (RFC 9110, 13.1.5)
-        environ.pop("HTTP_RANGE", None)
-    asked = environ.get("HTTP_RANGE", "")
-    last = asked.removeprefix("bytes=-")
-    if not _ONE_RANGE.fullmatch(asked) or (last.isdecimal() and int(last) > path.stat().st_size):
-        # Several ranges, what is none, and a longer end than there is, are passed over (RFC 9110, 14.2).
-        environ.pop("HTTP_RANGE", None)
+    file = path.stat()
+    tag = f"{file.st_mtime}-{file.st_size}"
     response = send_file(
         path,
-        environ,
-        mimetype={".zip": "application/zip", ".log": "text/plain; charset=utf-8"}[path.suffix],
+        _conditions(environ, file, tag),
+        mimetype={".zip": "application/zip", ".log": "text/plain"}[path.suffix],
         as_attachment=path.suffix == ".zip",
         download_name=path.name,
         conditional=True,
+        etag=tag,
+        last_modified=file.st_mtime,
     )
     return _private(response)
+
+
+def _conditions(environ: dict[str, Any], file: os.stat_result, tag: str) -> dict[str, Any]:
+    """The environment with what is left to werkzeug of the conditions and of the range.
+
+    The order is that of RFC 9110, 13.2.2.
+    """
+    environ = dict(environ)
+    if_match = environ.pop("HTTP_IF_MATCH", None)
+    since = environ.pop("HTTP_IF_UNMODIFIED_SINCE", None)
+    if not (_is_older(file, since) if if_match is None else _matches(if_match, tag)):
+        raise PreconditionFailed(
+            "The file is not the one that the request names in If-Match or If-Unmodified-Since. Ask "
+            "for it without that condition."
+        )
+    if _is_beyond_time(environ.get("HTTP_IF_MODIFIED_SINCE")):
+        del environ["HTTP_IF_MODIFIED_SINCE"]
+    if _is_beyond_time(environ.get("HTTP_IF_RANGE")):
+        # It is met by no file, so the whole is sent (RFC 9110, 13.1.5).
+        del environ["HTTP_IF_RANGE"]
+        environ.pop("HTTP_RANGE", None)
+    if not _is_range_of(file, environ.get("HTTP_RANGE", "")) or not is_resource_modified(
+        environ, f'"{tag}"', last_modified=_changed(file)
+    ):
+        environ.pop("HTTP_RANGE", None)
+    return environ
+
+
+def _matches(if_match: str, tag: str) -> bool:
+    """Whether a file is one of those that the client names (RFC 9110, 13.1.1)."""
+    tags = parse_etags(if_match)
+    return tags.star_tag or tags.is_strong(tag)
+
+
+def _is_older(file: os.stat_result, since: str | None) -> bool:
+    """Whether a file has not changed since a date; what is none is passed over (RFC 9110, 13.1.4)."""
+    date = None if _is_beyond_time(since) else parse_date(since)
+    return date is None or _changed(file) <= date
+
+
+def _changed(file: os.stat_result) -> datetime:
+    """When it was, in whole seconds, as HTTP counts."""
+    return datetime.fromtimestamp(int(file.st_mtime), UTC)
+
+
+def _is_range_of(file: os.stat_result, asked: str) -> bool:
+    """Whether a range is heeded.
+
+    Several ranges, what is none, and a longer end than there is, are passed over (RFC 9110, 14.2).
+    """
+    last = asked.removeprefix("bytes=-")
+    is_too_long = last.isdecimal() and int(last) > file.st_size
+    return bool(_ONE_RANGE.fullmatch(asked)) and not is_too_long
 
 
 def single_file_response(zip_path: Path, path: str, max_size: int) -> Response:

@@ -6,6 +6,7 @@ business of :mod:`die_algorithm.steps`, driven by :mod:`die_algorithm.worker`.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
 import threading
@@ -34,6 +35,7 @@ from die_algorithm.fail_points import FailPoints, Point
 from die_algorithm.given_items import GivenItems
 from die_algorithm.image_reference import ImageReference
 from die_algorithm.images import Images
+from die_algorithm.inline_content import holds_token
 from die_algorithm.job_options import IDEMPOTENCY_KEY, JobOptions
 from die_algorithm.job_request import IMAGE, parse_job_request
 from die_algorithm.job_store import JobStore
@@ -43,6 +45,7 @@ from die_algorithm.models import (
     Job,
     JobRequest,
     JobState,
+    ListedJob,
     ResponseForm,
     UserToken,
 )
@@ -52,6 +55,7 @@ from die_algorithm.rate_limits import RateLimits
 from die_algorithm.results import new_result_key
 from die_algorithm.settings import Settings
 from die_algorithm.storagehub import StorageHub
+from die_algorithm.sync_places import SyncPlaces
 from die_algorithm.waiters import Waiters
 
 LOGGER = logging.getLogger(__name__)
@@ -68,6 +72,18 @@ _LOOK_FOR_CLIENT = 2.0
 _PLACES_KEPT = 1.0
 #: Seconds for which a waiter bears with a database that cannot be read.
 _STORE_PATIENCE = 60.0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """An Execute that can be read, of a user who is known."""
+
+    request: JobRequest
+    owner: str
+    token: UserToken
+    form: ResponseForm
+    options: JobOptions
+    content: bytes | None = dataclasses.field(repr=False)
 
 
 class Engine:
@@ -115,7 +131,7 @@ class Engine:
         self._places: Mapping[str, int] = {}
         self._places_until = 0.0
         self._places_lock = threading.Lock()
-        self._sync_slots = threading.BoundedSemaphore(settings.max_sync)
+        self._sync_places = SyncPlaces(settings.max_sync)
 
     @property
     def is_closing(self) -> bool:
@@ -156,51 +172,70 @@ class Engine:
         Raises:
             RequestError: the request is refused; says why, and which parameter is at fault.
         """
+        return self._accepted(self._asked(inputs, token, form, options))
+
+    def _asked(
+        self,
+        inputs: Inputs,
+        token: UserToken,
+        form: ResponseForm,
+        options: JobOptions | None,
+    ) -> _Asked:
         self._on_token(token)
         self._check_open()
-        options = options or JobOptions()
         with self._fail_points.around(Point.REQUEST_PARSED):
             request = self._parsed(inputs, token)
             check_validity(token, datetime.now(UTC))
         owner = self._callers.owner(token)
-        if former := self._former(owner, request, options):
+        content = _content(inputs)
+        # Last: it costs the more the larger it is, which is for no stranger to spend.
+        if content and holds_token(content, token):
+            raise _token_within(request.item_parameter)
+        data = content.data if content else None
+        return _Asked(request, owner, token, form, options or JobOptions(), data)
+
+    def _accepted(self, asked: _Asked) -> Job:
+        if former := self._former(asked):
             return former
-        self._check_rate(owner)
-        vre = token.vre
-        image = ImageReference.recorded(request.image)
-        self._images.check(image, owner, vre)
-        request = self._items.found(request, token, owner)
+        self._check_rate(asked.owner)
+        job = self._new_job(asked)
+        # Again: a slow StorageHub may have outlasted the client, and would leave it without its job's id.
+        self._check_open()
+        with self._fail_points.around(Point.ACCEPTED):
+            added = self._add(job, asked.options, asked.content)
+        if added.id != job.id:
+            return _same_request(added, job.request)
+        LOGGER.info(
+            "Job %s accepted: image %s %s, owner %s.",
+            job.id,
+            job.request.image,
+            job.digest or "",
+            job.owner,
+        )
+        self.on_submit()
+        return job
+
+    def _new_job(self, asked: _Asked) -> Job:
+        owner, token = asked.owner, asked.token
+        image = ImageReference.recorded(asked.request.image)
+        self._images.check(image, owner, token.vre)
+        request = self._items.found(asked.request, token, owner)
         facts = self._facts(image)
-        job = Job(
+        return Job(
             id=str(uuid.uuid4()),
             owner=owner,
-            vre=vre,
+            vre=token.vre,
             digest=facts.digest if facts else None,
             token_file=facts.wants_token_file if facts else False,
             request=request,
-            response_form=form,
+            response_form=asked.form,
             state=JobState.ACCEPTED,
             reached={JobState.ACCEPTED: datetime.now(UTC)},
             result_key=new_result_key(),
             token=token,
             token_expires_at=token.validity.until,
-            deadlines=options.deadlines or self._settings.deadlines,
+            deadlines=asked.options.deadlines or self._settings.deadlines,
         )
-        # Again: a slow StorageHub may have outlasted the client, and would leave it without its job's id.
-        self._check_open()
-        with self._fail_points.around(Point.ACCEPTED):
-            added = self._add(job, options, _content(inputs))
-        if added.id != job.id:
-            return _same_request(added, request)
-        LOGGER.info(
-            "Job %s accepted: image %s %s, owner %s.",
-            job.id,
-            request.image,
-            job.digest or "",
-            owner,
-        )
-        self.on_submit()
-        return job
 
     def _check_rate(self, owner: str) -> None:
         if seconds := self._executes.take(owner):
@@ -222,11 +257,8 @@ class Engine:
                 request.item_parameter,
             )
         for name, values in inputs.items():
-            if any(_holds(value, token) for value in values):
-                # It would be stored and shown with the inputs.
-                raise InvalidParameterValue(
-                    f"{name} holds your token. The container gets it anyway; leave it out.", name
-                )
+            if any(isinstance(value, str) and holds(value, token) for value in values):
+                raise _token_within(name)
         return request
 
     def _facts(self, image: ImageReference) -> ImageFacts | None:
@@ -244,15 +276,16 @@ class Engine:
             self._images.check_resolved(image, facts)
         return facts
 
-    def _former(self, owner: str, request: JobRequest, options: JobOptions) -> Job | None:
+    def _former(self, asked: _Asked) -> Job | None:
         """The job that was accepted for the same idempotency key."""
-        if options.idempotency_key is None:
+        key = asked.options.idempotency_key
+        if key is None:
             return None
         try:
-            former = self._store.with_key(owner, options.idempotency_key)
+            former = self._store.with_key(asked.owner, key)
         except StoreError as error:
             raise _store_away() from error
-        return None if former is None else _same_request(former, request)
+        return None if former is None else _same_request(former, asked.request)
 
     def _add(self, job: Job, options: JobOptions, content: bytes | None) -> Job:
         key = options.idempotency_key
@@ -309,34 +342,44 @@ class Engine:
     def owned_job(self, job_id: str, token: UserToken) -> Job:
         """Look up a job of the token's owner to do something to it; an administrator may with any job.
 
-        Another's answers like one that does not exist.
+        Another's answers like one that does not exist. StorageHub is asked whose the token is, but one
+        that is away keeps nobody from a job under way with the token that it was submitted with.
 
         Raises:
             NotFound: there is none of this id, or it is another user's.
-            NotAuthorized: the token is not accepted.
+            NotAuthorized: the token is not accepted, or says of itself that it is not valid.
             TooManyRequests: as for :meth:`Callers.owner`.
             ServiceUnavailable: StorageHub, or the database, cannot be asked now.
         """
-        return self._owned(job_id, token, self._callers.owner)
+        self._on_token(token)
+        check_validity(token, datetime.now(UTC))
+        job = self._look_up(job_id)
+        if job is None or not was_submitted_with(job, token):
+            return self._owned(job, token, self._callers.owner)
+        try:
+            return self._owned(job, token, self._callers.owner_in_time)
+        except ServiceUnavailable:
+            return job
 
     def seen_job(self, job_id: str, token: UserToken) -> Job:
-        """Look up a job of the token's owner to show it: as :meth:`owned_job`.
+        """Look up a job of the token's owner to show it: as :meth:`owned_job`, but without a question.
 
-        Whose token it is may have been answered up to a minute ago.
+        Whose token it is may have been answered up to a minute ago. The token that a job under way was
+        submitted with shows it until its end, whatever has become of the token.
         """
-        return self._owned(job_id, token, self._callers.owner_of_late)
-
-    def _owned(self, job_id: str, token: UserToken, ask: Callable[[UserToken], str]) -> Job:
         self._on_token(token)
         job = self._look_up(job_id)
         if job and was_submitted_with(job, token):
-            return job  # nobody needs to be asked, not even a StorageHub that is away
+            return job
+        return self._owned(job, token, self._callers.owner_of_late)
+
+    def _owned(self, job: Job | None, token: UserToken, ask: Callable[[UserToken], str]) -> Job:
         owner = None if self._callers.is_admin(token) else ask(token)
         if job is None or (owner is not None and not owns(job, owner)):
             raise _no_such_job()
         return job
 
-    def latest_jobs(self, token: UserToken, most: int) -> tuple[list[Job], bool]:
+    def latest_jobs(self, token: UserToken, most: int) -> tuple[list[ListedJob], bool]:
         """The newest jobs of the token's owner, or of everybody for an administrator.
 
         Args:
@@ -371,7 +414,7 @@ class Engine:
             return False
         if job is None or was_submitted_with(job, token) or self._callers.is_admin(token):
             return False
-        owner = self._callers.owner_in_time(token)
+        owner = self._callers.known_in_time(token)
         return owner is not None and not owns(job, owner)
 
     def cancel(self, job_id: str, token: UserToken) -> Job:
@@ -390,31 +433,36 @@ class Engine:
         return job
 
     def run_to_end(
-        self, submit: Callable[[], Job], is_gone: Callable[[], bool] = lambda: False
+        self,
+        inputs: Inputs,
+        token: UserToken,
+        form: ResponseForm,
+        options: JobOptions | None = None,
+        *,
+        is_gone: Callable[[], bool] = lambda: False,
     ) -> Job:
-        """Submit a job and wait for its end, within the limit on requests that wait.
+        """Submit a job and wait for its end, within the limits on requests that wait.
 
         Args:
-            submit: accepts the job.
+            inputs: as for :meth:`submit`, like the next three.
+            token: the caller's.
+            form: how the client wants its answer.
+            options: what the client asks for beside the process's inputs.
             is_gone: whether the client has left; the job goes on without it.
 
         Returns:
             The job. It has not ended if the client has left or the engine is closing.
 
         Raises:
-            ServerBusy: too many wait already; nothing was submitted.
+            RequestError: as for :meth:`submit`.
+            ServerBusy: too many wait already, in all or of the token's owner; nothing was submitted.
         """
-        if not self._sync_slots.acquire(blocking=False):
-            raise ServerBusy(
-                "Too many synchronous requests are under way. Try again later, or ask for an asynchronous "
-                "job (storeExecuteResponse=true and status=true, or in WPS 2.0 mode='async')."
-            )
-        try:
-            job = submit()
+        # Whose it is comes first: nobody's token takes a place.
+        asked = self._asked(inputs, token, form, options)
+        with self._sync_places.held_by(asked.owner):
+            job = self._accepted(asked)
             while not (job.state.is_final or is_gone() or self.is_closing):
                 job = self._wait_patiently(job)
-        finally:
-            self._sync_slots.release()
         return job
 
     def _wait_patiently(self, job: Job) -> Job:
@@ -466,16 +514,17 @@ def _same_request(former: Job, request: JobRequest) -> Job:
     return former
 
 
-def _content(inputs: Inputs) -> bytes | None:
+def _content(inputs: Inputs) -> InputContent | None:
     """The file that was sent inline, if any."""
     contents = (value for values in inputs.values() for value in values)
-    return next((each.data for each in contents if isinstance(each, InputContent)), None)
+    return next((each for each in contents if isinstance(each, InputContent)), None)
 
 
-def _holds(value: str | InputContent, token: UserToken) -> bool:
-    if isinstance(value, InputContent):
-        return token.secret.encode() in value.data
-    return holds(value, token)
+def _token_within(name: str) -> InvalidParameterValue:
+    """Why an input is not taken: it would be stored and shown with the others."""
+    return InvalidParameterValue(
+        f"{name} holds your token. The container gets it anyway; leave it out.", name
+    )
 
 
 def _no_such_job() -> NotFound:

@@ -16,6 +16,7 @@
     │   ├── NotFound                 404  (NoApplicableCode)
     │   ├── Gone                     410  (NoApplicableCode)
     │   ├── MethodNotAllowed         405  (NoApplicableCode)
+    │   ├── PreconditionFailed       412  (NoApplicableCode)
     │   ├── FileSizeExceeded         413
     │   ├── UnsupportedMediaType     415  (NoApplicableCode)
     │   ├── KeyReused                422  (InvalidParameterValue)
@@ -166,6 +167,12 @@ class MethodNotAllowed(RequestError):
     def __init__(self, text: str, allowed: tuple[str, ...]) -> None:
         super().__init__(text)
         self.allowed = allowed
+
+
+class PreconditionFailed(RequestError):
+    """The file is not the one, or not of the time, that the client has made a condition."""
+
+    http_status = 412
 
 
 class FileSizeExceeded(RequestError):

@@ -80,14 +80,10 @@ class ExecuteDoor:
         engine = self._runtime.engine
         token = user_token(query, headers, http_request.remote_addr or "")
         options = parse_job_options(headers, self._settings.deadlines)
-
-        def submit() -> Job:
-            return engine.submit(operation.values(), token, form, options)
-
         if form.status:
-            return submit()
+            return engine.submit(operation.values(), token, form, options)
         is_gone = http_request.environ.get("waitress.client_disconnected", lambda: False)
-        job = engine.run_to_end(submit, is_gone)
+        job = engine.run_to_end(operation.values(), token, form, options, is_gone=is_gone)
         if not job.state.is_final:
             raise self._not_waited_for(job, engine.is_closing)
         return job

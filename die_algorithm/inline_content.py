@@ -6,9 +6,10 @@ import base64
 import binascii
 import re
 
+from die_algorithm.credentials import holds, longest_form
 from die_algorithm.errors import InvalidParameterValue
 from die_algorithm.item_reference import is_item_reference
-from die_algorithm.models import InputContent
+from die_algorithm.models import InputContent, UserToken
 from die_algorithm.wps_operations import InputValue
 
 _TEXT = "text/plain"
@@ -17,6 +18,10 @@ _BYTES = "application/octet-stream"
 _MEDIA_TYPE = re.compile(
     r"[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,63}", re.ASCII
 )
+#: Bytes that are searched at once: where they are encoded, a search takes many times as much memory.
+_WINDOW = 2**16
+#: Bytes beyond ASCII, of which no form of a token is made, as one that is: text of both takes long.
+_ASCII = bytes(byte if byte < 0x80 else ord("?") for byte in range(0x100))
 #: What may stand for "as it is", in lower case.
 _PLAIN_ENCODINGS = frozenset({"", "raw", "utf-8", "utf8", "us-ascii", "7bit", "8bit", "none"})
 
@@ -46,6 +51,18 @@ def complex_value(
         media_type = _BYTES if is_base64 else _TEXT
     data = _decoded(name, stripped) if is_base64 else text.encode(errors="replace")
     return InputValue(content=InputContent(data=data, media_type=media_type), is_file=True)
+
+
+def holds_token(content: InputContent, token: UserToken) -> bool:
+    """Whether content, or the media type that it is given, holds a token in any form that is known."""
+    overlap = longest_form(token)
+    pieces = (
+        content.data[start : start + _WINDOW + overlap]
+        for start in range(0, len(content.data), _WINDOW)
+    )
+    return holds(content.media_type, token) or any(
+        holds(piece.translate(_ASCII).decode("ascii"), token) for piece in pieces
+    )
 
 
 def _is_base64(name: str, encoding: str | None) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from die_algorithm.errors import InvalidParameterValue
 from die_algorithm.links import Links
-from die_algorithm.models import Job
+from die_algorithm.models import ListedJob
 
 #: Jobs in a list if its reader does not say how many, and at most.
 USUAL, MOST = 100, 1000
@@ -30,7 +30,7 @@ def parse_limit(values: Sequence[str]) -> int:
     return int(text)
 
 
-def job_list(jobs: Sequence[Job], limit: int, links: Links, *, names_owners: bool) -> object:
+def job_list(jobs: Sequence[ListedJob], limit: int, links: Links, *, names_owners: bool) -> object:
     """What JSON says of jobs.
 
     Args:
@@ -45,14 +45,14 @@ def job_list(jobs: Sequence[Job], limit: int, links: Links, *, names_owners: boo
     }
 
 
-def _described(job: Job, links: Links, *, names_owners: bool) -> dict[str, str]:
+def _described(job: ListedJob, links: Links, *, names_owners: bool) -> dict[str, str]:
     owner = {"owner": job.owner} if names_owners else {}
     return {
         "id": job.id,
         **owner,
         "state": job.state.value,
-        "image": job.request.image,
+        "image": job.image,
         "accepted": job.accepted_at.isoformat(timespec="seconds"),
-        "updated": max(job.reached.values()).isoformat(timespec="seconds"),
+        "updated": job.reached_at.isoformat(timespec="seconds"),
         "status": links.status(job),
     }

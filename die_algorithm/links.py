@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from urllib.parse import quote
 
-from die_algorithm.models import Job, SingleFile
+from die_algorithm.models import Job, ListedJob, SingleFile
 from die_algorithm.results import collection_name, log_name, zip_name
 
 
@@ -25,7 +25,7 @@ class Links:
     #: The published files' folder.
     results: str
 
-    def status(self, job: Job) -> str:
+    def status(self, job: Job | ListedJob) -> str:
         """Where the job's document is."""
         return f"{self.status_prefix}{job.id}{self.status_suffix}"
 

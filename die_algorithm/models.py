@@ -555,6 +555,20 @@ class Job:
         return self.reached[self.state]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ListedJob:
+    """What a list says of a job."""
+
+    id: str
+    owner: str
+    state: JobState
+    #: The image reference in its canonical form.
+    image: str
+    accepted_at: datetime
+    #: When it reached its state.
+    reached_at: datetime
+
+
 def service_name(job_id: str) -> str:
     """``die-<job id>``: the name of a job's service and of its temp folder.
 

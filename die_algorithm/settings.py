@@ -261,7 +261,9 @@ class Settings(BaseModel):
     max_request_size: Size = Field(_as_written("3MiB"), description="Largest request body.")
     threads: int = Field(48, ge=4, description="Threads that answer HTTP requests.")
     max_sync: int = Field(
-        32, ge=1, description="Synchronous Executes held open at once; more get ServerBusy."
+        32,
+        ge=1,
+        description="Synchronous Executes held open at once, half of them of one user; more get ServerBusy.",
     )
     transfers: int = Field(
         4, ge=1, description="Results fetched from StorageHub at once, and files from public links."

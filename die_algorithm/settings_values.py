@@ -30,6 +30,8 @@ ASK_ENGINE = "engine"
 #: The engine counts in 64 bits.
 _LARGEST_SIZE = 2**63 - 1
 _SIZE = re.compile(r"\d+(?:\.\d+)? ?[A-Za-z]*", re.ASCII)
+#: Bits before the IPv4 address that an IPv6 address wraps.
+_MAPPED_PREFIX = 96
 _Networks = tuple[IPv4Network | IPv6Network, ...]
 _LABEL = re.compile(r"[A-Za-z0-9._-]{0,63}")
 _DOCKER_HOST = re.compile(r"unix:///.+|tcp://(?:[^\s:/?#@]+|\[[0-9a-fA-F:]+\]):\d{1,5}", re.ASCII)
@@ -177,12 +179,20 @@ def _networks(value: object) -> object:
     networks = []
     for word in words:
         try:
-            networks.append(ip_network(word))
+            networks.append(_unwrapped(ip_network(word)))
         except ValueError:
             raise ValueError(
                 f"{word!r} is neither an address nor a network like 10.0.0.0/8"
             ) from None
     return tuple(networks)
+
+
+def _unwrapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+    """A network of IPv4 as such, which a listener for IPv6 sees wrapped (RFC 4291, 2.5.5.2)."""
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    if mapped is None or network.prefixlen < _MAPPED_PREFIX:
+        return network
+    return IPv4Network((mapped, network.prefixlen - _MAPPED_PREFIX))
 
 
 #: ``30s``, ``10m``, ``24h``.

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,11 @@ from die_algorithm.credentials import CLOCK_SKEW
 from die_algorithm.errors import StaleJob, UnreadableJob, UnwritableJob
 from die_algorithm.job_store.database import Database
 from die_algorithm.job_store.leases import Leases
+from die_algorithm.job_store.listing import latest_jobs, listed_job, listed_row
 from die_algorithm.job_store.queue import Queue, QueueLimits, take_turn
 from die_algorithm.job_store.tables import INPUTS, JOBS, UNFINISHED
 from die_algorithm.job_store.token_key import TokenKey
-from die_algorithm.models import Job, UserToken
+from die_algorithm.models import Job, ListedJob, UserToken
 
 LOGGER = logging.getLogger(__name__)
 
@@ -139,23 +139,21 @@ class JobStore:
             row = connection.execute(_BY_ID, {"job_id": job_id}).one_or_none()
         return None if row is None else self._job(row)
 
-    def latest(self, owner: str | None, most: int) -> list[Job]:
-        """The newest jobs that can be read, the newest first.
+    def latest(self, owner: str | None, most: int) -> list[ListedJob]:
+        """The newest jobs, the newest first, without their records, which may be large.
 
         Args:
             owner: whose; None: everybody's.
             most: how many at most.
         """
-        query = JOBS.select().order_by(JOBS.c.accepted_at.desc(), JOBS.c.id).limit(most)
-        if owner is not None:
-            query = query.where(JOBS.c.owner == owner)
         with self._database.reading() as connection:
-            rows = connection.execute(query).all()
-        jobs = []
-        for row in rows:
-            with suppress(UnreadableJob):
-                jobs.append(self._job(row))
-        return jobs
+            rows = connection.execute(latest_jobs(owner, most)).all()
+        jobs = (listed_row(row) or self._listed(row.id) for row in rows)
+        return [job for job in jobs if job is not None]
+
+    def _listed(self, job_id: str) -> ListedJob | None:
+        job = self._readable(job_id)
+        return None if job is None else listed_job(job)
 
     def content(self, job_id: str) -> bytes | None:
         """The file that was sent with the request of a job that has not ended; None: there is none."""
@@ -309,7 +307,9 @@ class JobStore:
             "state": job.state.value,
             "version": job.version,
             "cancel_requested": job.cancel_requested,
+            "image": job.request.image,
             "accepted_at": job.accepted_at,
+            "reached_at": max(job.reached.values()),
             "updated_at": datetime.now(UTC),
             "due_at": _due_at(job),
             "sealed_token": sealed_token,

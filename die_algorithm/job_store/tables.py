@@ -16,7 +16,7 @@ JOBS = sa.Table(
     sa.Column("state", sa.String(16), nullable=False, index=True),
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("cancel_requested", sa.Boolean, nullable=False, default=False),
-    sa.Column("accepted_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("accepted_at", sa.DateTime(timezone=True), nullable=False, index=True),
     sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
     sa.Column("published_version", sa.Integer, nullable=False, default=-1),
     sa.Column("sealed_token", sa.LargeBinary, nullable=True),
@@ -32,7 +32,11 @@ JOBS = sa.Table(
     #: In seconds of the epoch: when something of an ended job is to be removed next; when one that
     #: waits for a place has waited as long as it may.
     sa.Column("due_at", sa.Float, nullable=True, index=True),
+    #: For lists, as the record has them: what was asked to be run, and when the state was reached.
+    sa.Column("image", sa.Text, nullable=True),
+    sa.Column("reached_at", sa.DateTime(timezone=True), nullable=True),
     sa.Index("ix_jobs_owner_admitted_at", "owner", "admitted_at"),
+    sa.Index("ix_jobs_owner_accepted_at", "owner", "accepted_at"),
 )
 
 WORKERS = sa.Table(

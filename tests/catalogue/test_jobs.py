@@ -70,6 +70,9 @@ ROWS = [
     Row(name="R11-modified", ask=Ask(target="@ZIP@", headers=(("If-Modified-Since", "Tue, 01 Jan 2099 00:00:00 GMT"),)), status=304, code=None),
     Row(name="R11-etag", ask=Ask(target="@ZIP@", headers=(("If-None-Match", '"x"'),)), status=200, code=None),
     Row(name="R11-star", ask=Ask(target="@ZIP@", headers=(("If-None-Match", "*"),)), status=304, code=None),
+    *(Row(name=f"R11-match-{status}-{n}", ask=Ask(target="@ZIP@", headers=(header, *more)), status=206 if more and status == 200 else status, code=None if status == 200 else NAC)
+      for status, header in ((200, ("If-Match", "*")), (412, ("If-Match", '"x"')), (412, ("If-Unmodified-Since", "Thu, 01 Jan 1970 00:00:00 GMT")))
+      for n, more in enumerate(((), (("Range", "bytes=0-0"),)))),
     Row(name="R10-head", ask=Ask(method="HEAD", target="@ZIP@"), status=200, code=None),
 ]  # fmt: skip
 

@@ -18,6 +18,7 @@ from store_fixture import LEASE, Place, current, run_together, submit, take_all
 
 from die_algorithm.errors import StoreUnavailable
 from die_algorithm.job_store import JobStore, unmade_files
+from die_algorithm.job_store.listing import listed_job
 from die_algorithm.job_store.tables import METADATA
 from die_algorithm.job_store.token_key import TokenKey
 from die_algorithm.models import JobState
@@ -125,6 +126,27 @@ def test_an_accepted_job_of_the_former_release_waits_for_its_place(former: Place
     with closing(former.open(running=2)) as store:
         assert store.queue.places() == {ACCEPTED: 0}
         assert {job.id for job in take_all(store)} == {RUNNING, ACCEPTED}
+
+
+def test_the_jobs_of_the_former_release_are_listed(former: Place) -> None:
+    damaged = "UPDATE jobs SET record = '{' WHERE id = :id"
+    former.execute(damaged, id=RUNNING)
+    with closing(former.open()) as store:
+        listed = {job.id: job for job in store.latest(None, 10)}
+        # The records are not needed any more.
+        for job_id in JOBS:
+            former.execute(damaged, id=job_id)
+        assert listed == {job.id: job for job in store.latest(None, 10)}
+    assert listed == {job_id: listed_job(JOBS[job_id]) for job_id in (ENDED, ACCEPTED)}
+
+
+def test_a_job_that_a_former_release_adds_while_it_goes_on_is_listed_by_its_record(
+    place: Place,
+) -> None:
+    with closing(place.open()) as store, place.connection() as connection:
+        connection.execute(FORMER_JOBS.insert().values(**former_row(place, ENDED)))
+        connection.commit()
+        assert store.latest(None, 10) == [listed_job(JOBS[ENDED])]
 
 
 def test_an_ended_job_of_the_former_release_can_be_removed(former: Place) -> None:

@@ -78,6 +78,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "use case": {
         "waiters",
+        "sync_places",
         "callers",
         "owners",
         "questions",

@@ -238,6 +238,21 @@ def test_the_deadlines_of_a_job_are_those_of_the_settings() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("10.0.0.1, 10.0.0.0/8", ["10.0.0.1/32", "10.0.0.0/8"]),
+        ("::1, fd00::/8, ::/0", ["::1/128", "fd00::/8", "::/0"]),
+        # As a listener for IPv6 sees who comes by IPv4.
+        ("::ffff:10.0.0.1", ["10.0.0.1/32"]),
+        ("::ffff:10.0.0.0/104, ::ffff:0:0/96", ["10.0.0.0/8", "0.0.0.0/0"]),
+    ],
+)
+def test_a_network_of_ipv4_is_one_though_ipv6_wraps_it(written: str, read: list[str]) -> None:
+    proxies = load(DIE_TRUSTED_PROXIES=written).trusted_proxies
+    assert [str(network) for network in proxies] == read
+
+
 # -- what is refused
 
 

@@ -403,6 +403,8 @@ def test_a_host_that_hangs_hinders_only_those_who_wait_for_it(world: Quick, tmp_
             tmp_path,
             trusted_hosts=f"127.0.0.1:{silent.getsockname()[1]}",
             storagehub_timeout="5s",
+            threads="96",
+            max_sync="48",
         ) as service,
         ThreadPoolExecutor(20) as clients,
     ):
@@ -414,6 +416,27 @@ def test_a_host_that_hangs_hinders_only_those_who_wait_for_it(world: Quick, tmp_
         assert not all(each.done() for each in asked)
         assert {each.result().status_code for each in asked} == {503}
         connection.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "attributes"),
+    [
+        (f"Authorization: Basic {base64.b64encode(f'alice:{ALICE.token}'.encode()).decode()}", ""),
+        (ALICE.token.upper(), ""),
+        ("a", f'mimeType="text/{ALICE.token}"'),
+        (base64.b64encode(ALICE.token.encode()).decode(), 'encoding="base64"'),
+    ],
+)
+def test_content_that_holds_the_callers_token_is_refused_and_not_kept(
+    service: Service, given: str, attributes: str
+) -> None:
+    before = contents_kept(service.settings)
+    answer = posted(service, xml(complex_data(given, attributes)))
+    assert answer.status_code == 400
+    document = etree.fromstring(answer.content)
+    assert document[0].get("locator") == "FileParam"
+    assert "FileParam holds your token" in answer.text
+    assert contents_kept(service.settings) == before
 
 
 # -- idempotency

@@ -24,7 +24,7 @@ from relay import Relay
 from service_fixture import Service, elements, job_id_of, status_path, unfinished_jobs
 from storagehub_fixture import ALICE, BOB, HubUser
 
-from die_algorithm import janitor, worker
+from die_algorithm import callers, janitor, worker
 from die_algorithm.errors import SwarmUnavailable
 from die_algorithm.fail_points import FailPoints
 from die_algorithm.janitor import Findings, Janitor
@@ -188,8 +188,9 @@ def test_the_patience_with_an_outage_fails_no_job_that_ends_anyway(tmp_path: Pat
 
 
 def test_a_cancel_stops_the_containers_though_storagehub_hangs_and_delays_no_other_user(
-    quick: Quick, relay: Relay, bobs_item: str
+    quick: Quick, relay: Relay, bobs_item: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(callers, "_PATIENCE", 0.1)
     with quick.service(**behind(relay, quick)) as service:
         hers = [running(service, quick.item) for _ in range(8)]
         his = running(service, bobs_item, BOB)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import requests
 from lxml import etree
-from quick_fixture import PROBE, Quick, submit
-from service_fixture import Service, status_path
+from quick_fixture import PROBE, Quick, soon, submit
+from service_fixture import Service, status_path, unfinished_jobs
 from storagehub_fixture import ALICE, BOB
 from wps2_fixture import execute as execute2
 from wps2_fixture import inputs_of
 
 from die_algorithm.models import JobState, UserToken
 from die_algorithm.storagehub import StorageHub
-from die_algorithm.web import WPS_PATH
+from die_algorithm.web import CANCEL_PATH, WPS_PATH
 
 CAPABILITIES = f"{WPS_PATH}?service=WPS&request=GetCapabilities"
 WRONG = "00000000-0000-4000-8000-{:012}-98187548"
@@ -71,6 +73,33 @@ def test_executes_of_one_user_are_limited_and_another_users_are_not(quick: Quick
         for job in jobs:
             assert service.get(status_path(job)).status_code == 200
             assert service.runtime.engine.wait(job, 20).state is JobState.SUCCEEDED
+
+
+def test_one_users_synchronous_executes_leave_a_place_for_anothers_and_nobodys_take_none(
+    quick: Quick,
+) -> None:
+    bobs = quick.hub.seed(BOB.name, "b.txt", b"b")
+
+    def execute(token: str, item: str, command: str = "probe noop") -> requests.Response:
+        url = service.execute_url(token, Image=PROBE, CommandName=command, FileParam=item)
+        return service.get(url)
+
+    with quick.service(max_sync="2") as service, ThreadPoolExecutor(2) as clients:
+        waits = clients.submit(execute, BOB.token, bobs, "probe forever")
+        soon(lambda: unfinished_jobs(service.settings))
+        busy = execute(BOB.token, bobs)
+        assert busy.status_code == 503
+        assert 'exceptionCode="ServerBusy"' in busy.text
+        assert "requests under way as one user may, 1. Nothing was started" in busy.text
+        assert execute(ALICE.token, quick.item).status_code == 200
+        hers = clients.submit(execute, ALICE.token, quick.item, "probe forever")
+        jobs = soon(lambda: found if len(found := unfinished_jobs(service.settings)) == 2 else None)
+        # All places are taken, of which a token that is nobody's would want none.
+        assert execute(WRONG.format(1), quick.item).status_code == 401
+        for job, user in zip(sorted(jobs, key=lambda job: job.owner), (ALICE, BOB), strict=True):
+            service.get(f"{CANCEL_PATH}?id={job.id}&gcube-token={user.token}")
+        assert [each.result(20).status_code for each in (waits, hers)] == [200, 200]
+        assert execute(BOB.token, bobs).status_code == 200
 
 
 def test_to_guess_tokens_becomes_no_load_of_storagehubs(

@@ -227,6 +227,7 @@ def away(jobs: Jobs) -> Iterator[None]:
 def test_while_storagehub_is_away_only_a_job_under_way_is_shown_to_its_owner(jobs: Jobs) -> None:
     get = jobs.service.get
     assert "ProcessStarted" in get(status_path(jobs.running)).text
+    assert get(f"{CANCEL_PATH}?id={jobs.running}&gcube-token={BOB.token}").status_code == 503
     refused = [
         get(status_path(job_id, token))
         for job_id, token in (
@@ -329,7 +330,7 @@ def test_a_token_that_is_nobodys_does_not_hinder_a_download(jobs: Jobs, token: s
 def test_a_storagehub_that_hangs_does_not_hold_up_a_download(
     quick: Quick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(callers, "_DOWNLOAD_PATIENCE", 0.3)
+    monkeypatch.setattr(callers, "_PATIENCE", 0.3)
     where = urlsplit(quick.hub.base_url)
     assert where.port is not None
     with Relay(where.port) as relay:

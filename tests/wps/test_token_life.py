@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from quick_fixture import PROBE, Quick, quick_world, soon, status
+from quick_fixture import PROBE, Quick, cancel, quick_world, soon, status
 from service_fixture import Service, status_path
 from storagehub_fixture import ALICE, BOB, HubUser, hub_client
 
@@ -302,6 +302,54 @@ def test_the_failure_names_the_folder(world_of: Callable[[HubUser], Quick]) -> N
         said = service.get(f"{status_path(job.id, '')}".partition("&")[0]).text
         assert "Fault class: TOKEN." in said
         assert f"What the program had written is kept in the folder die-{job.id}" in said
+
+
+def test_a_revoked_token_shows_its_job_until_the_end_and_cancels_nothing(
+    world_of: Callable[[HubUser], Quick],
+) -> None:
+    user = HubUser("carol.test", "ca201000-0000-4000-8000-000000000003-98187548")
+    world = world_of(user)
+    with world.service() as service:
+        job = execute(service, user, item_of(world, user), "probe sleep 60")
+        soon(lambda: "is running" in seen_by(service, user, job))
+        world.hub.revoke(user.token)
+        assert "is running" in seen_by(service, user, job)
+        answer = cancel(service, job.id, user)
+        assert answer.status_code == 401
+        assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
+        assert not service.runtime.engine.job(job.id).cancel_requested
+
+
+@pytest.mark.usefixtures("exact")
+def test_an_expired_token_cancels_nothing_though_storagehub_is_away(
+    world_of: Callable[[HubUser], Quick],
+) -> None:
+    user = carol(exp=time.time() + SHORT)
+    world = world_of(user)
+    with world.service() as service:
+        job = execute(service, user, item_of(world, user), "probe sleep 60")
+        soon(lambda: "is running" in seen_by(service, user, job))
+        world.hub.stop()
+        soon(lambda: time.time() > user_expires(job))
+        answer = cancel(service, job.id, user)
+        assert answer.status_code == 401
+        assert "has expired at" in answer.text
+        assert not service.runtime.engine.job(job.id).cancel_requested
+        world.hub.start()
+
+
+def test_a_job_is_cancelled_with_its_own_token_though_storagehub_is_away(
+    world_of: Callable[[HubUser], Quick],
+) -> None:
+    world = world_of(carol())
+    with world.service() as service:
+        job = execute(service, ALICE, world.item, "probe sleep 60")
+        soon(lambda: "is running" in seen_by(service, ALICE, job))
+        world.hub.stop()
+        assert cancel(service, job.id, BOB).status_code == 503
+        assert cancel(service, job.id).status_code == 200
+        world.hub.start()
+        assert end_of(service, job).state is JobState.DISMISSED
 
 
 # -- after
