@@ -13,16 +13,29 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from die_algorithm.errors import ImageForbidden
-from die_algorithm.image_reference import DOCKER_HUB, ImageReference, is_registry
+from die_algorithm.image_reference import DOCKER_HUB, ImageReference
 from die_algorithm.models import ImageFacts
-from die_algorithm.repository_pattern import RepositoryPattern, matching
+from die_algorithm.repository_pattern import (
+    RepositoryPattern,
+    canonical_registry,
+    matching,
+    with_registry,
+)
 from die_algorithm.settings_values import Size
 
 _TAG_PATTERN = re.compile(r"[A-Za-z0-9._*-]+", re.ASCII)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+_VRE = re.compile(r"(?:/[^/%\s]+)+")
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9]+", re.ASCII)
 
 
@@ -32,15 +45,24 @@ def _tag_pattern(value: str) -> str:
     return value
 
 
-def _registry(value: str) -> str:
-    if not is_registry(value):
-        raise ValueError(f"{value!r} is no registry like docker.io or registry.example.org:5000")
-    return value
-
-
 def _digest(value: str) -> str:
     if not _DIGEST.fullmatch(value):
         raise ValueError(f"{value!r} is no digest: 'sha256:' and 64 hexadecimal digits")
+    return value
+
+
+def _vre(value: str) -> str:
+    if not _VRE.fullmatch(value):
+        raise ValueError(
+            f"{value!r} is no VRE like /d4science.research-infrastructures.eu/D4Research/Lab: a path "
+            "that begins with '/', does not end with it and has no '%'"
+        )
+    return value
+
+
+def _user(value: str) -> str:
+    if not value or value != value.strip():
+        raise ValueError(f"{value!r} is no user's name: it is empty, or has blanks at its ends")
     return value
 
 
@@ -59,8 +81,8 @@ class ImageGroup(_Rules):
 
     name: str
     #: Contexts of the user token, such as ``/d4science.research-infrastructures.eu/D4Research/Lab``.
-    vres: tuple[str, ...] = ()
-    users: tuple[str, ...] = ()
+    vres: tuple[Annotated[str, AfterValidator(_vre)], ...] = ()
+    users: tuple[Annotated[str, AfterValidator(_user)], ...] = ()
     allow: tuple[RepositoryPattern, ...] = ()
     deny: tuple[RepositoryPattern, ...] = ()
 
@@ -78,7 +100,7 @@ class ImageGroup(_Rules):
 class ImagePolicy(_Rules):
     """The table ``[images]`` of the policy file."""
 
-    registries: tuple[Annotated[str, AfterValidator(_registry)], ...] = (DOCKER_HUB,)
+    registries: tuple[Annotated[str, AfterValidator(canonical_registry)], ...] = (DOCKER_HUB,)
     #: None: every repository of these registries.
     allow: tuple[RepositoryPattern, ...] | None = None
     deny: tuple[RepositoryPattern, ...] = ()
@@ -96,6 +118,24 @@ class ImagePolicy(_Rules):
     #: Whom to ask, and how, for the end of refusals.
     contact: str = ""
     groups: tuple[ImageGroup, ...] = ()
+
+    @field_validator("pinned", mode="before")
+    @classmethod
+    def _is_pinned_once(cls, value: object) -> object:
+        # Two names of one repository would become one, with the digests of one.
+        names = [with_registry(name) for name in value] if isinstance(value, dict) else []
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"{', '.join(sorted(twice))} is there twice, under two names")
+        return value
+
+    @model_validator(mode="after")
+    def _groups_have_something_to_allow(self) -> Self:
+        if self.allow is None and (group := next((g for g in self.groups if g.allow), None)):
+            raise ValueError(
+                f"the group {group.name!r} has 'allow', and [images] has none, so that everybody may "
+                "run everything. Say there what all may run; 'allow = []' is nothing"
+            )
+        return self
 
     def check(self, image: ImageReference, owner: str, vre: str | None) -> None:
         """See whether a user may run what a reference names.

@@ -21,6 +21,8 @@ _IMAGE = "Image"
 DOCKER_HUB = "docker.io"
 #: How it may be called.
 HUB_NAMES = (DOCKER_HUB, "index.docker.io")
+#: Machines and pages of Docker Hub, by which no engine knows its images.
+HUB_MACHINES = ("registry-1.docker.io", "registry.hub.docker.com", "hub.docker.com")
 _REGISTRY = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?(?::[1-9]\d{0,4})?", re.ASCII)
 _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*", re.ASCII)
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)

@@ -49,6 +49,8 @@ class Policy(BaseModel):
             content = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise _unreadable(path, error) from None
+        except RecursionError:
+            raise SettingsError(f"The policy file {path} is nested too deep.") from None
         try:
             return cls.model_validate(content)
         except ValidationError as error:

@@ -34,6 +34,10 @@ def refusal(image: str, owner: str = "alice", vre: str | None = None, **rules: A
     return ""
 
 
+def test_docker_hub_may_be_named_by_its_other_name() -> None:
+    assert not refusal("alpine", registries=["index.docker.io"])
+
+
 def test_without_rules_all_of_docker_hub_is_allowed_and_nothing_else() -> None:
     assert not refusal("alpine")
     assert not refusal("d4science/sortapp")
@@ -181,6 +185,28 @@ def test_a_refusal_says_whom_to_ask() -> None:
         {"registries": ["Docker.io"]},
         {"registries": ["https://ghcr.io"]},
         {"registries": ["hub"]},
+        {"registries": ["registry-1.docker.io"]},
+        {"deny": ["d4science/"]},
+        {"deny": ["/d4science/*"]},
+        {"deny": ["d4science//*"]},
+        {"deny": ["d4science/*/"]},
+        {"deny": ["d4science/*/*"]},
+        {"deny": ["docker.io/"]},
+        {"deny": ["ghcr.io/"]},
+        {"deny": ["docker.io/a/b/c"]},
+        {"deny": ["registry-1.docker.io/d4science/*"]},
+        {"deny": ["hub.docker.com/r/d4science/*"]},
+        {"allow": ["registry.hub.docker.com/**"]},
+        {"pinned": {"alpine": [DIGEST], "library/alpine": [OTHER]}},
+        {"pinned": {"u/r": [DIGEST], "index.docker.io/u/r": [DIGEST]}},
+        # Everybody may run everything, so the group is given nothing.
+        {"groups": [{"name": "lab", "users": ["alice"], "allow": ["lab/*"]}]},
+        {"groups": [{"name": "lab", "users": ["bob "], "deny": ["lab/*"]}]},
+        {"groups": [{"name": "lab", "users": [""], "deny": ["lab/*"]}]},
+        {"groups": [{"name": "lab", "vres": ["%2Fd4science.eu%2FLab"], "deny": ["lab/*"]}]},
+        {"groups": [{"name": "lab", "vres": ["d4science.eu/Lab"], "deny": ["lab/*"]}]},
+        {"groups": [{"name": "lab", "vres": ["/d4science.eu/Lab/"], "deny": ["lab/*"]}]},
+        {"groups": [{"name": "lab", "vres": [""], "deny": ["lab/*"]}]},
         {"forbidden_tags": ["a b"]},
         {"pinned": {"u/r": ["sha256:123"]}},
         {"max_size": "1,5GiB"},

@@ -63,6 +63,8 @@ def test_a_list_that_is_written_empty_is_empty(tmp_path: Path) -> None:
         ("[images]\nmax_size = 'big'", "images.max_size: give a number of bytes"),
         ("[[images.groups]]\nname = 'x'", "images.groups[0]: the group 'x' has neither"),
         ("\x00", "cannot be read"),
+        (f"a = {'[' * 5000}{']' * 5000}", "nested too deep"),
+        ("[images.pinned]\nalpine = []\n'library/alpine' = []", "images.pinned: docker.io/library"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, text: str, said: str) -> None:
