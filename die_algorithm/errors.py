@@ -335,6 +335,10 @@ class RegistryUnavailable(ImageError):
         self.retry_after = retry_after
 
 
+class ImageDoubtful(RegistryUnavailable):
+    """What the registry has of one image does not fit together; it answers, and others may be whole."""
+
+
 class RegistryLimits(RegistryUnavailable):
     """The registry is asked too often: it may pass."""
 

@@ -345,12 +345,8 @@ class ImageFacts:
     digest: str
     #: Bytes of all layers as they are fetched; None if nobody has told.
     size: int | None = None
-    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-    @property
-    def wants_token_file(self) -> bool:
-        """Whether the image asks for the user token as a file, too."""
-        return self.labels.get(TOKEN_FILE_LABEL, "").lower() == "true"
+    #: The image asks for the user token as a file, too, by its label.
+    wants_token_file: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

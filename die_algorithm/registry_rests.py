@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from die_algorithm.errors import ImageError, RegistryUnavailable
+from die_algorithm.errors import ImageDoubtful, ImageError, RegistryUnavailable
 
 #: Seconds that a registry rests. Of chance, so that several services do not ask it at the same moment.
 _REST = (10.0, 30.0)
@@ -49,12 +49,15 @@ class RegistryRests:
             return self._resting(registry) is not None
 
     def note(self, registry: str, error: RegistryUnavailable) -> None:
-        """Let a registry rest that has not answered.
+        """Let a registry rest that has not answered. One that was wrong about one image has.
 
         Args:
             registry: its name.
             error: how it has not.
         """
+        if isinstance(error, ImageDoubtful):
+            self._forget(registry)
+            return
         asked_for = min(error.retry_after, _LONGEST_REST) * random.uniform(1.0, _SPREAD)  # noqa: S311
         pause = max(random.uniform(*_REST), asked_for)  # noqa: S311
         with self._changed:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
+from die_algorithm.models import TOKEN_FILE_LABEL
+
 DIGEST = r"^sha256:[0-9a-f]{64}$"
+#: The fields by which engines understand manifests and indexes.
+_FIELDS = (
+    *("schemaVersion", "mediaType", "config", "layers", "manifests"),
+    *("digest", "size", "urls", "platform", "os", "architecture", "variant"),
+)
+_FOLDED = frozenset(name.casefold() for name in _FIELDS)
 
 
 class _Fields(BaseModel):
@@ -18,16 +28,26 @@ class _Platform(_Fields):
     architecture: str = ""
 
 
+_EMPTY_IF_NULL = BeforeValidator(lambda value: value or {})
+
+
 class Descriptor(_Fields):
     """What another document, or a layer, is known by."""
 
     digest: str = Field(pattern=DIGEST)
     size: int = Field(ge=0)
-    platform: _Platform = _Platform()
 
-    def is_for(self, platform: str) -> bool:
-        """Whether it is the variant for a platform such as ``linux/amd64``."""
-        return f"{self.platform.os}/{self.platform.architecture}" == platform
+
+class Variant(_Fields):
+    """One of an index; of those for other platforms nothing more matters."""
+
+    digest: str
+    platform: Annotated[_Platform, _EMPTY_IF_NULL] = _Platform()
+
+    @property
+    def platform_name(self) -> str:
+        """Such as ``linux/amd64``; empty if it does not tell, but its configuration does."""
+        return f"{self.platform.os}/{self.platform.architecture}".strip("/")
 
 
 class Manifest(_Fields):
@@ -36,13 +56,17 @@ class Manifest(_Fields):
     config: Descriptor | None = None
     layers: tuple[Descriptor, ...] = ()
     #: Of an index.
-    manifests: tuple[Descriptor, ...] | None = None
+    manifests: tuple[Variant, ...] | None = None
+
+    def variants(self, platform: str) -> tuple[Variant, ...]:
+        """Those of an index that an engine on a platform may choose; which, is its affair."""
+        variants = self.manifests or ()
+        named = tuple(each for each in variants if each.platform_name == platform)
+        return named or tuple(each for each in variants if not each.platform_name)
 
 
 class _ContainerConfig(_Fields):
-    labels: Annotated[dict[str, str], BeforeValidator(lambda value: value or {})] = Field(
-        {}, alias="Labels"
-    )
+    labels: Annotated[Mapping[str, object], _EMPTY_IF_NULL] = Field({}, alias="Labels")
 
 
 class ImageConfig(_Fields):
@@ -50,9 +74,12 @@ class ImageConfig(_Fields):
 
     os: str = ""
     architecture: str = ""
-    config: Annotated[_ContainerConfig, BeforeValidator(lambda value: value or {})] = (
-        _ContainerConfig()
-    )
+    config: Annotated[_ContainerConfig, _EMPTY_IF_NULL] = _ContainerConfig()
+
+    @property
+    def wants_token_file(self) -> bool:
+        """Whether its label asks for the user token as a file."""
+        return str(self.config.labels.get(TOKEN_FILE_LABEL, "")).lower() == "true"
 
 
 _NULL_IS_EMPTY = BeforeValidator(lambda value: "" if value is None else value)
@@ -67,6 +94,56 @@ class _Token(_Fields):
     def secret(self) -> str:
         """The token, under whichever of its two names it came."""
         return self.token or self.access_token
+
+
+def manifest_of(document: bytes) -> Manifest:
+    """Understand an image's manifest or an index, in the one way in which it can be understood.
+
+    Engines take a field's name in any case, and the last of several: what is not exactly once there, as
+    it is written in the specification, would be something else to them (CVE-2021-41190 is of that kind).
+
+    Raises:
+        ValueError: it is neither, or could be both.
+    """
+    try:
+        content = json.loads(document, object_pairs_hook=_Object)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    if not all(each.is_plain for each in _objects(content)):
+        raise ValueError("it can be read in two ways")
+    manifest = MANIFEST.validate_python(content)
+    if manifest.manifests is not None and ("config" in content or "layers" in content):
+        raise ValueError("it is an index and an image")
+    return manifest
+
+
+class _Object(dict[str, object]):
+    """An object of a JSON document, and whether there is one way to read it."""
+
+    def __init__(self, pairs: list[tuple[str, object]]) -> None:
+        super().__init__(pairs)
+        known = [name for name, _ in pairs if name.casefold() in _FOLDED]
+        self.is_plain = len(known) == len(set(known)) and set(known) <= set(_FIELDS)
+
+
+def _objects(content: object) -> Iterator[_Object]:
+    """A manifest and what it is made of; what else there is, annotations for example, is anybody's."""
+    found = [content]
+    while found:
+        each = found.pop()
+        if isinstance(each, list):
+            found += each
+        elif isinstance(each, _Object):
+            yield each
+            found += (each.get(name) for name in ("config", "layers", "manifests", "platform"))
+
+
+def is_document(body: bytes) -> bool:
+    """Whether something looks like a manifest at all, and not like a page of some proxy."""
+    try:
+        return isinstance(json.loads(body), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 class _Schema(_Fields):

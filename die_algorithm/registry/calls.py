@@ -19,13 +19,20 @@ from pydantic import ValidationError
 
 from die_algorithm import __version__
 from die_algorithm.errors import (
+    ImageDoubtful,
     ImageNotFound,
     ImageUnusable,
     RegistryLimits,
     RegistryUnavailable,
 )
 from die_algorithm.image_reference import DOCKER_HUB, ImageReference
-from die_algorithm.paced_http import NETWORK_ERRORS, PacedAdapter, is_timeout, retry_after
+from die_algorithm.paced_http import (
+    NETWORK_ERRORS,
+    PacedAdapter,
+    check_frame,
+    is_timeout,
+    retry_after,
+)
 from die_algorithm.registry import answers
 
 _HEADERS = {
@@ -40,7 +47,14 @@ _MIN_RATE = 4096
 _LARGEST = 8 * 2**20
 #: Little: the clock is looked at after each.
 _CHUNK = 8 * 2**10
-_CHALLENGE = re.compile(r'(realm|service)="([^"\\]{1,500})"')
+_CHALLENGE = re.compile(
+    r"(?:(?P<scheme>[\w!#$%&'*+.^`|~-]+)\s+)?(?P<name>[\w!#$%&'*+.^`|~-]+)\s*=\s*"
+    r'(?:"(?P<quoted>(?:[^"\\]|\\.){0,500})"|(?P<token>[^\s",]{1,500}))',
+    re.ASCII,
+)
+_LONGEST_CHALLENGE = 4096
+#: In place of a path: where tokens are given.
+_TOKENS = ""
 #: Tokens kept, and the longest that one is, in seconds.
 _MOST_TOKENS = 256
 _TOKEN_KEPT = 240.0
@@ -113,7 +127,9 @@ class Calls:
                     challenge = response.headers.get("WWW-Authenticate", "")
                     token = self._new_token(image, base, challenge, deadline)
                     continue
-                _check(response, image)
+                _check(response, image, path)
+                # Of a document, the end has to be marked: half of one would be another.
+                check_frame(response.status_code, response.headers, marked=method == "GET")
                 body = b"" if method == "HEAD" else _body(response, image, deadline)
                 return Answer(body, response.headers.get("Docker-Content-Digest", ""))
         raise RegistryUnavailable("The image registry does not answer as it should.")
@@ -162,9 +178,9 @@ class Calls:
         return token if time.monotonic() < until else ""
 
     def _new_token(self, image: ImageReference, base: str, challenge: str, deadline: float) -> str:
-        found = dict(_CHALLENGE.findall(challenge))
+        found = _bearer(challenge)
         realm = found.get("realm", "")
-        if not challenge.lower().startswith("bearer ") or not realm:
+        if not realm:
             raise _not_public(image)
         if _origin(realm) != _origin(base):
             _demand_https(realm)
@@ -175,7 +191,7 @@ class Calls:
         mark = "&" if urlsplit(realm).query else "?"
         url = f"{realm}{mark}{urlencode(query)}"
         with self._sent("GET", url, "application/json", "", deadline) as response:
-            _check(response, image)
+            _check(response, image, _TOKENS)
             body = _body(response, image, deadline)
         try:
             token = answers.TOKEN.validate_json(body)
@@ -192,12 +208,32 @@ class Calls:
         return token.secret
 
 
-def _check(response: requests.Response, image: ImageReference) -> None:
+def _bearer(challenge: str) -> dict[str, str]:
+    """The parameters of a challenge by the scheme Bearer, among those of others (RFC 9110, 11.6.1)."""
+    found: dict[str, str] = {}
+    scheme = ""
+    for part in _CHALLENGE.finditer(challenge[:_LONGEST_CHALLENGE]):
+        scheme = (part["scheme"] or scheme).lower()
+        if scheme == "bearer":
+            value = part["token"] or re.sub(r"\\(.)", r"\1", part["quoted"] or "")
+            found.setdefault(part["name"].lower(), value)
+    return found
+
+
+def _check(response: requests.Response, image: ImageReference, path: str) -> None:
+    """See that an answer is a success.
+
+    An image is what its manifest says: one of which a part is missing, or is not given, is there.
+    """
     status = response.status_code
     if 200 <= status < 300:
         return
-    if status in (401, 403, 404, 410):
-        raise _not_public(image)
+    missing = status in (404, 410)
+    if status in (401, 403) or missing:
+        if path.startswith("blobs/"):
+            raise ImageDoubtful(f"The image registry lacks a part of the image (HTTP {status}).")
+        if path != _TOKENS or not missing:
+            raise _not_public(image)
     if status == 429:
         raise RegistryLimits(
             "The image registry is asked too often.", retry_after(response.headers)

@@ -8,17 +8,14 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from typing import TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from die_algorithm.errors import ImageUnusable, RegistryUnavailable
+from die_algorithm.errors import ImageDoubtful, ImageUnusable, RegistryUnavailable
 from die_algorithm.image_reference import ImageReference
 from die_algorithm.models import ImageFacts
 from die_algorithm.registry import answers
 from die_algorithm.registry.calls import Calls
-
-_T = TypeVar("_T")
 
 _MANIFEST_TYPES = ", ".join(
     (
@@ -32,6 +29,8 @@ _MANIFEST_TYPES = ", ".join(
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 #: The engine cannot stack more (moby, ``maxLayerDepth``).
 _MOST_LAYERS = 125
+#: Variants of an image for one platform; of arm there are four.
+_MOST_VARIANTS = 8
 #: Images whose facts are kept: what has a digest never changes.
 _KEPT = 512
 
@@ -84,8 +83,11 @@ class Registry:
 
     def known(self, image: ImageReference) -> ImageFacts | None:
         """What was found before of an image that is named with its digest; None: nothing."""
+        key = (image.name, image.digest or "")
         with self._lock:
-            return self._known.get((image.name, image.digest or ""))
+            if key in self._known:
+                self._known.move_to_end(key)
+            return self._known.get(key)
 
     def confirm(self, image: ImageReference) -> None:
         """See that a registry still gives an image, from nothing that is remembered.
@@ -109,6 +111,8 @@ class Registry:
         if re.fullmatch(answers.DIGEST, digest):
             return digest
         body = self._calls.ask("GET", image, path, _MANIFEST_TYPES, deadline).body
+        if not answers.is_document(body):
+            raise RegistryUnavailable("The image registry does not answer as one.")
         return _digest_of(body)
 
     def _fetched(self, image: ImageReference, digest: str, deadline: float) -> ImageFacts:
@@ -121,11 +125,29 @@ class Registry:
 
     def _facts(self, image: ImageReference, digest: str, deadline: float) -> ImageFacts:
         manifest = self._manifest(image, digest, deadline)
-        if manifest.manifests is not None:
-            variants = [each for each in manifest.manifests if each.is_for(self._platform)]
-            if not variants:
-                raise self._wrong_platform(image)
-            manifest = self._manifest(image, variants[0].digest, deadline)
+        if manifest.manifests is None:
+            return self._variant(image, digest, manifest, deadline)
+        variants = manifest.variants(self._platform)
+        if not variants:
+            raise self._wrong_platform(image)
+        if len(variants) > _MOST_VARIANTS:
+            raise _no_image(image)
+        found = [self._variant_of(image, digest, each.digest, deadline) for each in variants]
+        # Nodes choose by their processors' abilities, so it may be any of them.
+        return max(found, key=lambda facts: facts.size or 0)
+
+    def _variant_of(
+        self, image: ImageReference, digest: str, variant: str, deadline: float
+    ) -> ImageFacts:
+        if not re.fullmatch(answers.DIGEST, variant):
+            raise _no_image(image)
+        manifest = self._manifest(image, variant, deadline)
+        return self._variant(image, digest, manifest, deadline)
+
+    def _variant(
+        self, image: ImageReference, digest: str, manifest: answers.Manifest, deadline: float
+    ) -> ImageFacts:
+        """The facts of an image for one platform, under the digest of the whole."""
         if manifest.config is None or not manifest.layers:
             raise _no_image(image)
         if len(manifest.layers) > _MOST_LAYERS:
@@ -133,32 +155,34 @@ class Registry:
                 f"The image {image.familiar} has {len(manifest.layers)} layers; an engine takes "
                 f"{_MOST_LAYERS}. Build it with fewer steps."
             )
-        path = f"blobs/{manifest.config.digest}"
-        config = self._document(image, path, manifest.config.digest, answers.CONFIG, deadline)
+        config = self._config(image, manifest.config.digest, deadline)
         if f"{config.os}/{config.architecture}" != self._platform:
             raise self._wrong_platform(image) if config.os else _no_image(image)
         size = sum(layer.size for layer in manifest.layers)
-        return ImageFacts(digest=digest, size=size, labels=config.config.labels)
+        return ImageFacts(digest=digest, size=size, wants_token_file=config.wants_token_file)
 
     def _manifest(self, image: ImageReference, digest: str, deadline: float) -> answers.Manifest:
-        path = f"manifests/{digest}"
-        return self._document(image, path, digest, answers.MANIFEST, deadline)
-
-    def _document(
-        self, image: ImageReference, path: str, digest: str, kind: TypeAdapter[_T], deadline: float
-    ) -> _T:
-        body = self._calls.ask("GET", image, path, f"{_MANIFEST_TYPES}, */*", deadline).body
-        if _digest_of(body) != digest:
-            # Its digest is that of the part that was signed, so that it is never the document's.
-            if answers.is_schema_1(body):
-                raise _no_image(image)
-            raise RegistryUnavailable(
-                "The image registry sent another document than was asked for."
-            )
+        body = self._document(image, f"manifests/{digest}", digest, deadline)
         try:
-            return kind.validate_json(body)
+            return answers.manifest_of(body)
+        except ValueError:
+            raise _no_image(image) from None
+
+    def _config(self, image: ImageReference, digest: str, deadline: float) -> answers.ImageConfig:
+        body = self._document(image, f"blobs/{digest}", digest, deadline)
+        try:
+            return answers.CONFIG.validate_json(body)
         except ValidationError:
             raise _no_image(image) from None
+
+    def _document(self, image: ImageReference, path: str, digest: str, deadline: float) -> bytes:
+        body = self._calls.ask("GET", image, path, f"{_MANIFEST_TYPES}, */*", deadline).body
+        if _digest_of(body) == digest:
+            return body
+        # Its digest is that of the part that was signed, so that it is never the document's.
+        if answers.is_schema_1(body):
+            raise _no_image(image)
+        raise ImageDoubtful("The image registry sent another document than was asked for.")
 
     def _wrong_platform(self, image: ImageReference) -> ImageUnusable:
         return ImageUnusable(

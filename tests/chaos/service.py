@@ -7,6 +7,7 @@ says what they are.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import os
 import signal
@@ -112,10 +113,8 @@ class _Doom:
         return True
 
 
-class _WithTokenFile(ImageFacts):
-    """What a registry tells about an image that asks for the token as a file."""
-
-    wants_token_file = True
+#: What a registry tells about an image that asks for the token as a file.
+_WithTokenFile = functools.partial(ImageFacts, wants_token_file=True)
 
 
 def run(settings: Settings, fate: Fate, connection: Connection, *, chatty: bool) -> None:

@@ -14,6 +14,7 @@ from raw_server import Answer, Connection, RawServer, http, json_answer
 from swarm_fixture import PROBE, PROBE_VARIANT
 
 from die_algorithm.errors import (
+    ImageDoubtful,
     ImageNotFound,
     ImageUnusable,
     RegistryLimits,
@@ -182,6 +183,69 @@ def test_of_an_index_the_variant_for_the_platform_counts(played: Played) -> None
     assert (facts.digest, facts.size) == (index, 3000)
 
 
+def amd64(digest: str, **more: object) -> dict[str, object]:
+    platform = {"os": "linux", "architecture": "amd64", **more}
+    return {"digest": digest, "size": 9, "platform": platform}
+
+
+def test_of_several_variants_for_the_platform_the_largest_counts(played: Played) -> None:
+    # Which of them an engine takes depends on its processor, not on their order.
+    small, large = played.add_image(count=1), played.add_image(count=60)
+    for variants in ([amd64(small, variant="v9"), amd64(large)], [amd64(large), amd64(small)]):
+        played.tags["latest"] = index = played.add({"manifests": variants})
+        with asked(played) as (registry, _):
+            facts = registry.resolve(IMAGE)
+        assert (facts.digest, facts.size) == (index, 60_000)
+
+
+def test_an_index_of_very_many_variants_is_not_followed(played: Played) -> None:
+    one = amd64(played.add_image())
+    played.tags["latest"] = played.add({"manifests": [one] * 9})
+    with pytest.raises(ImageUnusable):
+        resolved(played)
+
+
+def test_what_an_index_says_of_other_platforms_does_not_matter(played: Played) -> None:
+    digest = played.add_image()
+    others = [{"digest": "sha512:" + "1" * 128, "size": 1}, {"digest": "x", "platform": None}]
+    for mine in (amd64(digest), {"digest": digest, "size": 9, "platform": None}):
+        rest = others if "amd64" in str(mine) else []
+        played.tags["latest"] = index = played.add({"manifests": [*rest, mine]})
+        assert resolved(played) == index
+    played.tags["latest"] = played.add({"manifests": [amd64("sha512:" + "1" * 128)]})
+    with pytest.raises(ImageUnusable):
+        resolved(played)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        '"Layers": [{"digest": "sha256:%s", "size": 60000000000}]' % ("2" * 64),
+        '"layer\u017f": []',
+        '"layers": []',
+        '"manifests": []',
+        '"CONFIG": {}',
+    ],
+)
+def test_a_document_that_engines_read_otherwise_is_no_image(played: Played, more: str) -> None:
+    digest = played.add_image()
+    body = played.documents[digest][:-1] + f", {more}}}".encode()
+    evil = "sha256:" + hashlib.sha256(body).hexdigest()
+    played.documents[evil] = body
+    played.tags["latest"] = evil
+    with pytest.raises(ImageUnusable, match="no image that an engine can run"):
+        resolved(played)
+
+
+def test_annotations_may_be_named_as_one_likes(played: Played) -> None:
+    annotations = {"size": "1", "Size": "2", "LAYERS": "3"}
+    configured = played.add({"os": "linux", "architecture": "amd64", "config": annotations})
+    described = {"digest": configured, "size": 100, "annotations": annotations}
+    content = {"config": described, "layers": layers(), "annotations": annotations}
+    digest = played.tags["latest"] = played.add(content)
+    assert resolved(played) == digest
+
+
 def test_an_index_without_the_platform_is_unusable(played: Played) -> None:
     one = {
         "digest": "sha256:" + "2" * 64,
@@ -235,6 +299,39 @@ def test_nobody_learns_whether_an_image_is_private_or_is_not_there(played: Playe
             resolved(played)
         told.add(str(caught.value))
     assert len(told) == 1
+
+
+def test_an_image_of_which_a_part_is_missing_is_neither_gone_nor_keeps_the_others_waiting(
+    played: Played,
+) -> None:
+    digest = played.tags["latest"] = played.add_image()
+    config = json.loads(played.documents[digest])["config"]["digest"]
+    for status in ("404 Not Found", "403 Forbidden"):
+        played.instead[config] = http(status)
+        with pytest.raises(ImageDoubtful):
+            resolved(played)
+
+
+PAGE = b"<html>Please log in to the network.</html>"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        http("200 OK", PAGE, "Content-Type: text/html"),
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{}",
+    ],
+)
+def test_a_page_of_something_in_between_and_half_an_answer_are_outages(
+    played: Played, answer: bytes
+) -> None:
+    played.tags["latest"] = played.add_image()
+    played.instead["latest"] = answer
+    with pytest.raises(RegistryUnavailable) as caught:
+        resolved(played)
+    assert not isinstance(caught.value, ImageDoubtful)
 
 
 @pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Service Unavailable"])
@@ -388,6 +485,52 @@ def test_the_token_that_everybody_gets_is_fetched_and_used(
         targets = [request.target for request in server.requests]
     tokens = [target for target in targets if target.startswith("/token?")]
     assert tokens == ["/token?service=hub&scope=repository%3Au%2Fr%3Apull"]
+
+
+@pytest.mark.parametrize(
+    "challenge",
+    [
+        'Bearer realm="{realm}",service="hub",scope="x"',
+        'Basic realm="x", Bearer realm="{realm}", service="hub"',
+        'Bearer realm="{realm}",service="hub", Basic realm="http://elsewhere.example/"',
+        'BEARER Realm="{realm}" , SERVICE=hub',
+    ],
+)
+def test_the_challenge_for_a_token_is_found_among_others(played: Played, challenge: str) -> None:
+    played.tags["latest"] = played.add_image()
+
+    def guarded(connection: Connection) -> None:
+        request = connection.request
+        assert request is not None
+        if request.target.startswith("/token?service=hub&"):
+            connection.send(json_answer({"token": "for-everybody"}))
+        elif request.headers.get("authorization") == "Bearer for-everybody":
+            played(connection)
+        else:
+            wanted = challenge.format(realm=f"http://{request.headers['host']}/token")
+            connection.send(http("401 Unauthorized", b"", f"WWW-Authenticate: {wanted}"))
+
+    with RawServer(guarded) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        with closing(Registry(url, "linux/amd64", 5)) as registry:
+            registry.resolve(IMAGE)
+
+
+def test_where_tokens_are_given_nothing_may_be_missing() -> None:
+    def guarded(connection: Connection) -> None:
+        request = connection.request
+        assert request is not None
+        realm = f'Bearer realm="http://{request.headers["host"]}/token"'
+        status = "404 Not Found" if "/token" in request.target else "401 Unauthorized"
+        connection.send(http(status, b"", f"WWW-Authenticate: {realm}"))
+
+    with RawServer(guarded) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        with (
+            closing(Registry(url, "linux/amd64", 5)) as registry,
+            pytest.raises(RegistryUnavailable, match="HTTP 404"),
+        ):
+            registry.resolve(IMAGE)
 
 
 @pytest.mark.parametrize(

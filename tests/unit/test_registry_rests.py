@@ -13,6 +13,7 @@ import pytest
 
 from die_algorithm import registry_rests
 from die_algorithm.errors import (
+    ImageDoubtful,
     ImageNotFound,
     RegistryLimits,
     RegistryUnavailable,
@@ -190,3 +191,12 @@ def test_a_registry_that_hangs_holds_up_only_who_asks_it(monkeypatch: pytest.Mon
             with pytest.raises(RegistryUnavailable, match="takes long"):
                 ask(rests)
     assert is_asked(rests)
+
+
+def test_a_registry_that_is_wrong_about_one_image_does_not_rest() -> None:
+    rests = RegistryRests()
+    with pytest.raises(ImageDoubtful), rests.turn("docker.io"):
+        raise ImageDoubtful("half an image")
+    assert not rests.rests("docker.io")
+    with rests.turn("docker.io"):
+        pass

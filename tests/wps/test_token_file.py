@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,11 +19,8 @@ from die_algorithm.runtime import Runtime
 from die_algorithm.service_spec import JOB_LABEL
 from die_algorithm.swarm import Swarm
 
-
-class WithFile(ImageFacts):
-    """What a registry tells about an image that asks for the file; the stand-in engine has no labels."""
-
-    wants_token_file = True
+#: What a registry tells about an image that asks for the file; the stand-in engine has no labels.
+WithFile = functools.partial(ImageFacts, wants_token_file=True)
 
 
 class SubmitWithFile(Submit):
