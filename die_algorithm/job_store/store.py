@@ -216,8 +216,12 @@ class JobStore:
                 LOGGER.error("The record of job %s is damaged; it is left alone.", job_id)  # noqa: TRY400
             return None
 
-    def save(self, job: Job) -> Job:
+    def save(self, job: Job, *, unless_cancelled: bool = False) -> Job:
         """Write a changed job, if nobody else has written or claimed it since it was read.
+
+        Args:
+            job: the job.
+            unless_cancelled: nor asked for its cancel.
 
         Returns:
             The job with its new version.
@@ -236,6 +240,8 @@ class JobStore:
             .where(JOBS.c.id == job.id, JOBS.c.version == job.version, JOBS.c.fence == job.fence)
             .values(**values)
         )
+        if unless_cancelled:
+            update = update.where(sa.not_(JOBS.c.cancel_requested))
         with self._database.writing() as connection:
             if connection.execute(update).rowcount != 1:
                 raise StaleJob(f"The job {job.id} was written by somebody else.")

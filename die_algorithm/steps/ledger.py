@@ -99,9 +99,17 @@ class Ledger:
         return self.write(before, waiting=None)
 
     def write(self, job: Job, **changes: Unpack[JobChanges]) -> Job:
-        """Record other changes; what of them comes from outside, without the user token."""
+        """Record other changes; what of them comes from outside, without the user token.
+
+        Raises:
+            StaleJob: also if the job has got an outcome, but was cancelled before: whoever asked for that
+                may have been told that it is dismissed.
+        """
         changed = dataclasses.replace(job, **changes)
-        return self._store.save(_without_token(changed, job.token) if job.token else changed)
+        has_outcome = changed.result or changed.failure
+        is_new = bool(has_outcome and not (job.result or job.failure))
+        written = _without_token(changed, job.token) if job.token else changed
+        return self._store.save(written, unless_cancelled=is_new)
 
     def fail(self, job: Job, failure: Failure) -> Job:
         """Record that a job cannot succeed any more; its clean-up comes next."""

@@ -354,6 +354,44 @@ def test_a_cancel_makes_no_save_stale(store: JobStore) -> None:
     assert store.save(job).version == 1
 
 
+def test_a_save_that_a_cancel_forbids_is_refused_after_one_and_changes_nothing(
+    store: JobStore,
+) -> None:
+    job = make_job()
+    store.add(job)
+    job = store.save(dataclasses.replace(job, exit_code=1), unless_cancelled=True)
+    store.request_cancel(job.id)
+    with pytest.raises(StaleJob):
+        store.save(dataclasses.replace(job, exit_code=2), unless_cancelled=True)
+    assert store.get(job.id) == dataclasses.replace(job, cancel_requested=True)
+
+
+def test_of_a_cancel_and_a_save_that_it_forbids_the_first_wins(store: JobStore) -> None:
+    for _ in range(20):
+        job = make_job()
+        store.add(job)
+        outcome = dataclasses.replace(job, exit_code=1)
+
+        def end(outcome: Job = outcome) -> bool:
+            try:
+                store.save(outcome, unless_cancelled=True)
+            except StaleJob:
+                return False
+            return True
+
+        def cancel(job: Job = job) -> bool:
+            """As who asks for it and looks at once; whether there was no outcome yet."""
+            store.request_cancel(job.id)
+            seen = store.get(job.id)
+            assert seen is not None
+            assert seen.cancel_requested
+            return seen.exit_code is None
+
+        with ThreadPoolExecutor(2) as pool:
+            was_saved, was_open = pool.submit(end), pool.submit(cancel)
+        assert was_saved.result() is not was_open.result()
+
+
 @pytest.mark.parametrize("state", [state for state in JobState if state.is_final])
 def test_an_ended_job_cannot_be_cancelled(store: JobStore, state: JobState) -> None:
     job = make_job(state=state)
