@@ -499,7 +499,7 @@ class Worker:
             fresh = self._still_held(job)
             if fresh.copy_pending:
                 self._changed(fresh, self._steps.skip_copy(fresh))
-            elif not (fresh.state.is_final or fresh.failure or fresh.result):
+            elif not (fresh.state.is_final or _is_at_clean_up(fresh)):
                 self._changed(fresh, self._steps.fail(fresh, faults.internal()))
         except StaleJob:
             LOGGER.info("Job %s has gone to another worker, which may know better.", job.id)
@@ -539,10 +539,15 @@ def _needs_turn(job: Job) -> bool:
     return _is_watched(job) or _room(job) in _TRANSFERS
 
 
+def _is_at_clean_up(job: Job) -> bool:
+    """Whether nothing but its end can become of the job."""
+    return bool(job.failure or job.result or job.cancel_requested)
+
+
 def _room(job: Job) -> _Room:
     if job.copy_pending and not job.cancel_requested:
         return _Room.STAGE_OUT
-    if job.failure or job.result or job.cancel_requested:
+    if _is_at_clean_up(job):
         runs = JobState.DISPATCHED in job.reached and not job.task_over and not job.stopped_at
         return _Room.END if runs and not job.result else _Room.CLEAN_UP
     return {

@@ -262,6 +262,9 @@ def _make_no_file(
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - any DB-API connection
+    # One damaged byte must not keep the other rows from being read. It is not replaced either: a record
+    # with it is to be seen as damaged.
+    connection.text_factory = lambda text: text.decode(errors="surrogateescape")
     cursor = connection.cursor()
     # WAL: readers and the writer do not wait for each other. FULL: what is committed survives a
     # power cut. secure_delete: an erased token leaves no trace in the file.

@@ -12,7 +12,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from die_algorithm.job_store.database import Database
-from die_algorithm.job_store.tables import JOBS, UNDER_WAY, UNFINISHED, WAITS, WORKERS
+from die_algorithm.job_store.tables import JOBS, UNDER_WAY, UNFINISHED, WAITS, WORKERS, is_id
 from die_algorithm.models import JobState, WorkerReport
 
 #: Seconds for which a worker that has gone is still reported.
@@ -92,7 +92,8 @@ class Leases:
             .order_by(JOBS.c.id)
         )
         with self._database.reading() as connection:
-            found = connection.execute(wanted).all()
+            rows = connection.execute(wanted).all()
+        found = [row for row in rows if is_id(row.id) and isinstance(row.fence, int)]
         if not found:
             return 0
         # What the former release took from the queue has no such moment.

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from die_algorithm.job_store.tables import JOBS
+from die_algorithm.job_store.tables import JOBS, is_id
 from die_algorithm.models import Job, JobState, ListedJob
 
 # As the database gives them: what is damaged in one row must not keep the others from being listed.
@@ -33,7 +33,7 @@ def latest_jobs(owner: str | None, most: int) -> sa.Select[Any]:
 
 def listed_row(row: sa.Row[Any]) -> ListedJob | None:
     """One of its rows; None if not all stands in it, as where a former release has written it."""
-    if not all(isinstance(word, str) for word in (row.id, row.owner, row.image)):
+    if not is_id(row.id) or not all(isinstance(word, str) for word in (row.owner, row.image)):
         return None
     try:
         return ListedJob(

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from die_algorithm.errors import QueueFull
 from die_algorithm.job_store.database import Database
-from die_algorithm.job_store.tables import JOBS, TURN, UNDER_WAY, WAITS
+from die_algorithm.job_store.tables import HAS_TURN, JOBS, TURN, UNDER_WAY, WAITS, is_id
 from die_algorithm.turns import in_turn
 
 #: Seconds that tell two turns apart: the least that a float of the epoch holds with room to spare.
@@ -92,7 +92,7 @@ class Queue:
 
     def _next_turn(self, connection: sa.Connection) -> float:
         """A moment after all turns so far, also when a clock was set back: the order is what counts."""
-        query = sa.select(self._database.now, sa.func.max(JOBS.c.admitted_at))
+        query = sa.select(self._database.now, sa.func.max(JOBS.c.admitted_at)).where(HAS_TURN)
         now, last = connection.execute(query).one()
         return max(float(now), (last or 0.0) + _INSTANT)
 
@@ -115,15 +115,15 @@ def _free(connection: sa.Connection, limits: QueueLimits) -> int:
 def _order(connection: sa.Connection, *, per_owner: int | None = None) -> Iterator[str]:
     waiting = sa.select(JOBS.c.id, JOBS.c.owner).where(WAITS)
     rows = connection.execute(waiting.order_by(JOBS.c.accepted_at, JOBS.c.id)).all()
-    owners = {row.owner for row in rows}
+    owners = sa.select(JOBS.c.owner).where(WAITS)
     last = (
         sa.select(JOBS.c.owner, sa.func.max(JOBS.c.admitted_at))
-        .where(JOBS.c.owner.in_(owners), JOBS.c.admitted_at.is_not(None))
+        .where(JOBS.c.owner.in_(owners), HAS_TURN)
         .group_by(JOBS.c.owner)
     )
     last_turn = {owner: float(moment) for owner, moment in connection.execute(last)}
     running = _count_by_owner(connection, UNDER_WAY)
-    pairs = ((row.id, row.owner) for row in rows)
+    pairs = ((row.id, row.owner) for row in rows if is_id(row.id))
     return in_turn(pairs, running, last_turn, per_owner=per_owner)
 
 

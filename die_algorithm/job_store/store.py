@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from die_algorithm.job_store.database import Database
 from die_algorithm.job_store.leases import Leases
 from die_algorithm.job_store.listing import latest_jobs, listed_job, listed_row
 from die_algorithm.job_store.queue import Queue, QueueLimits, take_turn
-from die_algorithm.job_store.tables import INPUTS, JOBS, UNFINISHED
+from die_algorithm.job_store.tables import INPUTS, JOBS, UNFINISHED, is_id
 from die_algorithm.job_store.token_key import TokenKey
 from die_algorithm.models import Job, ListedJob, UserToken
 
@@ -30,8 +31,22 @@ _APART = {"token", "version", "fence", "cancel_requested", "is_admitted"}
 _ADAPTER = TypeAdapter(Job)
 _AT_ONCE = 100
 
+# As the database gives them: what is damaged in one row must not keep the others from being read.
+_RAW: list[sa.ColumnElement[Any]] = [
+    sa.type_coerce(column, sa.types.NullType()).label(column.name)
+    for column in (
+        JOBS.c.id,
+        JOBS.c.version,
+        JOBS.c.fence,
+        JOBS.c.cancel_requested,
+        JOBS.c.admitted_at,
+        JOBS.c.sealed_token,
+        JOBS.c.record,
+    )
+]
+_ROWS = JOBS.select().with_only_columns(*_RAW)
 # Asked many times a second; what SQLAlchemy makes of a statement is kept with it.
-_BY_ID = JOBS.select().where(JOBS.c.id == sa.bindparam("job_id"))
+_BY_ID = _ROWS.where(JOBS.c.id == sa.bindparam("job_id"))
 _HELD = (
     sa.select(JOBS.c.id, JOBS.c.version, JOBS.c.fence, JOBS.c.cancel_requested)
     .where(JOBS.c.holder == sa.bindparam("worker"), JOBS.c.state.in_(UNFINISHED))
@@ -133,7 +148,7 @@ class JobStore:
         Raises:
             UnreadableJob: its record is damaged.
         """
-        if "\0" in job_id or not job_id.isascii():
+        if not is_id(job_id):
             return None  # what a database might not take as text
         with self._database.reading() as connection:
             row = connection.execute(_BY_ID, {"job_id": job_id}).one_or_none()
@@ -201,8 +216,12 @@ class JobStore:
                 LOGGER.error("The record of job %s is damaged; it is left alone.", job_id)  # noqa: TRY400
             return None
 
-    def save(self, job: Job) -> Job:
+    def save(self, job: Job, *, unless_cancelled: bool = False) -> Job:
         """Write a changed job, if nobody else has written or claimed it since it was read.
+
+        Args:
+            job: the job.
+            unless_cancelled: nor asked for its cancel.
 
         Returns:
             The job with its new version.
@@ -221,6 +240,8 @@ class JobStore:
             .where(JOBS.c.id == job.id, JOBS.c.version == job.version, JOBS.c.fence == job.fence)
             .values(**values)
         )
+        if unless_cancelled:
+            update = update.where(sa.not_(JOBS.c.cancel_requested))
         with self._database.writing() as connection:
             if connection.execute(update).rowcount != 1:
                 raise StaleJob(f"The job {job.id} was written by somebody else.")
@@ -256,7 +277,10 @@ class JobStore:
         # Without a time are those that the former release has ended.
         is_due = (JOBS.c.due_at <= now) | JOBS.c.due_at.is_(None)
         due = sa.select(JOBS.c.id).where(JOBS.c.state.not_in(UNFINISHED), is_due)
-        return self._readable_ones(due.order_by(JOBS.c.due_at))
+        # The record has the last word: the column may be damaged.
+        return [
+            job for job in self._readable_ones(due.order_by(JOBS.c.due_at)) if job.state.is_final
+        ]
 
     def remove(self, job: Job) -> None:
         """Forget an ended job."""
@@ -289,7 +313,7 @@ class JobStore:
         return [job for job in jobs if job is not None]
 
     def _with_key(self, connection: sa.Connection, digest: str) -> Job | None:
-        row = connection.execute(JOBS.select().where(JOBS.c.idempotency == digest)).one_or_none()
+        row = connection.execute(_ROWS.where(JOBS.c.idempotency == digest)).one_or_none()
         return None if row is None else self._job(row)
 
     def _row(self, job: Job) -> dict[str, Any]:
@@ -317,10 +341,7 @@ class JobStore:
         }
 
     def _job(self, row: sa.Row[Any]) -> Job:
-        try:
-            recorded = _ADAPTER.validate_json(row.record)
-        except ValidationError:
-            raise UnreadableJob(f"The record of job {row.id} is damaged.") from None
+        recorded = _recorded(row)
         token = self._key.unseal(row.sealed_token)
         if token:
             self._on_token(token)
@@ -329,9 +350,23 @@ class JobStore:
             token=token,
             version=row.version,
             fence=row.fence,
-            cancel_requested=row.cancel_requested,
+            cancel_requested=bool(row.cancel_requested),
             is_admitted=row.admitted_at is not None,
         )
+
+
+def _recorded(row: sa.Row[Any]) -> Job:
+    """What stands in a job's record.
+
+    Raises:
+        UnreadableJob: it is damaged, or what stands beside it.
+    """
+    beside = isinstance(row.version, int) and isinstance(row.fence, int)
+    with suppress(ValidationError):
+        recorded = _ADAPTER.validate_json(row.record)
+        if beside and recorded.id == row.id and isinstance(row.sealed_token, bytes | None):
+            return recorded
+    raise UnreadableJob(f"The record of job {row.id} is damaged.")
 
 
 def _check_text(text: str) -> None:

@@ -64,6 +64,10 @@ TURN = sa.Table(
     sa.Column("number", sa.Integer, nullable=False),
 )
 
+#: Taken from the queue at a time that is one. SQLite takes anything in any column, and puts text after all
+#: numbers.
+HAS_TURN = JOBS.c.admitted_at < 1e12
+
 UNFINISHED = tuple(state.value for state in JobState if not state.is_final)
 
 #: Accepted, and not taken from the queue yet.
@@ -76,3 +80,8 @@ WAITS = (
 UNDER_WAY = JOBS.c.state.in_(UNFINISHED) & (
     JOBS.c.admitted_at.is_not(None) | (JOBS.c.state != JobState.ACCEPTED.value)
 )
+
+
+def is_id(value: object) -> bool:
+    """Whether a job can be asked for by what stands in its row as its id."""
+    return isinstance(value, str) and value.isascii() and "\0" not in value

@@ -77,6 +77,8 @@ class Ledger:
         self._settings = settings
         self._store = store
         self._stopwatches = stopwatches
+        #: Of jobs that still wait by their records: when the trouble began that is over.
+        self._passed: dict[str, datetime] = {}
 
     def reach(self, job: Job, state: JobState, **changes: Unpack[JobChanges]) -> Job:
         """Record that a job has got into another state."""
@@ -97,9 +99,17 @@ class Ledger:
         return self.write(before, waiting=None)
 
     def write(self, job: Job, **changes: Unpack[JobChanges]) -> Job:
-        """Record other changes; what of them comes from outside, without the user token."""
+        """Record other changes; what of them comes from outside, without the user token.
+
+        Raises:
+            StaleJob: also if the job has got an outcome, but was cancelled before: whoever asked for that
+                may have been told that it is dismissed.
+        """
         changed = dataclasses.replace(job, **changes)
-        return self._store.save(_without_token(changed, job.token) if job.token else changed)
+        has_outcome = changed.result or changed.failure
+        is_new = bool(has_outcome and not (job.result or job.failure))
+        written = _without_token(changed, job.token) if job.token else changed
+        return self._store.save(written, unless_cancelled=is_new)
 
     def fail(self, job: Job, failure: Failure) -> Job:
         """Record that a job cannot succeed any more; its clean-up comes next."""
@@ -109,13 +119,29 @@ class Ledger:
     def wait_out(self, job: Job, error: DieError) -> Job:
         """Note that a job waits for something that is away, or give it up after the patience."""
         ends = job.failure or job.result or job.cancel_requested
-        if job.waiting and not ends and self.patience_is_over(job):
-            return self.fail(job, faults.given_up(error, job.waiting.since))
-        if job.waiting:
+        former = self._trouble(job)
+        if former and not ends and self.patience_is_over(job):
+            return self.fail(job, faults.given_up(error, former.since))
+        if former:
             return job
         LOGGER.warning("Job %s waits: %s", job.id, error)
         waiting = Waiting(reason=faults.waiting_for(error), since=datetime.now(UTC))
         return self.write(job, waiting=waiting)
+
+    def goes_well(self, job: Job, lasted: timedelta) -> None:
+        """Take that what the job waits for has worked for so long, without a write of the record.
+
+        After as long as the job may wait, the next trouble is another one. Not at once: who breaks each
+        transfer off would be tried for ever.
+        """
+        if job.waiting and lasted > self._settings.outage_patience:
+            self._passed[job.id] = job.waiting.since
+
+    def _trouble(self, job: Job) -> Waiting | None:
+        """What the job waits for, unless that is over."""
+        if job.waiting and self._passed.get(job.id) == job.waiting.since:
+            return None
+        return job.waiting
 
     def forget(self, job: Job) -> None:
         """Remove the record of an ended job."""
@@ -131,6 +157,9 @@ class Ledger:
     def keep_time_of(self, job_ids: Container[str]) -> None:
         """Forget how long other jobs' states have lasted."""
         self._stopwatches.keep_only(job_ids)
+        for job_id in list(self._passed):
+            if job_id not in job_ids:
+                self._passed.pop(job_id, None)
 
     def deadlines(self, job: Job) -> Deadlines:
         """What the job may take."""
@@ -138,9 +167,10 @@ class Ledger:
 
     def patience_is_over(self, job: Job) -> bool:
         """Whether the job has waited for something that is away as long as it may."""
-        if job.waiting is None:
+        trouble = self._trouble(job)
+        if trouble is None:
             return False
-        waited = self._stopwatches.elapsed(job.id, "waiting", job.waiting.since)
+        waited = self._stopwatches.elapsed(job.id, "waiting", trouble.since)
         return waited > self._settings.outage_patience
 
     def in_state(self, job: Job) -> timedelta:

@@ -8,7 +8,13 @@ import time
 from datetime import UTC, datetime
 
 from die_algorithm import faults
-from die_algorithm.errors import ItemDoubtful, ItemUnusable, StorageHubError, TokenRejected
+from die_algorithm.errors import (
+    ItemDoubtful,
+    ItemUnusable,
+    StorageHubError,
+    TokenRejected,
+    UnreadableJob,
+)
 from die_algorithm.image_reference import ImageReference
 from die_algorithm.job_store import JobStore
 from die_algorithm.models import (
@@ -152,7 +158,10 @@ class Recovery:
         match = _FOLDER.fullmatch(item.name)
         if match is None or not item.is_folder:
             return False
-        record = job if match["id"] == job.id else self._store.get(match["id"])
+        try:
+            record = job if match["id"] == job.id else self._store.get(match["id"])
+        except UnreadableJob:
+            return False  # nobody knows what it is for: it is left alone, like its record
         if match["input"]:
             return self._is_input_left_over(item, record, job)
         if record is None:

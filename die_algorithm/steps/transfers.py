@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
 
 from die_algorithm.errors import StepInterrupted
 from die_algorithm.models import Job
@@ -45,7 +46,8 @@ class Transfers:
 
         It raises StepInterrupted when the service stops or the job is cancelled.
         """
-        look = time.monotonic() + _LOOK_FOR_CANCEL
+        began = time.monotonic()
+        look = began + _LOOK_FOR_CANCEL
 
         def check() -> None:
             nonlocal look
@@ -55,5 +57,6 @@ class Transfers:
                 look = time.monotonic() + _LOOK_FOR_CANCEL
                 if (fresh := self._ledger.fresh(job)) and fresh.cancel_requested:
                     raise StepInterrupted("the job was cancelled")
+                self._ledger.goes_well(job, timedelta(seconds=time.monotonic() - began))
 
         return check

@@ -190,6 +190,60 @@ def test_a_damaged_record_keeps_no_other_job_from_going_on(store: JobStore) -> N
         store.get(jobs[0].id)
 
 
+#: What a fault of the disk may leave in a column; SQLite takes anything anywhere.
+DAMAGES = [
+    "id = cast(x'ff' || id AS text)",
+    "id = x'00'",
+    "record = cast(replace(record, 'accepted', cast(x'ff' AS text)) AS text)",
+    "record = x'ff00'",
+    "owner = cast(x'ff' AS text)",
+    "owner = x'ff'",
+    "state = cast(x'ff' AS text)",
+    "version = 'x'",
+    "fence = cast(x'ff' AS text)",
+    "cancel_requested = cast(x'ff' AS text)",
+    "accepted_at = cast(x'ff' AS text)",
+    "updated_at = '2026-13-99'",
+    "admitted_at = cast(x'ff' AS text)",
+    "holder = cast(x'ff' AS text)",
+    "sealed_token = cast(x'ff' AS text)",
+    "due_at = cast(x'ff' AS text)",
+    "published_version = cast(x'ff' AS text)",
+]
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["under way", "waits"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_column_keeps_no_other_job_from_going_on(
+    sqlite_store: JobStore, sqlite_place: Place, damage: str, *, waits: bool
+) -> None:
+    store = sqlite_store
+    damaged, whole = (submit(store) for _ in range(2))
+    if not waits:
+        assert {job.id for job in take_all(store)} == {damaged.id, whole.id}
+    sqlite_place.execute(f"UPDATE jobs SET {damage} WHERE id = :id", id=damaged.id)  # noqa: S608
+    last = submit(store)
+    expected, harmed = {whole.id, last.id}, {damaged.id}
+    assert set(store.queue.places()) - harmed == (expected if waits else {last.id})
+    assert {job.id for job in take_all(store)} - harmed == expected
+    assert {job.id for job in store.latest(None, 10)} - harmed == expected
+    assert {job.id for job in store.latest(whole.owner, 10)} - harmed == expected
+    assert {job.id for job in store.unpublished()} - harmed == expected
+    assert store.due() == []
+    finish(store, next(job for job in store.held("worker") if job.id == whole.id))
+    assert store.ended([whole.id]) == {whole.id}
+
+
+def test_a_record_with_a_damaged_byte_is_not_taken_for_another_one(
+    sqlite_store: JobStore, sqlite_place: Place
+) -> None:
+    job = make_job(command=("weigh", "1kg"))
+    sqlite_store.add(job)
+    sqlite_place.execute("UPDATE jobs SET record = cast(replace(record, '1kg', x'ff6b67') AS text)")
+    with pytest.raises(UnreadableJob):
+        sqlite_store.get(job.id)
+
+
 # -- text that no database takes
 
 SURROGATE = "half a \ud83d"
@@ -298,6 +352,44 @@ def test_a_cancel_makes_no_save_stale(store: JobStore) -> None:
     store.add(job)
     store.request_cancel(job.id)
     assert store.save(job).version == 1
+
+
+def test_a_save_that_a_cancel_forbids_is_refused_after_one_and_changes_nothing(
+    store: JobStore,
+) -> None:
+    job = make_job()
+    store.add(job)
+    job = store.save(dataclasses.replace(job, exit_code=1), unless_cancelled=True)
+    store.request_cancel(job.id)
+    with pytest.raises(StaleJob):
+        store.save(dataclasses.replace(job, exit_code=2), unless_cancelled=True)
+    assert store.get(job.id) == dataclasses.replace(job, cancel_requested=True)
+
+
+def test_of_a_cancel_and_a_save_that_it_forbids_the_first_wins(store: JobStore) -> None:
+    for _ in range(20):
+        job = make_job()
+        store.add(job)
+        outcome = dataclasses.replace(job, exit_code=1)
+
+        def end(outcome: Job = outcome) -> bool:
+            try:
+                store.save(outcome, unless_cancelled=True)
+            except StaleJob:
+                return False
+            return True
+
+        def cancel(job: Job = job) -> bool:
+            """As who asks for it and looks at once; whether there was no outcome yet."""
+            store.request_cancel(job.id)
+            seen = store.get(job.id)
+            assert seen is not None
+            assert seen.cancel_requested
+            return seen.exit_code is None
+
+        with ThreadPoolExecutor(2) as pool:
+            was_saved, was_open = pool.submit(end), pool.submit(cancel)
+        assert was_saved.result() is not was_open.result()
 
 
 @pytest.mark.parametrize("state", [state for state in JobState if state.is_final])

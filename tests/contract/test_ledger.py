@@ -8,6 +8,7 @@ from typing import get_type_hints
 import pytest
 from jobs_fixture import TOKEN, make_job
 
+from die_algorithm.errors import StaleJob
 from die_algorithm.fail_points import FailPoints
 from die_algorithm.job_store import JobStore
 from die_algorithm.models import (
@@ -25,19 +26,38 @@ from die_algorithm.stopwatches import Stopwatches
 
 
 @pytest.fixture
-def ledger(sqlite_store: JobStore, tmp_path: Path) -> Ledger:
-    return Ledger(Settings(data_dir=tmp_path), sqlite_store, FailPoints(), Stopwatches())
+def ledger(store: JobStore, tmp_path: Path) -> Ledger:
+    return Ledger(Settings(data_dir=tmp_path), store, FailPoints(), Stopwatches())
 
 
 def test_what_can_be_written_is_what_a_job_has_and_of_its_type() -> None:
     assert get_type_hints(JobChanges).items() <= get_type_hints(Job).items()
 
 
-def test_what_engine_and_storagehub_repeat_is_masked(
-    ledger: Ledger, sqlite_store: JobStore
+@pytest.mark.parametrize("outcome", ["failure", "result"])
+def test_a_job_gets_no_outcome_after_it_was_cancelled(
+    ledger: Ledger, store: JobStore, outcome: str
 ) -> None:
+    changes: dict[str, JobChanges] = {
+        "failure": {"failure": Failure(fault_class=FaultClass.USER, text="")},
+        "result": {"result": ResultFile(name="die-1.zip", size=1, sha256="", files=1)},
+    }
+    job = make_job(state=JobState.STAGING_OUT)
+    store.add(job)
+    store.request_cancel(job.id)
+    with pytest.raises(StaleJob):
+        ledger.write(job, **changes[outcome])
+    late = make_job(state=JobState.STAGING_OUT)
+    store.add(late)
+    late = ledger.write(late, **changes[outcome])
+    store.request_cancel(late.id)
+    ledger.write(late, saved_as="DataMiner")
+    assert getattr(store.get(late.id), outcome) is not None
+
+
+def test_what_engine_and_storagehub_repeat_is_masked(ledger: Ledger, store: JobStore) -> None:
     job = make_job(state=JobState.ACCEPTED)
-    sqlite_store.add(job)
+    store.add(job)
     folder = Folder(id="f", name="die-1", path=f"/Home/{TOKEN}/die-1")
     picture = SingleFile(path=f"a/{TOKEN}.png", size=1, media_type="image/png")
     written = ledger.write(
@@ -49,7 +69,7 @@ def test_what_engine_and_storagehub_repeat_is_masked(
             single_files=(picture,),
         ),
     )  # fmt: skip
-    kept = sqlite_store.get(job.id)
+    kept = store.get(job.id)
     assert kept == written
     assert kept is not None
     assert kept.token == job.token

@@ -10,6 +10,7 @@ import gzip
 import io
 import itertools
 import json
+import os
 import re
 import resource
 import subprocess
@@ -530,6 +531,38 @@ def test_a_folder_with_items_that_are_no_files_is_kept_for_its_time(
         threading.Event().wait(left.total_seconds())
         end(service, service.submit(ALICE.token, PROBE, "probe noop", quick.item))
     quick.assert_nothing_left()
+
+
+def test_an_outage_after_a_long_good_transfer_is_another_one(quick: Quick) -> None:
+    content = os.urandom(2**21)
+    folders: set[str] = set()
+    # A call is tried again a few times before it counts as an outage.
+    listings, zips, files = (itertools.count() for _ in range(3))
+
+    def away(connection: Connection) -> None:
+        connection.send(http("503 Service Unavailable", b"down"))
+
+    def lie(request: Request, body: bytes) -> Any:
+        if is_listing(request) and b"a.txt" in body:
+            folders.add(item_of(request))
+            return away if next(listings) < 4 else body
+        if not is_download(request):
+            return body
+        if item_of(request) not in folders:
+            return away if next(files) < 4 else body
+        return (lambda c: dripping(c, body)) if next(zips) == 0 else body
+
+    def dripping(connection: Connection, body: bytes) -> None:
+        """Send a part of it in twice the time that a job waits, and break it off."""
+        length = f"Content-Length: {len(body)}"
+        connection.send(http("200 OK", b"", "Content-Type: application/zip", length, length=False))
+        piece = len(body) // 30
+        connection.drip((body[n * piece :][:piece] for n in range(20)), 0.1)
+
+    with lying(quick, lie, outage_patience="1s") as service:
+        job = run(service, quick, "a.txt", content=content)
+        assert contents(zip_of(service, job)) == [content]
+    assert next(files) == 4
 
 
 def test_empty_files_and_an_empty_folder_are_results(quick: Quick) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sqlite3
 import threading
 import time
@@ -25,7 +26,7 @@ from service_fixture import Service, elements, job_id_of, status_path, unfinishe
 from storagehub_fixture import ALICE, BOB, HubUser
 
 from die_algorithm import callers, janitor, worker
-from die_algorithm.errors import SwarmUnavailable
+from die_algorithm.errors import StorageHubUnavailable, SwarmUnavailable
 from die_algorithm.fail_points import FailPoints
 from die_algorithm.janitor import Findings, Janitor
 from die_algorithm.models import FaultClass, Job, JobState, TaskReport, Waiting
@@ -182,6 +183,27 @@ def test_the_patience_with_an_outage_fails_no_job_that_ends_anyway(tmp_path: Pat
         ledger = Ledger(settings, store, FailPoints(), Stopwatches())
         soon(lambda: ledger.patience_is_over(job))
         assert ledger.wait_out(job, SwarmUnavailable("away")) == job
+
+
+def test_an_outage_after_a_long_time_without_one_is_another_one(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, outage_patience=timedelta(minutes=30))
+    began = datetime.now(UTC) - timedelta(hours=3)
+    job = make_job(state=JobState.STAGING_OUT, waiting=Waiting(reason="", since=began))
+    error = StorageHubUnavailable("away")
+    with closing(job_store(settings)) as store:
+        ledger = Ledger(settings, store, FailPoints(), Stopwatches())
+        store.add_found(job)
+        ledger.goes_well(job, timedelta(minutes=31))
+        assert not ledger.patience_is_over(job)
+        again = ledger.wait_out(job, error)
+        assert again.failure is None
+        assert again.waiting is not None
+        assert again.waiting.since > began
+        # What breaks each try off soon is not tried for ever.
+        long_ago = Waiting(reason="", since=began + timedelta(minutes=1))
+        broken = dataclasses.replace(again, waiting=long_ago)
+        ledger.goes_well(broken, timedelta(minutes=29))
+        assert ledger.wait_out(broken, error).failure is not None
 
 
 # -- a StorageHub that hangs

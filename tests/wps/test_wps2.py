@@ -38,7 +38,8 @@ from wps2_fixture import (
 )
 
 from die_algorithm.description import IDENTIFIER
-from die_algorithm.models import Failure, FaultClass, JobState
+from die_algorithm.job_store import JobStore
+from die_algorithm.models import Failure, FaultClass, Job, JobState
 from die_algorithm.runtime import job_store
 
 DESCRIBE = f"service=WPS&version=2.0.0&request=DescribeProcess&identifier={IDENTIFIER}"
@@ -324,6 +325,30 @@ def test_dismissing_a_job_that_has_ended_leaves_it_as_it_ended(near: Service, wo
     info = answered(post(near, about_job("Dismiss", job_id)), "StatusInfo")
     assert one(info, "wps:Status") == "Succeeded"
     answered(post(near, about_job("GetResult", job_id)), "Result")
+
+
+@pytest.mark.parametrize("command", ["probe noop", "probe exit 3"])
+def test_a_job_that_was_dismissed_just_before_its_outcome_stays_dismissed(
+    near: Service, world: Quick, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = JobStore.save
+    answers: list[str] = []
+
+    def dismiss_and_save(store: JobStore, job: Job, **options: bool) -> Job:
+        if (job.result or job.failure) and not answers:
+            info = answered(post(near, about_job("Dismiss", job.id)), "StatusInfo")
+            answers.append(one(info, "wps:Status"))
+        return save(store, job, **options)
+
+    monkeypatch.setattr(JobStore, "save", dismiss_and_save)
+    job_id = start(near, world, command)
+    ended = near.runtime.engine.wait(job_id, 20)
+    assert answers == ["Dismissed"]
+    assert ended.state is JobState.DISMISSED
+    info = answered(post(near, about_job("GetStatus", job_id)), "StatusInfo")
+    assert one(info, "wps:Status") == "Dismissed"
+    assert not list((near.settings.results_path / ended.result_key).glob("*.zip*"))
+    world.assert_nothing_left()
 
 
 def test_a_failed_job_tells_its_reason_instead_of_a_result(near: Service, world: Quick) -> None:
