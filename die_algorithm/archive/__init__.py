@@ -17,7 +17,9 @@ build      the rounds of fetching until a zip can be published
 round      one try, and the publishing
 folder     the folder as the caller opens it, and its limits
 inspection what a zip is good for
-verification the bytes of a zip read strictly
+verification the bytes of an entry read strictly
+layout     whether a zip holds the same for every reader
+heads      the heads in front of entries, and their extra fields
 entries    what the zip should hold
 names      names that are safe to unpack
 disk       what an error of the disk means

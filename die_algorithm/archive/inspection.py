@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 import logging
-import stat
 import struct
 import zipfile
 import zlib
@@ -16,8 +15,9 @@ from contextvars import copy_context
 from pathlib import Path
 
 from die_algorithm.archive.entries import Entry
+from die_algorithm.archive.layout import check_overlaps, is_plain, is_tidy
 from die_algorithm.archive.names import safe_name
-from die_algorithm.archive.verification import check_overlaps, is_tidy, reads_well
+from die_algorithm.archive.verification import reads_well
 
 LOGGER = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def _inspect(
         and len(tops) <= 1
         and all(info.file_size == 0 and _reads_well(descriptor, info) for info in tops)
         and all(expected[name].safe == name for name in whole)
-        and all(_is_plain(info) for info in infos)
+        and all(is_plain(descriptor, info) for info in infos)
         and is_tidy(descriptor, infos, source.start_dir)
     )
     unlisted = sum(name not in listed for name in present.elements()) - len(tops)
@@ -110,12 +110,6 @@ def _fits(info: zipfile.ZipInfo, entry: Entry) -> bool:
     if entry.item.is_folder:
         return info.file_size == 0
     return entry.item.size is None or info.file_size == entry.item.size
-
-
-def _is_plain(info: zipfile.ZipInfo) -> bool:
-    """Whether an entry is a file or folder by its attributes too, and no link or device."""
-    kind = stat.S_IFMT(info.external_attr >> 16)
-    return kind in ({0, stat.S_IFDIR} if info.is_dir() else {0, stat.S_IFREG})
 
 
 def _reading_well(descriptor: int, infos: Sequence[zipfile.ZipInfo]) -> Iterator[zipfile.ZipInfo]:

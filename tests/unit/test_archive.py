@@ -839,6 +839,21 @@ def test_a_link_in_storagehubs_zip_becomes_a_file(destination: Path) -> None:
     assert stat.S_ISREG(info.external_attr >> 16)
 
 
+def test_a_second_name_for_some_readers_is_dropped_without_fetching_again(
+    destination: Path,
+) -> None:
+    name = f"{TOP}/a.txt"
+    entry = zipfile.ZipInfo(name)
+    other = struct.pack("<BL", 1, zlib.crc32(name.encode())) + b"../../evil"
+    entry.extra = struct.pack("<HH", 0x7075, len(other)) + other
+    folder = Folder({("a.txt",): b"abc"}, zip_bytes=make_zip([(entry, b"abc")]))
+    result = folder.build(destination)
+    assert b"evil" not in destination.read_bytes()
+    assert contents(destination) == {name: b"abc"}
+    assert folder.singles == []
+    check(result, destination, folder.files)
+
+
 def test_entries_that_are_not_listed_are_left_out(destination: Path) -> None:
     folder = Folder(FILES, FOLDERS)
     extra = [("../evil", b"x"), (f"{TOP}/extra", b"x"), ("other/", b"")]
