@@ -153,6 +153,12 @@ class Gone(RequestError):
 
     http_status = 410
 
+    def __init__(
+        self,
+        text: str = "The result of this job has expired. Submit the job again to have it again.",
+    ) -> None:
+        super().__init__(text)
+
 
 class MethodNotAllowed(RequestError):
     """The HTTP method is not offered here.

@@ -25,6 +25,7 @@ from die_algorithm.archive.folder import Folder
 from die_algorithm.archive.inspection import Inspection, inspect
 from die_algorithm.archive.names import safe_name
 from die_algorithm.errors import ArchiveIncomplete, DamagedDownload, ItemUnusable
+from die_algorithm.lasting_files import sync_folder
 from die_algorithm.models import ListedItem, ResultFile
 
 LOGGER = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ class Round:
             size = os.fstat(file.fileno()).st_size
             os.fsync(file.fileno())
         self._part.replace(self._destination)
-        _sync_folder(self._destination.parent)
+        sync_folder(self._destination.parent)
         files = sum(not entry.item.is_folder for entry in self._entries)
         return ResultFile(
             name=self._destination.name,
@@ -247,12 +248,3 @@ def _at_most(limit: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
         if count > limit:
             raise _Overrun(f"more than {limit} bytes")
         yield chunk
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename outlast a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
