@@ -132,14 +132,14 @@ class NotAuthorized(RequestError):
     http_status = 401
 
 
+class TokenNotAccepted(NotAuthorized):
+    """The request's user token is expired, not valid yet, or not known (RFC 6750: invalid_token)."""
+
+
 class ImageForbidden(RequestError):
     """The operator's policy does not let this user run the image."""
 
     http_status = 403
-
-
-class TokenNotAccepted(NotAuthorized):
-    """The request's user token is expired, not valid yet, or not known (RFC 6750: invalid_token)."""
 
 
 class NotFound(RequestError):
