@@ -21,7 +21,7 @@ from die_algorithm.archive.entries import (
     shown,
     top_entry,
 )
-from die_algorithm.archive.folder import Folder
+from die_algorithm.archive.folder import ResultFolder
 from die_algorithm.archive.inspection import Inspection, inspect
 from die_algorithm.archive.names import safe_name
 from die_algorithm.errors import ArchiveIncomplete, DamagedDownload, ItemUnusable
@@ -42,7 +42,9 @@ class _Overrun(Exception):
 class Round:
     """One try: its part files stand beside the destination, and go unless they are published."""
 
-    def __init__(self, folder: Folder, listing: Sequence[ListedItem], destination: Path) -> None:
+    def __init__(
+        self, folder: ResultFolder, listing: Sequence[ListedItem], destination: Path
+    ) -> None:
         self._folder = folder
         self._left_out = [listed.item for listed in listing if not listed.item.has_content]
         fetched = [listed for listed in listing if listed.item.has_content]
