@@ -33,7 +33,9 @@ _END = struct.Struct("<4s4H2LH")
 #: The end record of ZIP64 (4.3.14): signature, its size, versions, disks, counts, size, offset; and
 #: its locator (4.3.15): signature, disk, offset, number of disks.
 _ZIP64_END = struct.Struct("<4sQ2H2L4Q4sLQL")
-_ZIP64_END_SIZE = 44
+_ZIP64_END_SIZE, _ZIP64_LOCATOR_SIZE = 44, 20
+_END_SIGNATURE = b"PK\5\6"
+_ZIP64_END_SIGNATURE, _ZIP64_LOCATOR_SIGNATURE = b"PK\6\6", b"PK\6\7"
 #: What the end record says of disks, counts, size and offset where that of ZIP64 counts.
 _ELSEWHERE = (0, 0, ELSEWHERE_2, ELSEWHERE_2, ELSEWHERE_4, ELSEWHERE_4)
 #: What is behind a content, its signature left out by some (4.3.9).
@@ -47,6 +49,30 @@ _DOS_HARMLESS, _DOS_FOLDER = 0x1 | 0x2 | 0x4 | 0x20, 0x10
 #: Sizes, times (NTFS, Unix) and owner. A name or comment in Unicode (0x7075, 0x6375) is not among
 #: them: it counts instead of the entry's own, for those who know it.
 _FIELDS = {ZIP64_FIELD, 0x000A, 0x5455, 0x7875}
+
+
+def directory_size(descriptor: int) -> int:
+    """How many bytes the directory has, which zipfile reads at once: as the end of the file says.
+
+    Args:
+        descriptor: the open file.
+
+    Raises:
+        BadZipFile: the end records are not where each reader finds the same.
+        struct.error: the file is too short for them.
+    """
+    end = max(os.fstat(descriptor).st_size - _END.size, 0)
+    signature, *_, size, _offset, comment = _END.unpack(read_at(descriptor, end, _END.size))
+    if signature != _END_SIGNATURE or comment:
+        raise zipfile.BadZipFile("no end record at the end")
+    start = max(end - _ZIP64_END.size, 0)
+    records = read_at(descriptor, start, end - start)
+    if not records[-_ZIP64_LOCATOR_SIZE:].startswith(_ZIP64_LOCATOR_SIGNATURE):
+        return int(size)
+    signature, *_, size, _offset, _locator, _disk, told, _disks = _ZIP64_END.unpack(records)
+    if signature != _ZIP64_END_SIGNATURE or told != start:
+        raise zipfile.BadZipFile("no end record of ZIP64 where it should be")
+    return int(size)
 
 
 def check_overlaps(infos: Sequence[zipfile.ZipInfo], directory: int) -> None:
@@ -134,7 +160,7 @@ def _ends_well(descriptor: int, count: int, directory: int, end: int) -> bool:
     """Whether the directory ends where the records at the end begin, and these say so (4.3.16)."""
     file_size = os.fstat(descriptor).st_size
     signature, *told, comment = _END.unpack(read_at(descriptor, file_size - _END.size, _END.size))
-    if signature != b"PK\5\6" or comment:
+    if signature != _END_SIGNATURE or comment:
         return False
     true = [0, 0, count, count, end - directory, directory]
     if told == true:
@@ -149,9 +175,9 @@ def _ends_well(descriptor: int, count: int, directory: int, end: int) -> bool:
 def _zip64_end_says(records: bytes, true: Sequence[int], start: int) -> bool:
     """Whether the end record of ZIP64, which starts there, and its locator say what is true."""
     signature, size, _made_by, _needed, *rest = _ZIP64_END.unpack(records)
-    return (signature, size) == (b"PK\6\6", _ZIP64_END_SIZE) and rest == [
+    return (signature, size) == (_ZIP64_END_SIGNATURE, _ZIP64_END_SIZE) and rest == [
         *true,
-        *(b"PK\6\7", 0, start, 1),
+        *(_ZIP64_LOCATOR_SIGNATURE, 0, start, 1),
     ]
 
 

@@ -363,6 +363,37 @@ def test_an_empty_directory_behind_a_hidden_entry_is_not_clean(tmp_path: Path) -
     assert not inspected(write([], before=hidden), tmp_path / "a.zip", {}).clean
 
 
+@pytest.mark.parametrize("end", [plain_end, zip64_end])
+def test_a_directory_of_much_else_is_not_read(
+    end: End, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A million entries in a hundred megabytes took half a gigabyte of memory."""
+    some = [Raw(b"x" * 1000, b"") for _ in range(100)]
+    found = inspected(write(entries() + some, end), tmp_path / "a.zip")
+    assert (len(found.whole), found.unlisted) == (2, 100)
+    opened: list[object] = []
+    monkeypatch.setattr(zipfile, "ZipFile", opened.append)
+    much = write(entries() + some * 11, end)
+    assert inspected(much, tmp_path / "a.zip") == Inspection()
+    assert opened == []
+
+
+def test_a_directory_that_is_told_elsewhere_is_not_read(tmp_path: Path) -> None:
+    def end(count: int, size: int, offset: int) -> bytes:
+        return zip64_end(count, size, offset, wrong="locator")
+
+    assert inspected(write(entries(), end), tmp_path / "a.zip") == Inspection()
+    comment = bytes(30)
+    commented = write(entries())[:-2] + struct.pack("<H", len(comment)) + comment
+    assert inspected(commented, tmp_path / "a.zip") == Inspection()
+
+
+def test_a_directory_of_long_names_is_read(tmp_path: Path) -> None:
+    files = {f"{number:04}{'x' * 900}": b"" for number in range(2000)}
+    raws = [Raw(f"{TOP}/{name}".encode(), b"") for name in files]
+    assert len(inspected(write(raws), tmp_path / "a.zip", files).whole) == 2000
+
+
 @pytest.mark.parametrize("wrong", ["count", "size", "offset", "locator"])
 def test_an_end_that_says_two_things_is_not_clean(wrong: str, tmp_path: Path) -> None:
     def end(count: int, size: int, offset: int) -> bytes:
