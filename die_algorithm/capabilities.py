@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from die_algorithm import description
 from die_algorithm.description import InputDescription, OutputDescription
 from die_algorithm.errors import InvalidParameterValue
-from die_algorithm.wps_operations import LANGUAGES
+from die_algorithm.wps_operations import LANGUAGES, VERSION
 from die_algorithm.xml_writer import (
     LANGUAGE,
     OWS,
@@ -37,9 +37,9 @@ def capabilities(service_url: str) -> bytes:
     """
     document = root(WPS, "Capabilities", wps=WPS, ows=OWS, xlink=XLINK)
     document.set("service", "WPS")
-    document.set("version", "1.0.0")
+    document.set("version", VERSION)
     document.set(XML_LANG, LANGUAGE)
-    write_service(document, OWS, ("1.0.0",), service_url)
+    write_service(document, OWS, (VERSION,), service_url)
     _write_operations(document, service_url)
     offerings = child(document, WPS, "ProcessOfferings")
     process = child(offerings, WPS, "Process")
@@ -97,7 +97,7 @@ def process_descriptions(identifiers: Sequence[str]) -> bytes:
             check_identifier(identifier)
     document = root(WPS, "ProcessDescriptions", wps=WPS, ows=OWS)
     document.set("service", "WPS")
-    document.set("version", "1.0.0")
+    document.set("version", VERSION)
     document.set(XML_LANG, LANGUAGE)
     process = child(document, None, "ProcessDescription")
     process.set(f"{{{WPS}}}processVersion", description.VERSION)

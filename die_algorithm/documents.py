@@ -20,6 +20,7 @@ from die_algorithm.models import Job, JobState, OutputRequest
 from die_algorithm.results import Results
 from die_algorithm.settings import Settings
 from die_algorithm.terminal_text import clean_text
+from die_algorithm.wps_operations import BASE64, VERSION
 from die_algorithm.xml_writer import (
     LANGUAGE,
     OWS,
@@ -75,7 +76,7 @@ class JobDocuments:
         """
         response = root(WPS, "ExecuteResponse", wps=WPS, ows=OWS)
         response.set("service", "WPS")
-        response.set("version", "1.0.0")
+        response.set("version", VERSION)
         response.set(XML_LANG, LANGUAGE)
         response.set(
             "serviceInstance", f"{self._links.service}?service=WPS&request=GetCapabilities"
@@ -142,7 +143,7 @@ class JobDocuments:
             _write_reference(element, self._links.zip(job), description.ZIP)
             return
         data = _complex_data(element, description.ZIP)
-        data.set("encoding", "base64")
+        data.set("encoding", BASE64)
         data.text = base64.b64encode(content).decode()
 
 

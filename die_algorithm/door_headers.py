@@ -1,8 +1,13 @@
-"""The headers of every answer: what a browser may do with it, which is nothing but show or save it."""
+"""The headers of requests as the rules read them, and those of every answer.
+
+The latter say what a browser may do with it, which is nothing but show or save it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+
+from werkzeug.wrappers import Request
 
 #: Sent with each answer that does not say otherwise itself. No ``Access-Control-…`` is among them: pages
 #: of other origins may send requests, as links do, and read no answer.
@@ -15,3 +20,8 @@ DOOR_HEADERS: Mapping[str, str] = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+
+
+def headers_of(request: Request) -> Mapping[str, str]:
+    """The headers of a request, their names in lower case."""
+    return {name.lower(): value for name, value in request.headers.items()}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import re
 import threading
 import time
 import uuid
@@ -40,6 +39,7 @@ from die_algorithm.job_options import IDEMPOTENCY_KEY, JobOptions
 from die_algorithm.job_request import IMAGE, parse_job_request
 from die_algorithm.job_store import JobStore
 from die_algorithm.models import (
+    JOB_ID,
     ImageFacts,
     InputContent,
     Job,
@@ -63,7 +63,6 @@ LOGGER = logging.getLogger(__name__)
 #: Each input's values by its name, as the client wrote them.
 Inputs = Mapping[str, Sequence[str | InputContent]]
 
-_JOB_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 #: Seconds until a waiter looks again at a database that could not be read.
 _STORE_PAUSE = 0.2
 #: How often a waiter looks whether its client is still there.
@@ -318,7 +317,7 @@ class Engine:
 
     def _look_up(self, job_id: str) -> Job | None:
         try:
-            return self._store.get(job_id) if _JOB_ID.fullmatch(job_id) else None
+            return self._store.get(job_id) if JOB_ID.fullmatch(job_id) else None
         except StoreError as error:
             LOGGER.error("A job could not be looked up: %s", error.reason)  # noqa: TRY400
             raise _store_away() from error

@@ -132,14 +132,14 @@ class NotAuthorized(RequestError):
     http_status = 401
 
 
+class TokenNotAccepted(NotAuthorized):
+    """The request's user token is expired, not valid yet, or not known (RFC 6750: invalid_token)."""
+
+
 class ImageForbidden(RequestError):
     """The operator's policy does not let this user run the image."""
 
     http_status = 403
-
-
-class TokenNotAccepted(NotAuthorized):
-    """The request's user token is expired, not valid yet, or not known (RFC 6750: invalid_token)."""
 
 
 class NotFound(RequestError):
@@ -152,6 +152,12 @@ class Gone(RequestError):
     """The result was there and has expired."""
 
     http_status = 410
+
+    def __init__(
+        self,
+        text: str = "The result of this job has expired. Submit the job again to have it again.",
+    ) -> None:
+        super().__init__(text)
 
 
 class MethodNotAllowed(RequestError):

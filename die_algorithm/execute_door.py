@@ -12,6 +12,7 @@ from werkzeug.wrappers import Request, Response
 from die_algorithm import description
 from die_algorithm.credentials import user_token
 from die_algorithm.documents import job_documents
+from die_algorithm.door_headers import headers_of
 from die_algorithm.downloads import file_response
 from die_algorithm.errors import Gone, ServiceUnavailable
 from die_algorithm.http_answers import failed_response
@@ -75,7 +76,7 @@ class ExecuteDoor:
         form = operation.response_form
         description.check_inputs(operation.inputs)
         description.check_outputs(form)
-        headers = {name.lower(): value for name, value in http_request.headers.items()}
+        headers = headers_of(http_request)
         query = read_query(http_request.query_string)
         engine = self._runtime.engine
         token = user_token(query, headers, http_request.remote_addr or "")
@@ -139,4 +140,4 @@ class ExecuteDoor:
         try:
             return file_response(self._results.zip_path(job), http_request.environ)
         except FileNotFoundError:
-            raise Gone("The result of this job was removed when its time was over.") from None
+            raise Gone from None

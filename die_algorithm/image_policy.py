@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from die_algorithm.errors import ImageForbidden
-from die_algorithm.image_reference import DOCKER_HUB, ImageReference
+from die_algorithm.image_reference import DIGEST, DOCKER_HUB, ImageReference
 from die_algorithm.models import ImageFacts
 from die_algorithm.repository_pattern import (
     RepositoryPattern,
@@ -34,7 +34,6 @@ from die_algorithm.repository_pattern import (
 from die_algorithm.settings_values import Size
 
 _TAG_PATTERN = re.compile(r"[A-Za-z0-9._*-]+", re.ASCII)
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _VRE = re.compile(r"(?:/[^/%\s]+)+")
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9]+", re.ASCII)
 
@@ -46,7 +45,7 @@ def _tag_pattern(value: str) -> str:
 
 
 def _digest(value: str) -> str:
-    if not _DIGEST.fullmatch(value):
+    if not DIGEST.fullmatch(value):
         raise ValueError(f"{value!r} is no digest: 'sha256:' and 64 hexadecimal digits")
     return value
 

@@ -26,7 +26,8 @@ HUB_MACHINES = ("registry-1.docker.io", "registry.hub.docker.com", "hub.docker.c
 _REGISTRY = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?(?::[1-9]\d{0,4})?", re.ASCII)
 _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*", re.ASCII)
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
-_DIGEST = re.compile(r"sha256:[a-f0-9]{64}", re.ASCII)
+#: The digest of a manifest.
+DIGEST = re.compile(r"sha256:[a-f0-9]{64}", re.ASCII)
 _IMAGE_ID = re.compile(r"[a-f0-9]{64}", re.ASCII)
 _DEFAULT_TAG = "latest"
 _OFFICIAL = "library/"
@@ -81,7 +82,7 @@ class ImageReference:
         _check_repository(path, registry)
         if colon and not _TAG.fullmatch(tag):
             raise _refused("The image's tag is wrong: letters, digits, '_', '.' and '-' only.")
-        if at and not _DIGEST.fullmatch(digest):
+        if at and not DIGEST.fullmatch(digest):
             raise _refused("The image's digest is wrong: 'sha256:' and 64 hexadecimal digits.")
         return cls(
             repository=_full_path(path, registry),

@@ -10,7 +10,7 @@ from die_algorithm.credentials import holds, longest_form
 from die_algorithm.errors import InvalidParameterValue
 from die_algorithm.item_reference import is_item_reference
 from die_algorithm.models import InputContent, UserToken
-from die_algorithm.wps_operations import InputValue
+from die_algorithm.wps_operations import BASE64, InputValue
 
 _TEXT = "text/plain"
 XML = "text/xml"
@@ -66,16 +66,14 @@ def holds_token(content: InputContent, token: UserToken) -> bool:
 
 
 def _is_base64(name: str, encoding: str | None) -> bool:
-    word = (encoding or "").strip().lower()
-    if word == "base64":
-        return True
-    if word not in _PLAIN_ENCODINGS:
+    word = named_encoding(encoding or "")
+    if word not in ("", BASE64):
         raise InvalidParameterValue(
             f"{name[:80]} is sent in the encoding {word[:40]!r}, which is not read here: send UTF-8 "
             "text, or base64.",
             name,
         )
-    return False
+    return word == BASE64
 
 
 def _decoded(name: str, text: str) -> bytes:
@@ -86,3 +84,9 @@ def _decoded(name: str, text: str) -> bytes:
     if not data:
         raise InvalidParameterValue(f"{name[:80]} is not valid base64.", name)
     return data
+
+
+def named_encoding(text: str) -> str:
+    """The encoding that a client names, in lower case; empty for text as it is, whatever it says."""
+    word = text.strip().lower()
+    return "" if word in _PLAIN_ENCODINGS else word

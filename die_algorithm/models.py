@@ -9,10 +9,13 @@ import base64
 import dataclasses
 import enum
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote
 
+#: How the id of a job is written; each is a random UUID.
+JOB_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 #: Label of an image that wants the user token as a file beside the args.
 TOKEN_FILE_LABEL = "die.token-file"  # noqa: S105 - a name, not a secret
 

@@ -83,11 +83,13 @@ class Probe:
         return [self._look(node, image, engine, managers) for node in nodes]
 
     def _remove_left_overs(self) -> None:
-        for service_id in self._swarm.services_labelled(PROBE_LABEL, INSTANCE_LABEL, self._owner):
+        for service_id in self._swarm.services_labelled(
+            PROBE_LABEL, INSTANCE_LABEL, self._instance
+        ):
             self._swarm.remove_service(service_id)
 
     @property
-    def _owner(self) -> str:
+    def _instance(self) -> str:
         return self._settings.instance_name
 
     def _look(
@@ -118,7 +120,7 @@ class Probe:
         self, words: Sequence[str], node: NodeFacts, image: ImageReference, engine: EngineFacts
     ) -> Iterator[str]:
         """A service that is there as long as it is looked at; its id."""
-        labels = {PROBE_LABEL: "1", INSTANCE_LABEL: self._owner}
+        labels = {PROBE_LABEL: "1", INSTANCE_LABEL: self._instance}
         task = task_template(
             ["probe", *words],
             self._settings,

@@ -8,11 +8,14 @@ import re
 import secrets
 from pathlib import Path
 
-from die_algorithm.models import Job
+from die_algorithm.lasting_files import sync_folder
+from die_algorithm.models import JOB_ID, Job
 
 _KEY = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _CHECK_SIZE = 64 * 1024
-_NAME = re.compile(r"die-(?P<id>[0-9a-f-]{36})(?:\.(?:log|xml)|(?:\.\d{1,9})?\.zip)", re.ASCII)
+_NAME = re.compile(
+    rf"die-(?P<id>{JOB_ID.pattern})(?:\.(?:log|xml)|(?:\.\d{{1,9}})?\.zip)", re.ASCII
+)
 
 
 def new_result_key() -> str:
@@ -71,7 +74,7 @@ class Results:
         path = self.zip_path(job)
         if not path.parent.is_dir():
             path.parent.mkdir(parents=True, exist_ok=True)
-            _sync_folder(self._path)
+            sync_folder(self._path)
         return path
 
     def tidy(self, job: Job) -> None:
@@ -173,15 +176,6 @@ def _replace(path: Path, content: bytes, *, keep: bool = False) -> None:
             fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
-
-
-def _sync_folder(path: Path) -> None:
-    """See that a folder that was made outlives a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _put_if_absent(fresh: Path, path: Path) -> None:

@@ -347,7 +347,7 @@ class Settings(BaseModel):
 
     @property
     def worker_lock(self) -> Path:
-        """The file that the one worker of a machine locks, and that of a SQLite database."""
+        """The file that a worker locks: a SQLite database has but one, and so has a machine."""
         match = re.fullmatch(r"sqlite(?:\+\w+)?:///(?!:memory:)([^?]+)(?:\?.*)?", self.database)
         return (Path(match[1]).parent if match else self.data_dir) / "worker.lock"
 

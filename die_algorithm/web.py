@@ -24,7 +24,7 @@ from die_algorithm import checks, description
 from die_algorithm.capabilities import capabilities, check_identifier, process_descriptions
 from die_algorithm.credentials import PARAMETER, find_user_token, user_token
 from die_algorithm.documents import exception_report, job_documents
-from die_algorithm.door_headers import DOOR_HEADERS
+from die_algorithm.door_headers import DOOR_HEADERS, headers_of
 from die_algorithm.downloads import file_response, single_file_response
 from die_algorithm.errors import (
     DieError,
@@ -318,7 +318,7 @@ class WebApplication:
             raise _no_such_result()
         self._check_reader(job_id, request)
         if job.expiry and job.expiry.files_at <= datetime.now(UTC):
-            raise Gone("The result of this job has expired. Submit the job again to have it again.")
+            raise Gone
         if name == collection_name(job) and job.state is JobState.SUCCEEDED:
             return _xml(self._documents.non_deterministic_output(job))
         raise _no_such_result()
@@ -414,16 +414,12 @@ def _query(request: Request) -> Mapping[str, tuple[str, ...]]:
     return read_query(request.query_string)
 
 
-def _headers(request: Request) -> Mapping[str, str]:
-    return {name.lower(): value for name, value in request.headers.items()}
-
-
 def _token(request: Request) -> UserToken:
-    return user_token(_query(request), _headers(request), request.remote_addr or "")
+    return user_token(_query(request), headers_of(request), request.remote_addr or "")
 
 
 def _find_token(request: Request) -> UserToken | None:
-    return find_user_token(_query(request), _headers(request), request.remote_addr or "")
+    return find_user_token(_query(request), headers_of(request), request.remote_addr or "")
 
 
 def _carries_token(request: Request) -> bool:

@@ -8,13 +8,12 @@ from die_algorithm import description
 from die_algorithm.capabilities import write_service
 from die_algorithm.description import InputDescription, OutputDescription
 from die_algorithm.wps2_operations import (
-    BASE64,
     LITERAL_FORMATS,
     OPERATIONS,
     VERSION,
     output_formats,
 )
-from die_algorithm.wps_operations import LANGUAGES, SPOKEN
+from die_algorithm.wps_operations import BASE64, LANGUAGES, SPOKEN
 from die_algorithm.xml_writer import (
     LANGUAGE,
     OWS_2,

@@ -24,7 +24,8 @@ from die_algorithm.errors import RequestError
 from die_algorithm.links import Links
 from die_algorithm.models import Job, JobState, OutputRequest
 from die_algorithm.terminal_text import clean_text
-from die_algorithm.wps2_operations import BASE64, VERSION
+from die_algorithm.wps2_operations import VERSION
+from die_algorithm.wps_operations import BASE64
 from die_algorithm.xml_writer import (
     LANGUAGE,
     OWS_2,

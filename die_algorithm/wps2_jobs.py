@@ -10,6 +10,7 @@ from werkzeug.wrappers import Request, Response
 from die_algorithm import description
 from die_algorithm.credentials import user_token
 from die_algorithm.documents import files_removed
+from die_algorithm.door_headers import headers_of
 from die_algorithm.errors import Gone, MethodNotAllowed, NotFound
 from die_algorithm.execute_door import ExecuteDoor
 from die_algorithm.http_answers import failed_response, is_our_fault
@@ -76,7 +77,7 @@ class Wps2Jobs:
         )
 
     def _answer_about_job(self, operation: JobOperation, request: Request) -> Response:
-        headers = {name.lower(): value for name, value in request.headers.items()}
+        headers = headers_of(request)
         query = read_query(request.query_string)
         token = user_token(query, headers, request.remote_addr or "")
         engine = self._runtime.engine
@@ -110,7 +111,7 @@ class Wps2Jobs:
                 job.id,
             )
         if files_removed(job):
-            raise Gone("The result of this job has expired. Submit the job again to have it again.")
+            raise Gone
         if job.response_form.raw is not None:
             return self._executes.bare_output(job, job.response_form.raw, request)
         return _xml(self._documents.result(job))

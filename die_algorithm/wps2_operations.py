@@ -17,6 +17,7 @@ from die_algorithm.errors import (
     MissingParameterValue,
     RequestError,
 )
+from die_algorithm.inline_content import named_encoding
 from die_algorithm.job_request import FILE_PARAM, ITEM_PARAM
 from die_algorithm.models import OutputRequest, ResponseForm
 from die_algorithm.wps2_errors import (
@@ -31,19 +32,21 @@ from die_algorithm.wps2_errors import (
     TooManyOutputs,
     WrongInputData,
 )
-from die_algorithm.wps_operations import DescribeProcess, Execute, GetCapabilities
+from die_algorithm.wps_operations import (
+    BASE64,
+    VERSION_2,
+    DescribeProcess,
+    Execute,
+    GetCapabilities,
+)
 
-VERSION = "2.0.0"
+VERSION = VERSION_2
 #: In the order in which the capabilities list them.
 OPERATIONS = ("GetCapabilities", "DescribeProcess", "Execute", "GetStatus", "GetResult", "Dismiss")
-#: How an output's bytes stand in a document.
-BASE64 = "base64"
 #: The formats of a literal: its bare text, and a wps:LiteralValue.
 LITERAL_FORMATS = ("text/plain", "text/xml")
 
 _ALL = "ALL"
-_BASE64 = "base64"
-_PLAIN = ("", "raw", "utf-8", "utf8")
 _MODES = ("sync", "async", "auto")
 _RESPONSES = ("raw", "document")
 _TRANSMISSIONS = {"": False, "value": False, "reference": True}
@@ -122,8 +125,8 @@ def check_input_format(name: str, given: Format) -> None:
     formats = _file_formats(name) or LITERAL_FORMATS
     if given.mime_type and given.mime_type not in formats:
         raise NoSuchFormat(f"{name[:80]} is taken as {' or '.join(formats)}.", name)
-    encodings = (*_PLAIN, _BASE64) if _file_formats(name) else _PLAIN
-    if given.encoding.lower() not in encodings:
+    encodings = ("", BASE64) if _file_formats(name) else ("",)
+    if named_encoding(given.encoding) not in encodings:
         raise NoSuchFormat(f"{name[:80]} is not taken in this encoding; send UTF-8 text.", name)
 
 
@@ -132,7 +135,9 @@ def is_file(name: str, given: Format) -> bool:
 
     Without a format it is a literal, such as an item's id.
     """
-    return bool(_file_formats(name) and (given.mime_type or given.encoding.lower() == _BASE64))
+    return bool(
+        _file_formats(name) and (given.mime_type or named_encoding(given.encoding) == BASE64)
+    )
 
 
 def _file_formats(name: str) -> tuple[str, ...]:
@@ -151,7 +156,7 @@ def output_request(name: str, given: Format, transmission: str) -> OutputRequest
     output = _output(name)
     formats = output_formats(output)
     right = given.mime_type in ("", *formats) and not given.schema
-    if not right or given.encoding.lower() not in (*_PLAIN, *_encodings(output)):
+    if not right or named_encoding(given.encoding) not in _encodings(output):
         raise NoSuchFormat(f"{name} is offered as {' or '.join(formats)}.", name)
     if transmission not in _TRANSMISSIONS:
         raise InvalidParameterValue(
@@ -265,4 +270,4 @@ def _output(name: str) -> OutputDescription:
 
 
 def _encodings(output: OutputDescription) -> tuple[str, ...]:
-    return (BASE64,) if output.identifier == description.RESULT else ()
+    return ("", BASE64) if output.identifier == description.RESULT else ("",)

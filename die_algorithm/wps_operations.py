@@ -13,9 +13,12 @@ from die_algorithm.errors import InvalidParameterValue, VersionNegotiationFailed
 from die_algorithm.models import InputContent, ResponseForm
 
 VERSION = "1.0.0"
+VERSION_2 = "2.0.0"
 #: The versions that are offered; what says nothing is the first one's.
-SPOKEN = (VERSION, "2.0.0")
+SPOKEN = (VERSION, VERSION_2)
 LANGUAGES = ("en-US", "en")
+#: How bytes are written in a document or query (05-007r7, table 22).
+BASE64 = "base64"
 #: What may stand around names and values (XML 1.0, 2.3). Python would take away all of Unicode's.
 BLANKS = " \t\r\n"
 

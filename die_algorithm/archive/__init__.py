@@ -12,17 +12,19 @@ So it is compared with the folder's listing, and each entry is read and its chec
 Nothing is published that the listing contradicts. The disk holds one copy, two while a zip has to be
 written anew; memory holds the listing and a few MiB.
 
-========== ==================================================================
-build      the rounds of fetching until a zip can be published
-round      one try, and the publishing
-folder     the folder as the caller opens it, and its limits
-inspection what a zip is good for
-verification the bytes of a zip read strictly
-entries    what the zip should hold
-names      names that are safe to unpack
-disk       what an error of the disk means
+============ ==================================================================
+build        the rounds of fetching until a zip can be published
+round        one try, and the publishing
+folder       the folder as the caller opens it, and its limits
+inspection   what a zip is good for
+verification the bytes of an entry read strictly
+layout       whether a zip holds the same for every reader
+heads        the heads in front of entries, and their extra fields
+entries      what the zip should hold
+names        names that are safe to unpack
+disk         what an error of the disk means
 single_files pictures and tables in a published zip
-========== ==================================================================
+============ ==================================================================
 """
 
 from die_algorithm.archive.build import build_archive

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from die_algorithm.archive.disk import disk_errors
-from die_algorithm.archive.folder import Chunks, Folder
+from die_algorithm.archive.folder import Chunks, ResultFolder
 from die_algorithm.archive.round import Round
 from die_algorithm.errors import ItemUnusable
 from die_algorithm.models import Item, ListedItem, ResultFile
@@ -54,7 +54,7 @@ def build_archive(
         NoRoom: the disk is full.
         ResultUnwritable: it is not, but refuses to be written.
     """
-    folder = Folder(
+    folder = ResultFolder(
         top=top,
         listing=listing,
         folder_zip=folder_zip,

@@ -59,7 +59,7 @@ def entries_of(top: str, listing: Sequence[ListedItem]) -> list[Entry]:
         listing: everything below it, a folder before what is in it.
     """
     parents = {listed.path[:-1] for listed in listing}
-    safe_paths = entry_paths(top, [listed.path for listed in listing])
+    safe_paths = entry_paths(top, listing)
     entries = []
     for listed, safe in zip(listing, safe_paths, strict=True):
         end = "/" if listed.item.is_folder else ""

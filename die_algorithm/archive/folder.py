@@ -13,7 +13,7 @@ Chunks = AbstractContextManager[Iterable[bytes]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Folder:
+class ResultFolder:
     """The folder, as the caller opens it."""
 
     top: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 import logging
-import stat
 import struct
 import zipfile
 import zlib
@@ -16,13 +15,16 @@ from contextvars import copy_context
 from pathlib import Path
 
 from die_algorithm.archive.entries import Entry
+from die_algorithm.archive.layout import check_overlaps, directory_size, is_plain, is_tidy
 from die_algorithm.archive.names import safe_name
-from die_algorithm.archive.verification import check_overlaps, is_tidy, reads_well
+from die_algorithm.archive.verification import reads_well
 
 LOGGER = logging.getLogger(__name__)
 
 _THREADS = 2
 _MANY_BYTES = 32 * 2**20
+#: Bytes in a directory of an entry beside its name, and of all entries that are not listed.
+_DIRECTORY_ENTRY, _DIRECTORY_MORE = 256, 2**20
 #: What is raised for a file that is damaged, or no zip that can be read.
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -57,8 +59,11 @@ def inspect(path: Path, top: str, entries: Sequence[Entry], *, max_size: int) ->
         max_size: all entries whose sizes are not listed may have that many bytes together.
     """
     try:
-        with path.open("rb") as file, zipfile.ZipFile(file) as source:
-            return _inspect(file.fileno(), source, top, entries, max_size)
+        with path.open("rb") as file:
+            if directory_size(file.fileno()) > _most(entries):
+                raise zipfile.BadZipFile("a directory of much else")
+            with zipfile.ZipFile(file) as source:
+                return _inspect(file.fileno(), source, top, entries, max_size)
     except _DAMAGE as error:
         LOGGER.info("The zip cannot be read: %s", type(error).__name__)
     except OSError as error:
@@ -66,6 +71,11 @@ def inspect(path: Path, top: str, entries: Sequence[Entry], *, max_size: int) ->
             raise
         LOGGER.info("The zip cannot be read: it points outside itself")
     return Inspection()
+
+
+def _most(entries: Sequence[Entry]) -> int:
+    """The most bytes of a directory that is read: zipfile needs many times as many of memory."""
+    return _DIRECTORY_MORE + sum(_DIRECTORY_ENTRY + 4 * len(entry.given) for entry in entries)
 
 
 def _inspect(
@@ -98,7 +108,7 @@ def _inspect(
         and len(tops) <= 1
         and all(info.file_size == 0 and _reads_well(descriptor, info) for info in tops)
         and all(expected[name].safe == name for name in whole)
-        and all(_is_plain(info) for info in infos)
+        and all(is_plain(descriptor, info) for info in infos)
         and is_tidy(descriptor, infos, source.start_dir)
     )
     unlisted = sum(name not in listed for name in present.elements()) - len(tops)
@@ -110,12 +120,6 @@ def _fits(info: zipfile.ZipInfo, entry: Entry) -> bool:
     if entry.item.is_folder:
         return info.file_size == 0
     return entry.item.size is None or info.file_size == entry.item.size
-
-
-def _is_plain(info: zipfile.ZipInfo) -> bool:
-    """Whether an entry is a file or folder by its attributes too, and no link or device."""
-    kind = stat.S_IFMT(info.external_attr >> 16)
-    return kind in ({0, stat.S_IFDIR} if info.is_dir() else {0, stat.S_IFREG})
 
 
 def _reading_well(descriptor: int, infos: Sequence[zipfile.ZipInfo]) -> Iterator[zipfile.ZipInfo]:

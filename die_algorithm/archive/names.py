@@ -10,11 +10,11 @@ outside the target (reference: safety 3.3, F42). The rules, name by name:
 - ``C:`` at the beginning loses its colon;
 - names that Windows reserves (``CON``, ``nul.txt`` …) get a ``_`` in front;
 - a name of more than 255 bytes is cut, its extension kept;
-- of two names in a folder that differ at most in case or in Unicode form, the later in order of the
-  listing gets a number.
+- of two names in a folder, files or folders, that differ at most in case, in Unicode form or in the
+  characters that Windows forbids, the later in order of the listing gets a number.
 
 A path of more than 3000 bytes moves into a folder of its own near the top. Anything else stays as it
-is, ``:`` and ``?`` too, which unzippers for Windows replace themselves.
+is, ``:`` and ``?`` too, which unzippers for Windows replace themselves by ``_``.
 """
 
 from __future__ import annotations
@@ -24,31 +24,35 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from die_algorithm.models import ListedItem
+
 _UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _TRAILING = re.compile(r"[. ]+\Z")
 _DRIVE = re.compile(r"\A([A-Za-z]):")
 _RESERVED = re.compile(
     r"\A(?:CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(?:COM|LPT)[0-9¹²³]) *(?:\..*)?\Z", re.IGNORECASE
 )
+#: What may be in a name, but not on Windows.
+_FORBIDDEN = str.maketrans(':?*<>|"', "_" * 7)
 _MAX_NAME = 255
 _MAX_PATH = 3000
 _DEEP = "_deep"
 
 
-def entry_paths(top: str, paths: Iterable[tuple[str, ...]]) -> list[str]:
-    """Give each path below a folder the path of its zip entry, without a slash at the end.
+def entry_paths(top: str, listing: Iterable[ListedItem]) -> list[str]:
+    """Give each item below a folder the path of its zip entry, without a slash at the end.
 
     Args:
         top: the folder's name, the first part of every entry's path.
-        paths: the names that lead to each item; a folder comes before what is in it. A path may
-            occur twice.
+        listing: everything below it, a folder before what is in it. A path may occur twice, of a
+            file and a folder, too.
 
     Returns:
         The entries' paths, in the same order. ``top/`` and the names joined by ``/`` if all of them
         are safe.
     """
     names = _Names(safe_name(top))
-    return [names.add(path) for path in paths]
+    return [names.add(listed) for listed in listing]
 
 
 def safe_name(name: str) -> str:
@@ -65,27 +69,38 @@ class _Names:
     """The entries' paths given so far."""
 
     def __init__(self, top: str) -> None:
-        #: Safe paths of folders and files by their own paths.
-        self._safe: dict[tuple[str, ...], str] = {(): top}
+        #: Safe paths of the folders by their own paths.
+        self._folders: dict[tuple[str, ...], str] = {(): top}
+        #: Keys of all that there is in the zip.
         self._taken: set[str] = set()
         #: The number that the next one of a name gets.
         self._numbers: dict[str, int] = {}
-        self._deep = f"{top}/{_DEEP}"
+        #: Where paths go that are too long, once there is one.
+        self._deep: str | None = None
 
-    def add(self, path: tuple[str, ...]) -> str:
-        parent = self._safe.get(path[:-1], self._safe[()])
+    def add(self, listed: ListedItem) -> str:
+        path = listed.path
+        parent = self._folders.get(path[:-1], self._folders[()])
         name = safe_name(path[-1])
         if len(parent.encode()) + 1 + len(name.encode()) > _MAX_PATH:
+            if self._deep is None:
+                self._deep = self._take(self._folders[()], _DEEP)
             parent = self._deep
             digest = hashlib.sha256("/".join(path).encode(errors="surrogatepass")).hexdigest()
             name = _cut(f"{digest[:16]} {name}", "")
+        safe = self._take(parent, name)
+        if listed.item.is_folder:
+            self._folders.setdefault(path, safe)
+        return safe
+
+    def _take(self, parent: str, name: str) -> str:
+        """Take a name in a folder, with a number if it is taken already."""
         safe = wanted = f"{parent}/{name}"
         while _key(safe) in self._taken:
             number = self._numbers.get(_key(wanted), 2)
             self._numbers[_key(wanted)] = number + 1
             safe = f"{parent}/{_cut(name, f' ({number})')}"
         self._taken.add(_key(safe))
-        self._safe.setdefault(path, safe)
         return safe
 
 
@@ -102,5 +117,10 @@ def _cut(name: str, number: str) -> str:
 
 
 def _key(path: str) -> str:
-    """What is the same for two paths that a file system may take for one."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
+    """What is the same for two paths that a system may take for one.
+
+    A caseless match of canonical equivalents (Unicode, D145), the characters that Windows forbids
+    replaced as unzippers replace them there.
+    """
+    folded = unicodedata.normalize("NFD", path).casefold()
+    return unicodedata.normalize("NFD", folded).translate(_FORBIDDEN)

@@ -21,10 +21,11 @@ from die_algorithm.archive.entries import (
     shown,
     top_entry,
 )
-from die_algorithm.archive.folder import Folder
+from die_algorithm.archive.folder import ResultFolder
 from die_algorithm.archive.inspection import Inspection, inspect
 from die_algorithm.archive.names import safe_name
 from die_algorithm.errors import ArchiveIncomplete, DamagedDownload, ItemUnusable
+from die_algorithm.lasting_files import sync_folder
 from die_algorithm.models import ListedItem, ResultFile
 
 LOGGER = logging.getLogger(__name__)
@@ -41,7 +42,9 @@ class _Overrun(Exception):
 class Round:
     """One try: its part files stand beside the destination, and go unless they are published."""
 
-    def __init__(self, folder: Folder, listing: Sequence[ListedItem], destination: Path) -> None:
+    def __init__(
+        self, folder: ResultFolder, listing: Sequence[ListedItem], destination: Path
+    ) -> None:
         self._folder = folder
         self._left_out = [listed.item for listed in listing if not listed.item.has_content]
         fetched = [listed for listed in listing if listed.item.has_content]
@@ -96,7 +99,7 @@ class Round:
             size = os.fstat(file.fileno()).st_size
             os.fsync(file.fileno())
         self._part.replace(self._destination)
-        _sync_folder(self._destination.parent)
+        sync_folder(self._destination.parent)
         files = sum(not entry.item.is_folder for entry in self._entries)
         return ResultFile(
             name=self._destination.name,
@@ -247,12 +250,3 @@ def _at_most(limit: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
         if count > limit:
             raise _Overrun(f"more than {limit} bytes")
         yield chunk
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename outlast a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

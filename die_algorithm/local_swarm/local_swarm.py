@@ -22,7 +22,7 @@ _PROGRAMS = (
     *("dockerd", "docker", INIT, "containerd", "docker-registry"),
     *("ip", "iptables", "nsenter", "unshare", "setsid", "mount", "sysctl"),
 )
-_LOG = logging.getLogger(__name__)
+LOGGER = logging.getLogger(__name__)
 _CGROUPS = Path("/sys/fs/cgroup")
 _RESOLVER_FILES = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 
@@ -168,7 +168,7 @@ class LocalSwarm:
         try:
             self._network.add_internet()
         except LocalSwarmError as error:
-            _LOG.warning("The private Swarm stays without the internet. %s", error)
+            LOGGER.warning("The private Swarm stays without the internet. %s", error)
 
     def _stop(self) -> None:
         cleared = False

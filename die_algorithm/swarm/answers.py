@@ -18,6 +18,7 @@ from pydantic import (
     WrapValidator,
 )
 
+from die_algorithm.image_reference import DIGEST
 from die_algorithm.models import JobSecret, JobService, NodeFacts, TaskPhase, TaskReport
 from die_algorithm.service_spec import INSTANCE_LABEL, JOB_LABEL
 from die_algorithm.states import phase
@@ -90,7 +91,7 @@ class Info(_Fields):
 
 
 class _Descriptor(_Fields):
-    digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
+    digest: str = Field(pattern=f"^{DIGEST.pattern}$")
 
 
 class _Platform(_Fields):

@@ -656,6 +656,8 @@ def test_a_key_that_was_half_made_at_a_crash_is_no_obstacle(place: Place) -> Non
     (place.folder / f".token.key.{os.getpid()}").write_bytes(b"")
     with closing(place.open()) as store:
         store.add(make_job())
+    with closing(place.open()) as store:
+        assert [job.token for job in take_all(store)] == [UserToken(TOKEN)]
 
 
 def test_a_job_goes_on_without_its_token_when_the_key_was_replaced(place: Place) -> None:

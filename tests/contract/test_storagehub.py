@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from raw_server import RawServer, http
 from storagehub_fixture import ALICE, BOB, HubClient, hub_client
 
 from die_algorithm.archive import build_archive
@@ -84,8 +85,22 @@ def test_the_address_may_end_with_a_slash(hub: LocalStorageHub) -> None:
         assert storagehub.workspace_root(TOKEN).owner == ALICE.name
 
 
-def test_ping_reaches_it_without_a_token(storagehub: StorageHub) -> None:
+def test_ping_reaches_it(storagehub: StorageHub) -> None:
     storagehub.ping()
+
+
+def test_ping_sends_no_token_though_another_call_has_sent_one() -> None:
+    with (
+        RawServer(http("401 Unauthorized"), http()) as server,
+        StorageHub(server.url) as storagehub,
+    ):
+        with pytest.raises(TokenRejected):
+            storagehub.workspace_root(TOKEN)
+        storagehub.ping()
+    *others, ping = server.requests
+    assert all(TOKEN.secret.encode() in request.raw for request in others)
+    assert TOKEN.secret.encode() not in ping.raw
+    assert not {"authorization", "gcube-token", "cookie"} & ping.headers.keys()
 
 
 def test_an_item_that_is_not_there_is_unusable_in_every_way(storagehub: StorageHub) -> None:

@@ -63,7 +63,7 @@ LAYERS: dict[str, set[str]] = {
         "wps2_kvp",
         "wps2_xml",
     },
-    "connections": {"paced_http"},
+    "connections": {"paced_http", "lasting_files"},
     "adapters": {
         "storagehub",
         "public_links",

@@ -13,12 +13,14 @@ import hashlib
 import io
 import logging
 import os
+import re
 import shutil
 import stat
 import struct
 import subprocess
 import sys
 import time
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -839,6 +841,21 @@ def test_a_link_in_storagehubs_zip_becomes_a_file(destination: Path) -> None:
     assert stat.S_ISREG(info.external_attr >> 16)
 
 
+def test_a_second_name_for_some_readers_is_dropped_without_fetching_again(
+    destination: Path,
+) -> None:
+    name = f"{TOP}/a.txt"
+    entry = zipfile.ZipInfo(name)
+    other = struct.pack("<BL", 1, zlib.crc32(name.encode())) + b"../../evil"
+    entry.extra = struct.pack("<HH", 0x7075, len(other)) + other
+    folder = Folder({("a.txt",): b"abc"}, zip_bytes=make_zip([(entry, b"abc")]))
+    result = folder.build(destination)
+    assert b"evil" not in destination.read_bytes()
+    assert contents(destination) == {name: b"abc"}
+    assert folder.singles == []
+    check(result, destination, folder.files)
+
+
 def test_entries_that_are_not_listed_are_left_out(destination: Path) -> None:
     folder = Folder(FILES, FOLDERS)
     extra = [("../evil", b"x"), (f"{TOP}/extra", b"x"), ("other/", b"")]
@@ -932,14 +949,101 @@ def test_a_hostile_name_is_replaced(name: str, safe: str) -> None:
 
 
 NAMES = st.text(st.characters(), max_size=300)
+#: Few names, of which many are the same for some reader, or get what another has.
+TWINS = st.sampled_from(
+    [
+        *("a", "A", "a (2)", "a_b", "a:b", "a?b", 'A"b', "a/b", "a.", "a_", "_deep", "CON", "_CON"),
+        *("é", "e\u0301", "É", "ß", "SS", "\u017fs", "≮", "<\u0338", "_\u0338"),
+        *("ω\u0345\u0301", "ω\u0301\u0345"),  # which only a decomposition shows to be one
+        *("x" * 255, "x" * 300),
+    ]
+)
+Tree = list[ListedItem]
+
+
+@st.composite
+def trees(draw: st.DrawFn, names: st.SearchStrategy[str]) -> Tree:
+    """A listing in any order, but for a folder's coming before what is in it."""
+    listing: Tree = []
+    folders: list[Path_] = [()]
+    for _ in range(draw(st.integers(0, 12))):
+        path = (*draw(st.sampled_from(folders)), draw(names))
+        is_folder = draw(st.booleans())
+        if any(other.path == path and other.item.is_folder == is_folder for other in listing):
+            continue
+        listing.append(listed(path, None if is_folder else len(repr(path)), folder=is_folder))
+        if is_folder:
+            folders.append(path)
+    return listing
+
+
+@dataclasses.dataclass
+class Listed(Folder):
+    """A folder with a listing of its own; each file holds its path."""
+
+    tree: Tree = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.folders = [entry.path for entry in self.tree if entry.item.is_folder]
+        self.files = {
+            entry.path: repr(entry.path).encode(errors="surrogatepass")
+            for entry in self.tree
+            if not entry.item.is_folder
+        }
+
+    def listing(self) -> Tree:
+        return [
+            listed(entry.path, len(self.files[entry.path])) if not entry.item.is_folder else entry
+            for entry in self.tree
+        ]
+
+
+FORBIDDEN_BY_WINDOWS = re.compile(r'[:?*<>|"]')
+
+
+def readings(path: str) -> list[str]:
+    """How readers may take a path: without regard to case and form, its characters replaced."""
+    path = FORBIDDEN_BY_WINDOWS.sub("_", path)
+    folded = unicodedata.normalize("NFD", path).casefold()
+    composed = unicodedata.normalize("NFC", path)
+    return [unicodedata.normalize("NFC", folded), composed, composed.lower()]
+
+
+def check_unpacks_alike(archive: Path) -> None:
+    """No two entries are one for any reader, and none is a file here and a folder there."""
+    names = zipfile.ZipFile(archive).namelist()
+    assert len(names) == len(set(names))
+    files = {name for name in names if not name.endswith("/")}
+    folders = {name.rstrip("/") for name in names if name.endswith("/")}
+    for name in names:
+        parts = name.rstrip("/").split("/")
+        folders |= {"/".join(parts[:count]) for count in range(1, len(parts))}
+    for read in zip(*(readings(path) for path in [*files, *folders]), strict=True):
+        assert len(set(read)) == len(files) + len(folders)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@settings(max_examples=200, deadline=None)
+@given(
+    st.tuples(trees(NAMES), st.just(b"")) | st.tuples(trees(TWINS), st.sampled_from([None, b""]))
+)
+def test_a_published_archive_unpacks_alike_everywhere(
+    tmp_path_factory: pytest.TempPathFactory, case: tuple[Tree, bytes | None]
+) -> None:
+    tree, zip_bytes = case
+    folder = Listed({}, tree=tree, zip_bytes=zip_bytes)
+    target = tmp_path_factory.mktemp("names") / "die-1.zip"
+    folder.build(target)
+    check_unpacks_alike(target)
+    assert sorted(contents(target).values()) == sorted(folder.files.values())
+    shutil.rmtree(target.parent)
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.lists(NAMES, min_size=1, max_size=3).map(tuple), max_size=12), NAMES)
-def test_every_listing_gives_safe_and_distinct_names(paths: list[Path_], top: str) -> None:
-    safe = entry_paths(top, paths)
-    assert len(safe) == len(paths)
-    assert len({path.casefold() for path in safe}) == len(safe)
+@given(trees(NAMES) | trees(TWINS), NAMES)
+def test_every_listing_gives_safe_names(tree: Tree, top: str) -> None:
+    safe = entry_paths(top, tree)
+    assert len(safe) == len(tree)
     for path in safe:
         path.encode()
         assert len(path.encode()) <= 3300
@@ -948,19 +1052,60 @@ def test_every_listing_gives_safe_and_distinct_names(paths: list[Path_], top: st
             assert 0 < len(part.encode()) <= 255
 
 
+def files(*paths: Path_) -> Tree:
+    return [listed(path, 0) for path in paths]
+
+
 def test_many_equal_names_are_numbered_in_short_time() -> None:
     started = time.monotonic()
-    safe = entry_paths(TOP, [("same.txt",)] * 20_000)
+    safe = entry_paths(TOP, files(("same.txt",)) * 20_000)
     assert safe[:3] == [f"{TOP}/same.txt", f"{TOP}/same (2).txt", f"{TOP}/same (3).txt"]
     assert len(set(safe)) == 20_000
     assert time.monotonic() - started < 10
 
 
+@pytest.mark.parametrize("file_first", [True, False])
+def test_a_file_and_a_folder_of_one_name_stand_side_by_side(file_first: bool) -> None:
+    folder = listed(("a",), folder=True)
+    pair = [*files(("a",)), folder] if file_first else [folder, *files(("a",))]
+    of_file, of_folder = ("a", "a (2)") if file_first else ("a (2)", "a")
+    safe = entry_paths(TOP, [*pair, *files(("a", "x"))])
+    assert set(safe) == {f"{TOP}/{of_file}", f"{TOP}/{of_folder}", f"{TOP}/{of_folder}/x"}
+
+
+@pytest.mark.parametrize("twin", ["12_30.png", "12?30.png", "12:30.PNG"])
+def test_names_that_windows_would_write_alike_are_numbered(twin: str) -> None:
+    safe = entry_paths(TOP, files(("12:30.png",), (twin,)))
+    stem, _, extension = twin.partition(".")
+    assert safe == [f"{TOP}/12:30.png", f"{TOP}/{stem} (2).{extension}"]
+
+
+def deep_tree(names: str = "d", levels: int = 39) -> Tree:
+    return [listed((names * 200,) * depth, folder=True) for depth in range(1, levels + 1)]
+
+
 def test_a_path_too_long_to_unpack_moves_near_the_top() -> None:
-    paths = [("d" * 200,) * depth for depth in range(1, 40)]
-    safe = entry_paths(TOP, paths)
+    safe = entry_paths(TOP, deep_tree())
     assert max(len(path) for path in safe) <= 3300
     assert any(path.startswith(f"{TOP}/_deep/") for path in safe)
+
+
+@pytest.mark.parametrize("is_folder", [True, False])
+@pytest.mark.parametrize("first", [True, False])
+def test_what_moves_near_the_top_gets_a_folder_that_nothing_else_has(
+    is_folder: bool, first: bool, destination: Path
+) -> None:
+    own = [listed(("_Deep",), None if is_folder else 0, folder=is_folder)]
+    if is_folder:
+        own.append(listed(("_Deep", "x"), 0))
+    deep = [*deep_tree(), *files(("d" * 200,) * 39 + ("f",))]
+    folder = Listed({}, tree=own + deep if first else deep + own)
+    folder.build(destination)
+    check_unpacks_alike(destination)
+    tops = {
+        name.split("/")[1] for name in zipfile.ZipFile(destination).namelist() if name != f"{TOP}/"
+    }
+    assert tops == {"d" * 200, *(("_Deep", "_deep (2)") if first else ("_deep", "_Deep (2)"))}
 
 
 # -- speed and memory

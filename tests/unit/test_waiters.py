@@ -45,9 +45,9 @@ def waiters(records: Records) -> Waiters:
     return Waiters(records)
 
 
-def took(waiters: Waiters, job_id: str) -> float:
+def took(waiters: Waiters, job_id: str, timeout: float = FOR_EVER) -> float:
     began = time.monotonic()
-    waiters.wait(job_id, FOR_EVER)
+    waiters.wait(job_id, timeout)
     return time.monotonic() - began
 
 
@@ -92,8 +92,14 @@ def test_a_word_ends_the_wait_for_that_job_alone(records: Records, waiters: Wait
         other.result(FOR_EVER / 2)
 
 
-def test_nobody_waits_longer_than_wanted(waiters: Waiters) -> None:
-    waiters.wait("a", 0.01)
+def test_nobody_waits_longer_than_wanted(waiters: Waiters, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("die_algorithm.waiters._LOOK_AGAIN", FOR_EVER)
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(took, waiters, "a", 0.01)
+        try:
+            assert waiting.result(FOR_EVER / 2) >= 0.01
+        finally:
+            waiters.close()
 
 
 def test_after_the_close_nobody_waits(waiters: Waiters) -> None:

@@ -13,6 +13,7 @@ from wps2_fixture import OWS, VALUE, WPS, ZIP, data, execute, reference, request
 from die_algorithm import errors
 from die_algorithm.description import IDENTIFIER, NON_DETERMINISTIC, RESULT
 from die_algorithm.errors import RequestError
+from die_algorithm.inline_content import complex_value
 from die_algorithm.models import InputContent, OutputRequest, ResponseForm
 from die_algorithm.wps2_kvp import is_wps2_query, parse_wps2_kvp
 from die_algorithm.wps2_operations import (
@@ -152,6 +153,14 @@ def file(content: bytes, media_type: str) -> InputValue:
 def test_an_input_is_read_as_literal_file_or_reference(written: str, value: InputValue) -> None:
     (values,) = execution(execute(written)).inputs.values()
     assert values == (value,)
+
+
+@pytest.mark.parametrize("encoding", ["", "raw", "UTF-8", "us-ascii", "7bit", "8bit", "none"])
+def test_text_as_it_is_may_be_called_what_it_may_be_in_wps_1(encoding: str) -> None:
+    written = execute(data("FileParam", "a,b", f'mimeType="text/csv" encoding="{encoding}"'))
+    assert list(execution(written).inputs.values()) == [(file(b"a,b", "text/csv"),)]
+    in_wps_1 = complex_value("FileParam", "a,b", mime_type="text/csv", encoding=encoding)
+    assert in_wps_1 == file(b"a,b", "text/csv")
 
 
 def test_elements_are_a_files_content() -> None:

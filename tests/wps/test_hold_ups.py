@@ -385,7 +385,7 @@ def test_a_raw_execute_repeated_after_its_result_has_expired_is_told_so(
         soon(lambda: not list(service.settings.results_path.rglob("*.zip")))
         again = execute(service, quick.item, "&RawDataOutput=Result")
         assert again.status_code == 410
-        assert "The result of this job was removed when its time was over." in again.text
+        assert "The result of this job has expired. Submit the job again" in again.text
     assert len(quick.engine.starts) == 1
 
 

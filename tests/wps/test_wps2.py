@@ -257,8 +257,13 @@ def test_each_job_has_an_id_of_its_own(near: Service, world: Quick) -> None:
 
 def test_the_mode_auto_is_answered(near: Service, world: Quick) -> None:
     """A.5.13: here it is asynchronous."""
-    body = execute(inputs_of(PROBE, "probe noop", world.item), mode="auto")
-    answered(post(near, body), "StatusInfo")
+    body = execute(inputs_of(PROBE, "probe sleep 30", world.item), mode="auto")
+    info = answered(post(near, body), "StatusInfo")
+    assert one(info, "wps:Status") in ("Accepted", "Running")
+    job_id = one(info, "wps:JobID")
+    assert not near.runtime.engine.job(job_id).state.is_final
+    answered(post(near, about_job("Dismiss", job_id)), "StatusInfo")
+    near.runtime.engine.wait(job_id, 20)
 
 
 @pytest.mark.parametrize("name", ["JobID", "JOBID", "jobid"])
