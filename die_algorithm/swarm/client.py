@@ -112,6 +112,9 @@ class Swarm:
             memory=info.memory,
             has_init=info.has_init,
             limits_memory=info.memory_limit,
+            limits_swap=info.swap_limit,
+            limits_pids=info.pids_limit,
+            limits_cpus=info.cpu_quota,
             security=info.security,
             components={each.name: each.version for each in version.components},
         )

@@ -346,6 +346,34 @@ def test_an_engine_outside_a_swarm_tells_its_facts(engine: ScriptedEngine, swarm
     assert (facts.has_init, facts.limits_memory) == (False, False)
 
 
+@pytest.mark.parametrize("name", ["MemoryLimit", "SwapLimit", "PidsLimit", "CpuCfsQuota"])
+def test_an_engine_tells_what_it_can_limit(engine: ScriptedEngine, swarm: Swarm, name: str) -> None:
+    engine.answers["GET /v1.48/info"] = answer(200, INFO | {name: True})
+    facts = swarm.facts()
+    found = (facts.limits_memory, facts.limits_swap, facts.limits_pids, facts.limits_cpus)
+    assert found == tuple(
+        name == each for each in ("MemoryLimit", "SwapLimit", "PidsLimit", "CpuCfsQuota")
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "counts"),
+    [
+        ("name=seccomp,profile=default", True),
+        ("name=seccomp,profile=builtin", True),
+        ("name=seccomp,profile=unconfined", False),
+        ("name=seccomp,profile=/etc/docker/lax.json", False),
+        ("name=seccomp", False),
+    ],
+)
+def test_seccomp_counts_with_dockers_own_profile_only(
+    engine: ScriptedEngine, swarm: Swarm, option: str, *, counts: bool
+) -> None:
+    options = {"SecurityOptions": ["name=apparmor", option]}
+    engine.answers["GET /v1.48/info"] = answer(200, INFO | options)
+    assert swarm.facts().security == ({"apparmor", "seccomp"} if counts else {"apparmor"})
+
+
 # -- registry
 
 
