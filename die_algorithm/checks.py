@@ -40,7 +40,7 @@ from die_algorithm.probe import NodeReport, Probe
 from die_algorithm.registry import Registry
 from die_algorithm.results import Results
 from die_algorithm.runtime import job_store, registry_client, swarm_client
-from die_algorithm.service_spec import forbids_new_privileges, unkept_demands
+from die_algorithm.service_spec import forbids_new_privileges, shortfalls, unkept_demands
 from die_algorithm.settings import Settings
 from die_algorithm.storagehub import StorageHub
 
@@ -125,8 +125,8 @@ def doctor(settings: Settings, policy: Policy) -> list[Check]:
         *_open_engine(settings),
     ]
     if facts is not None:
-        checks += _engine_warnings(settings, policy.containers, facts)
-        checks += _unkept(settings, policy.containers, facts)
+        checks += _engine_warnings(facts)
+        checks += _shortfalls(settings, policy.containers, facts)
         if swarm.passed:
             checks += _demands(settings, policy.containers, facts)
     return [
@@ -444,9 +444,9 @@ def _no_probe(name: str, text: str) -> Check:
     )
 
 
-def _unkept(settings: Settings, rules: ContainerRules, facts: EngineFacts) -> list[Check]:
-    """What the rules demand and the engine cannot keep, so that some images are not run."""
-    found = {
+def _shortfalls(settings: Settings, rules: ContainerRules, facts: EngineFacts) -> list[Check]:
+    """What containers are not protected by: a failure where the rules demand it for some images."""
+    unkept = {
         demand
         for limits in rules.all_limits(settings)
         for demand in unkept_demands(limits, settings, facts)
@@ -455,10 +455,12 @@ def _unkept(settings: Settings, rules: ContainerRules, facts: EngineFacts) -> li
         Check(
             name="profile strict",
             passed=False,
-            text=f"{text} Images of the profile 'strict' are not run.",
-            remedy=remedy,
+            text=f"{found.text} Images of the profile 'strict' are not run.",
+            remedy=found.remedy,
         )
-        for text, remedy in sorted(found)
+        if found in unkept
+        else Check(name=found.name, passed=True, text=found.text, remedy=found.remedy)
+        for found in shortfalls(settings, facts, rules)
     ]
 
 
@@ -477,7 +479,7 @@ def _flaws(facts: EngineFacts) -> list[Check]:
     ]
 
 
-def _engine_warnings(settings: Settings, rules: ContainerRules, facts: EngineFacts) -> list[Check]:
+def _engine_warnings(facts: EngineFacts) -> list[Check]:
     warnings = _flaws(facts)
     if not facts.has_init:
         warnings.append(
@@ -487,28 +489,6 @@ def _engine_warnings(settings: Settings, rules: ContainerRules, facts: EngineFac
                 text="The engine has no docker-init: containers run without it, and a program that "
                 "does not care for its children leaves zombies until its end.",
                 remedy="Install it ('apt-get install tini').",
-            )
-        )
-    if not facts.limits_memory:
-        warnings.append(
-            Check(
-                name="memory limit",
-                passed=True,
-                text="The engine cannot limit memory: one container may take the whole machine's.",
-                remedy="Enable the memory cgroup in the kernel's command line.",
-            )
-        )
-    if any(
-        limits.profile != "open" and not forbids_new_privileges(limits, facts)
-        for limits in rules.all_limits(settings)
-    ):
-        warnings.append(
-            Check(
-                name="no-new-privileges",
-                passed=True,
-                text=f"The engine's API {facts.api_version} ignores no-new-privileges for services.",
-                remedy='Set "no-new-privileges": true in the engine\'s daemon.json, or install Docker '
-                "Engine 25 or later.",
             )
         )
     return warnings

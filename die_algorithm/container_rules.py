@@ -26,20 +26,29 @@ from die_algorithm.image_reference import ImageReference
 from die_algorithm.models import Job
 from die_algorithm.repository_pattern import RepositoryPattern, matching
 from die_algorithm.settings import Settings
-from die_algorithm.settings_values import Size
+from die_algorithm.settings_values import CpuLimit, MemoryLimit, PidsLimit, Size, TmpfsLimit
 
 #: ``strict``: nothing to write to but small file systems in memory, and nobody's user.
 #: ``default``: what images for the original run with, unchanged, and no capability.
 #: ``open``: Docker's own capabilities but raw packets, for images that change owners or users.
 Profile = Literal["strict", "default", "open"]
 
-_USER = re.compile(r"\d{1,10}(:\d{1,10})?", re.ASCII)
+_USER = re.compile(r"(\d{1,10})(?::(\d{1,10}))?", re.ASCII)
+#: The engine takes no number above for a user or a group.
+_LARGEST_ID = 2**31 - 1
 
 
 def _user(value: str | None) -> str | None:
-    if value is not None and not _USER.fullmatch(value):
+    """Make sure of the group, too: without one the engine takes root's for users it does not know."""
+    if value is None:
+        return None
+    found = _USER.fullmatch(value)
+    if found is None:
         raise ValueError("must be the number of a user, or of user and group: 1000:1000")
-    return value
+    user, group = int(found[1]), int(found[2] or found[1])
+    if max(user, group) > _LARGEST_ID:
+        raise ValueError(f"must have no number above {_LARGEST_ID}")
+    return f"{user}:{group}"
 
 
 class ContainerException(BaseModel):
@@ -50,14 +59,14 @@ class ContainerException(BaseModel):
     images: Annotated[tuple[RepositoryPattern, ...], Field(min_length=1)]
     profile: Profile | None = None
     #: Bytes.
-    memory_limit: Size | None = None
-    cpu_limit: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    pids_limit: Annotated[int, Field(gt=0)] | None = None
+    memory_limit: MemoryLimit | None = None
+    cpu_limit: CpuLimit | None = None
+    pids_limit: PidsLimit | None = None
     #: Bytes of each file system in memory.
-    tmpfs_limit: Size | None = None
+    tmpfs_limit: TmpfsLimit | None = None
     #: Bytes that a container may write to its own layer.
     disk_limit: Size | None = None
-    #: ``uid`` or ``uid:gid``, in numbers.
+    #: ``uid`` or ``uid:gid``, in numbers; kept as ``uid:gid``, where a group that is not said is the user's.
     user: Annotated[str | None, AfterValidator(_user)] = None
 
     def names(self, image: str) -> bool:
@@ -84,7 +93,7 @@ class ContainerLimits:
     tmpfs: int
     #: What may be written to the container's own layer and volumes; 0: as much as it likes.
     disk: int
-    #: ``uid`` or ``uid:gid``; empty: the profile's.
+    #: ``uid:gid``; empty: the profile's.
     user: str
     #: Every engine forbids new privileges by its own configuration.
     engines_forbid_new_privileges: bool = False

@@ -367,8 +367,12 @@ class EngineFacts:
     has_init: bool
     #: The node's kernel lets the engine limit memory.
     limits_memory: bool
-    #: What it says of its own protections, such as ``seccomp``, ``apparmor``, ``userns``, ``rootless``
-    #: or, from some version on, ``no-new-privileges``.
+    #: The same of a container's swap, its processes and its CPUs.
+    limits_swap: bool
+    limits_pids: bool
+    limits_cpus: bool
+    #: What it says of its own protections, such as ``apparmor``, ``userns``, ``rootless``, ``seccomp``
+    #: with Docker's profile or, from some version on, ``no-new-privileges``.
     security: frozenset[str] = frozenset()
     #: Versions of what it consists of, such as ``containerd`` and ``runc``.
     components: Mapping[str, str] = dataclasses.field(default_factory=dict)

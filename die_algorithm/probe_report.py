@@ -164,8 +164,13 @@ def _is_demanded(
 ) -> bool:
     if name in {"no-new-privileges", "setuid-gain"}:
         return forbids_new_privileges(limits, engine)
-    if name == "memory-limit":
-        return engine.limits_memory
+    limited = {
+        "memory-limit": engine.limits_memory,
+        "processes": engine.limits_pids,
+        "cpu-limit": engine.limits_cpus,
+    }
+    if name in limited:
+        return limited[name]
     exempt = set(_WISHES)
     if limits.profile == "open":
         exempt |= _BY_CAPABILITIES

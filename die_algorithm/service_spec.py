@@ -7,6 +7,7 @@ fields. What each field protects from is told in reference: safety 2.1 and 2.2.
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,8 @@ TOKEN_FILE = "gcube-token"  # noqa: S105 - a name, not a token
 
 # Whoever the image's USER is may read it; nobody else is in the container.
 _READABLE = 0o444
+#: Versions of the engine's API (its history of changes).
+_LIMITS_SINCE = (1, 41)
 _PRIVILEGES_SINCE = (1, 44)
 _SWAP_SINCE = (1, 52)
 _OPEN_FILES = 4096
@@ -41,7 +44,39 @@ _IN_MEMORY = ("/tmp", "/var/tmp", "/run")  # noqa: S108 - of containers
 _NOBODY = "65534:65534"
 #: Networks that each engine has, and that scripts/job_network puts no rules on.
 _OF_THE_ENGINE = ("bridge", "host", "none")
-_MAKE_A_NETWORK = "Make a network for jobs with scripts/job_network and name it in 'network'."
+
+
+@dataclasses.dataclass(frozen=True)
+class Shortfall:
+    """A protection that containers should have and do not."""
+
+    name: str
+    #: What is missing, in a sentence.
+    text: str
+    #: What the operator can do about it.
+    remedy: str
+
+
+_NO_SECCOMP = Shortfall(
+    "seccomp",
+    "The engine has no seccomp, or another profile for it than Docker's own.",
+    'Take "seccomp-profile" out of the engine\'s daemon.json, or use a kernel with seccomp.',
+)
+_NO_MEMORY_LIMIT = Shortfall(
+    "memory limit",
+    "The engine cannot limit memory: one container may take the whole machine's.",
+    "Enable the memory cgroup in the kernel's command line.",
+)
+_NO_PIDS_LIMIT = Shortfall(
+    "process limit",
+    "The engine cannot limit processes: one container may start as many as the machine can have.",
+    "Enable the pids cgroup in the kernel; for a rootless engine, delegate it.",
+)
+_NO_CPU_LIMIT = Shortfall(
+    "CPU limit",
+    "The engine cannot limit CPUs: one container may take all of the machine's.",
+    "Enable the kernel's CFS quota in the cpu cgroup; for a rootless engine, delegate it.",
+)
 
 
 def service_spec(
@@ -143,54 +178,92 @@ def task_template(
 
 def unkept_demands(
     limits: ContainerLimits, settings: Settings, engine: EngineFacts
-) -> list[tuple[str, str]]:
-    """What a profile demands and cannot have, so that its images are not run: each with its remedy."""
+) -> list[Shortfall]:
+    """What a profile demands and cannot have, so that its images are not run.
+
+    It is some of what :func:`shortfalls` finds.
+    """
     if limits.profile != "strict":
         return []
-    demands = []
-    if not forbids_new_privileges(limits, engine):
-        demands.append(
-            (
-                f"The engine's API {engine.api_version} ignores no-new-privileges for services.",
-                'Install Docker Engine 25 or later, or set "no-new-privileges": true in each node\'s '
-                "daemon.json and 'engines_forbid_new_privileges = true' in the policy file.",
-            )
-        )
-    if not settings.network:
-        demands.append(
-            (
-                "The setting 'network' is empty, so containers share the engine's own bridge.",
-                _MAKE_A_NETWORK,
-            )
-        )
-    elif settings.network in _OF_THE_ENGINE:
-        demands.append(
-            (
-                f"The setting 'network' is '{settings.network}', which is the engine's own and keeps "
-                "containers from nothing or from StorageHub, too.",
-                _MAKE_A_NETWORK,
-            )
-        )
-    return demands
+    privileges = [] if forbids_new_privileges(limits, engine) else [_privileges(engine)]
+    return [*privileges, *_unprotected(engine), *_open_network(settings)]
 
 
-def shortfalls(settings: Settings, engine: EngineFacts) -> list[str]:
-    """What is not asked for because the engine would drop it without a word, or is left open."""
+def shortfalls(settings: Settings, engine: EngineFacts, rules: ContainerRules) -> list[Shortfall]:
+    """What is not asked for because the engine would drop it without a word, or is left open.
+
+    Args:
+        settings: the operator's.
+        engine: the manager's.
+        rules: what containers may do: what no profile asks for is not missing.
+    """
+    privileges = [
+        _privileges(engine)
+        for limits in rules.all_limits(settings)
+        if limits.profile != "open" and not forbids_new_privileges(limits, engine)
+    ]
+    return [
+        *privileges[:1],
+        *_unprotected(engine),
+        *_swap(engine),
+        *_open_network(settings),
+    ]
+
+
+def _privileges(engine: EngineFacts) -> Shortfall:
+    return Shortfall(
+        "no-new-privileges",
+        f"The engine's API {engine.api_version} ignores no-new-privileges for services.",
+        'Install Docker Engine 25 or later, or set "no-new-privileges": true in each node\'s '
+        "daemon.json and 'engines_forbid_new_privileges = true' in the policy file.",
+    )
+
+
+def _unprotected(engine: EngineFacts) -> list[Shortfall]:
+    """What every profile asks for, and this engine or its kernel cannot keep."""
     found = []
-    version = _version(engine.api_version)
-    if version < _PRIVILEGES_SINCE and "no-new-privileges" not in engine.security:
-        found.append("no-new-privileges cannot be asked for")
-    if "seccomp" not in engine.security:
-        found.append("the engine has no seccomp")
-    if version < _SWAP_SINCE:
-        found.append("a container may swap as much as it may use of memory")
-    if not engine.limits_memory:
-        found.append("memory cannot be limited")
-    if settings.network in ("", "bridge"):
-        found.append("containers share the engine's own bridge")
-    if settings.network == "host":
-        found.append("containers share the machine's own network")
-    return found
+    if _version(engine.api_version) < _LIMITS_SINCE:
+        found.append(
+            Shortfall(
+                "engine's API",
+                f"The engine's API {engine.api_version} ignores for services which capabilities are "
+                "dropped, and the limits of processes, open files and core files.",
+                "Install Docker Engine 20.10 or later.",
+            )
+        )
+    held = {
+        _NO_SECCOMP: "seccomp" in engine.security,
+        _NO_MEMORY_LIMIT: engine.limits_memory,
+        _NO_PIDS_LIMIT: engine.limits_pids,
+        _NO_CPU_LIMIT: engine.limits_cpus,
+    }
+    return found + [shortfall for shortfall, is_held in held.items() if not is_held]
+
+
+def _swap(engine: EngineFacts) -> list[Shortfall]:
+    if not engine.limits_memory or not engine.limits_swap:
+        text = "The engine cannot limit swap: a container may swap as much as there is."
+        return [Shortfall("swap", text, "Switch swap off on the nodes, or enable its accounting.")]
+    if _version(engine.api_version) < _SWAP_SINCE:
+        text = "A container may swap as much again as it may use of memory."
+        return [
+            Shortfall("swap", text, "Switch swap off on the nodes, or install Docker Engine 29.")
+        ]
+    return []
+
+
+def _open_network(settings: Settings) -> list[Shortfall]:
+    if not settings.network:
+        text = "The setting 'network' is empty, so containers share the engine's own bridge."
+    elif settings.network in _OF_THE_ENGINE:
+        text = (
+            f"The setting 'network' is '{settings.network}', which is the engine's own and keeps "
+            "containers from nothing or from StorageHub, too."
+        )
+    else:
+        return []
+    remedy = "Make a network for jobs with scripts/job_network and name it in 'network'."
+    return [Shortfall("network", text, remedy)]
 
 
 def forbids_new_privileges(limits: ContainerLimits, engine: EngineFacts) -> bool:
@@ -289,11 +362,14 @@ def _protections(limits: ContainerLimits, engine: EngineFacts) -> dict[str, obje
 
 
 def _resources(limits: ContainerLimits, engine: EngineFacts) -> dict[str, object]:
-    values: dict[str, object] = {"NanoCPUs": round(limits.cpus * 1e9), "Pids": limits.pids}
+    values: dict[str, object] = {"Pids": limits.pids}
     resources: dict[str, object] = {"Limits": values}
+    if engine.limits_cpus:
+        # An engine that cannot would refuse the container.
+        values["NanoCPUs"] = round(limits.cpus * 1e9)
     if engine.limits_memory:
         values["MemoryBytes"] = limits.memory
-        if _version(engine.api_version) >= _SWAP_SINCE:
+        if engine.limits_swap and _version(engine.api_version) >= _SWAP_SINCE:
             # Older engines let a container swap as much again.
             resources["SwapBytes"] = 0
     return resources

@@ -31,15 +31,19 @@ from die_algorithm.settings_values import (
     ASK_ENGINE,
     Addresses,
     Constraints,
+    CpuLimit,
     Duration,
     EngineAddress,
     Hosts,
     HttpUrl,
     HubUrl,
     Label,
+    MemoryLimit,
     Networks,
+    PidsLimit,
     PublicUrl,
     Size,
+    TmpfsLimit,
     TrustedNames,
     reason,
 )
@@ -177,12 +181,12 @@ class Settings(BaseModel):
         "d4science/die-probe",
         description="Image of `die doctor --probe`, made from `examples/probe`.",
     )
-    memory_limit: Size = Field(_as_written("2GiB"), description="Memory that a container may use.")
-    cpu_limit: float = Field(
-        1.0, gt=0, allow_inf_nan=False, description="CPUs that a container may use."
+    memory_limit: MemoryLimit = Field(
+        _as_written("2GiB"), description="Memory that a container may use; 6MiB or more."
     )
-    pids_limit: int = Field(512, gt=0, description="Processes and threads in a container.")
-    tmpfs_limit: Size = Field(
+    cpu_limit: CpuLimit = Field(1.0, description="CPUs that a container may use; 0.01 or more.")
+    pids_limit: PidsLimit = Field(512, description="Processes and threads in a container.")
+    tmpfs_limit: TmpfsLimit = Field(
         _as_written("256MiB"),
         description="Size of each file system in memory that a container of the profile `strict` gets; "
         "what is in them counts as its memory.",

@@ -11,6 +11,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     ByteSize,
+    Field,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -29,6 +30,12 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(ms|s|m|h|d)", re.ASCII)
 ASK_ENGINE = "engine"
 #: The engine counts in 64 bits.
 _LARGEST_SIZE = 2**63 - 1
+#: The engine takes no less for a container's memory, nor kernels more processes (linux/threads.h).
+_LEAST_MEMORY = 6 * 2**20
+_MOST_PIDS = 2**22
+#: In CPUs. The engine takes no less, and counts their billionths in 64 bits.
+_LEAST_CPUS = 0.01
+_MOST_CPUS = 9e9
 _SIZE = re.compile(r"\d+(?:\.\d+)? ?[A-Za-z]*", re.ASCII)
 #: Bits before the IPv4 address that an IPv6 address wraps.
 _MAPPED_PREFIX = 96
@@ -51,8 +58,9 @@ def reason(item: ErrorDetails) -> str:
             return "must be a number"
         case "greater_than":
             return f"must be more than {limits['gt']:g}"
-        case "greater_than_equal":
-            return f"must be {limits['ge']:g} or more"
+        case "greater_than_equal" | "less_than_equal":
+            bound, word = ("ge", "more") if "ge" in limits else ("le", "less")
+            return f"must be {limits[bound]:.15g} or {word}"
         case "literal_error" | "bool_parsing":
             return f"must be {limits.get('expected', 'true or false')}"
         case _:
@@ -95,6 +103,18 @@ def _size(value: object, read: ValidatorFunctionWrapHandler) -> ByteSize:
     if size > _LARGEST_SIZE:
         raise ValueError("must be smaller than that")
     return size
+
+
+def _memory(value: ByteSize) -> ByteSize:
+    if value < _LEAST_MEMORY:
+        raise ValueError("must be 6MiB or more: the engine takes no less")
+    return value
+
+
+def _some(value: ByteSize) -> ByteSize:
+    if not value:
+        raise ValueError("must be more than nothing, which would be no limit")
+    return value
 
 
 def _words(value: object) -> object:
@@ -199,6 +219,11 @@ def _unwrapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 #: ``64KiB``, ``2GiB``.
 Size = Annotated[ByteSize, WrapValidator(_size)]
+#: What a container may use: of memory, of each file system in memory, of CPUs, of processes.
+MemoryLimit = Annotated[Size, AfterValidator(_memory)]
+TmpfsLimit = Annotated[Size, AfterValidator(_some)]
+CpuLimit = Annotated[float, Field(ge=_LEAST_CPUS, le=_MOST_CPUS, allow_inf_nan=False)]
+PidsLimit = Annotated[int, Field(gt=0, le=_MOST_PIDS)]
 #: Words separated by commas.
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 #: The address of something that clients do not see.

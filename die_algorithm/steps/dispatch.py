@@ -144,8 +144,8 @@ class Dispatch:
         if facts is None:
             # Another thread may forget them at any time, because the engine was away.
             facts = self._facts = self._swarm.facts()
-            for shortfall in shortfalls(self._settings, facts):
-                LOGGER.warning("Containers are less shut in than they could be: %s.", shortfall)
+            for shortfall in shortfalls(self._settings, facts, self._rules):
+                LOGGER.warning("Containers are less shut in than they could be: %s", shortfall.text)
         return facts
 
     def start(self, job: Job) -> Job:

@@ -23,6 +23,8 @@ LOGGER = logging.getLogger(__name__)
 
 #: Seconds within which the tail of a log must be fetched; ``service logs`` can hang (swarm.md).
 _LOG_TIMEOUT = 5.0
+#: Characters of what an engine says of a failed container that are logged.
+_REASON = 500
 #: A service this young may not have its task yet.
 _TASK_APPEARS = timedelta(seconds=10)
 
@@ -153,7 +155,11 @@ class Monitor:
         """Record the end of the task before anything of it is removed."""
         log = self._log(job, report) if log is None else log
         LOGGER.info(
-            "Job %s: task ended as %s, exit code %s.", job.id, report.state, report.exit_code
+            "Job %s: task ended as %s, exit code %s.%s",
+            job.id,
+            report.state,
+            report.exit_code,
+            _reason(job, report),
         )
         with self._ledger.fail_points.around(Point.END_RECORDED):
             ended = self._ledger.reach(
@@ -189,3 +195,16 @@ class Monitor:
         except OSError:
             # The record holds the log too; a full disk must not keep the job from its end.
             LOGGER.exception("Job %s: the log could not be published.", job.id)
+
+
+def _reason(job: Job, report: TaskReport) -> str:
+    """What the engine says of a container that failed, as a sentence of the log.
+
+    It names paths, networks and devices of the machine, which are the operator's business.
+    """
+    if report.phase not in (TaskPhase.REJECTED, TaskPhase.FAILED) or job.token is None:
+        return ""
+    # Masked before it is cut: too little of a token may be left to know it by.
+    words = " ".join(redact(clean_text(report.message), job.token).split())
+    shown = words if len(words) <= _REASON else f"{words[:_REASON]}…"
+    return f" The engine says: {shown}" if shown else ""

@@ -25,6 +25,8 @@ from die_algorithm.states import phase
 
 #: What the engine says in place of a version of docker-init if it has none.
 _NONE = "N/A"
+#: What engines call the profile that Docker brings for seccomp; from version 23 on it is the second.
+_OWN_PROFILES = ("default", "builtin")
 
 
 class _Fields(BaseModel):
@@ -72,6 +74,9 @@ class Info(_Fields):
     cpus: int = Field(alias="NCPU")
     memory: int = Field(alias="MemTotal")
     memory_limit: bool = Field(False, alias="MemoryLimit")
+    swap_limit: bool = Field(False, alias="SwapLimit")
+    pids_limit: bool = Field(False, alias="PidsLimit")
+    cpu_quota: bool = Field(False, alias="CpuCfsQuota")
     init_commit: _InitCommit = Field(_InitCommit(), alias="InitCommit")
     swarm: _SwarmInfo = Field(alias="Swarm")
     security_options: Annotated[tuple[str, ...], BeforeValidator(_empty_if_null)] = Field(
@@ -80,9 +85,18 @@ class Info(_Fields):
 
     @property
     def security(self) -> frozenset[str]:
-        """The names of the protections: each is written like ``name=seccomp,profile=default``."""
-        words = (option.partition(",")[0] for option in self.security_options)
-        return frozenset(word.removeprefix("name=") for word in words)
+        """The names of the protections: each is written like ``name=seccomp,profile=default``.
+
+        One of seccomp with another profile than Docker's is none that anything could be built on: it may
+        be ``unconfined``.
+        """
+        found = set()
+        for option in self.security_options:
+            word, _, rest = option.partition(",")
+            name = word.removeprefix("name=")
+            if name != "seccomp" or rest.removeprefix("profile=") in _OWN_PROFILES:
+                found.add(name)
+        return frozenset(found)
 
     @property
     def has_init(self) -> bool:

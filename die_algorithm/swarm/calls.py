@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import http.client
 import logging
+import re
 import socket
 import ssl
 import threading
@@ -34,6 +35,8 @@ _T = TypeVar("_T")
 #: The API of engine 20.10; named to the library, which would ask the engine for it by itself.
 _OLDEST_API = "1.41"
 _CONNECTIONS = 16
+#: How an engine answers with 400 to a call in a version of its API that it does not speak.
+_OTHER_VERSION = re.compile(r"client version \S+ is too (?:new|old)")
 
 
 class TimedOut(SwarmUnavailable):
@@ -56,6 +59,16 @@ class Answer:
             return answers.ERROR.validate_json(self.body).message
         except ValidationError:
             return ""
+
+    @property
+    def says_missing(self) -> bool:
+        """Whether the engine itself says that there is no such thing, and not a proxy before it."""
+        return self.status == 404 and bool(self.message)
+
+    def refuse_other_version(self) -> None:
+        """Raise SwarmUnavailable if the engine does not speak the version that it was asked in."""
+        if self.status == 400 and _OTHER_VERSION.search(self.message):
+            raise SwarmUnavailable("The Docker engine has come back as another version.")
 
     def refuse_non_manager(self) -> None:
         """Raise NotASwarm if that is what the engine complains about."""
@@ -148,12 +161,10 @@ class Calls:
             SwarmUnavailable: there was no answer; TimedOut if it did not come in time.
         """
         client, version = self._connected()
-        try:
-            return _exchange(client, method, _path(version, path), params, body)
-        except SwarmUnavailable:
-            # The engine may come back as another version.
-            self._version = None
-            raise
+        with self._version_forgotten():
+            answer = _exchange(client, method, _path(version, path), params, body)
+            answer.refuse_other_version()
+            return answer
 
     @contextlib.contextmanager
     def stream(
@@ -169,12 +180,22 @@ class Calls:
         client, version = self._connected()
         url = client.base_url + _path(version, path)
         with (
+            self._version_forgotten(),
             _mapped(),
             client.get(
                 url, params=params, stream=True, timeout=timeout, allow_redirects=False
             ) as response,
         ):
             yield response.raw
+
+    @contextlib.contextmanager
+    def _version_forgotten(self) -> Iterator[None]:
+        """Ask for the engine's version again after an outage: it may have come back as another."""
+        try:
+            yield
+        except SwarmUnavailable:
+            self._version = None
+            raise
 
     def _connected(self) -> tuple[APIClient, answers.Version]:
         with self._lock:

@@ -48,15 +48,20 @@ _REJOIN_TIME = timedelta(seconds=5)
 _KILLED = (137, 143, 255)
 #: Networks that every engine has, and lets services join.
 _OF_EACH_NODE = ("bridge", "host", "none")
-#: Words of an engine whose Swarm cannot decide anything for the moment, in answers with status 500.
+#: Words of an engine that cannot do or decide anything for the moment, in answers with status 500.
 _INDECISION = (
     "leader",
     "Unavailable",
     "deadline exceeded",
     "DeadlineExceeded",
+    "context canceled",
+    "Canceled",
     "raft",
     "transport",
+    "no space left on device",
 )
+#: What an engine, or who stands before it, means to be for this caller or this moment alone.
+_NOT_NOW = (401, 408, 429)
 #: What an engine says of an update that names another version of the service than the newest.
 _OUT_OF_SEQUENCE = "update out of sequence"
 #: How an engine passes on that a registry limits it (distribution specification, error codes).
@@ -107,6 +112,9 @@ class Swarm:
             memory=info.memory,
             has_init=info.has_init,
             limits_memory=info.memory_limit,
+            limits_swap=info.swap_limit,
+            limits_pids=info.pids_limit,
+            limits_cpus=info.cpu_quota,
             security=info.security,
             components={each.name: each.version for each in version.components},
         )
@@ -118,7 +126,7 @@ class Swarm:
     def can_join(self, network: str) -> bool:
         """Whether there is a network of that name, or id, that jobs' services can join."""
         answer = self._calls.call("GET", f"/networks/{network}")
-        if answer.status == 404:
+        if answer.says_missing:
             return False
         found = answer.read(answers.NETWORK)
         return network in _OF_EACH_NODE or (found.scope == "swarm" and not found.ingress)
@@ -143,6 +151,8 @@ class Swarm:
         except TimedOut:
             # Other calls will show it if it is the engine that does not answer.
             raise RegistryUnavailable("The image registry does not answer in time.") from None
+        if answer.status >= 400 and not answer.message:
+            answer.check()  # the engine would say why
         if answer.status in (400, 401, 403, 404):
             raise ImageNotFound(
                 f"The image {image.familiar} does not exist on {image.place}, or is not public. Check "
@@ -261,7 +271,7 @@ class Swarm:
     def remove_service(self, name_or_id: str) -> None:
         """Remove a service, and so stop its container. One that is gone already is removed."""
         answer = self._calls.call("DELETE", f"/services/{name_or_id}")
-        if answer.status != 404:
+        if not answer.says_missing:
             answer.check()
 
     # -- secrets
@@ -302,7 +312,7 @@ class Swarm:
     def remove_secret(self, name_or_id: str) -> None:
         """Remove a secret that no service uses any more. One that is gone already is removed."""
         answer = self._calls.call("DELETE", f"/secrets/{name_or_id}")
-        if answer.status != 404:
+        if not answer.says_missing:
             answer.check()
 
     # -- tasks
@@ -363,7 +373,7 @@ class Swarm:
         """
         container = self._container(report.container_id) if report.container_id else None
         bridge = self._calls.call("GET", "/networks/bridge")
-        if container is None or bridge.status == 404:
+        if container is None or bridge.says_missing:
             return self._node_came_back(report)
         engine_started = bridge.read(answers.NETWORK).created
         grace = timedelta(seconds=container.configuration.stop_timeout)
@@ -402,7 +412,7 @@ class Swarm:
 
     def _container(self, container_id: str) -> answers.Container | None:
         answer = self._calls.call("GET", f"/containers/{container_id}/json")
-        return None if answer.status == 404 else answer.read(answers.CONTAINER)
+        return None if answer.says_missing else answer.read(answers.CONTAINER)
 
     # -- disks
 
@@ -429,7 +439,7 @@ class Swarm:
         """The same of one container, without its volumes; None if it is not on this engine."""
         path = f"/containers/{container_id}/json"
         answer = self._calls.call("GET", path, params={"size": "1"})
-        return None if answer.status == 404 else answer.read(answers.INSPECTED_CONTAINER).written
+        return None if answer.says_missing else answer.read(answers.INSPECTED_CONTAINER).written
 
     def _volumes(self) -> dict[str, int]:
         """Bytes of each volume; engines before API 1.42 tell of everything, whatever is asked."""
@@ -500,17 +510,19 @@ class Swarm:
 
 def _check_there(answer: Answer) -> None:
     """Raise ServiceGone if the engine knows no such service."""
-    if answer.status == 404:
+    if answer.says_missing:
         raise ServiceGone("The job's service was removed from the Swarm before it was started.")
 
 
 def _check_accepted(answer: Answer, service: object) -> None:
     """Raise ServiceRefused if the engine will not have a service as it is described."""
-    indecisive = any(word in answer.message for word in _INDECISION)
-    if 400 <= answer.status <= 500 and answer.message and not indecisive:
-        # The engine's words name networks and constraints, which are the operator's business.
-        LOGGER.error("The Swarm refuses service %s: %s", service, answer.message)
-        raise ServiceRefused(
-            "The Swarm refuses to run the container as this service is set up. Tell the operator "
-            "the job's id."
-        )
+    if answer.status not in range(400, 501) or answer.status in _NOT_NOW or not answer.message:
+        return
+    if answer.status == 500 and any(word in answer.message for word in _INDECISION):
+        return
+    # The engine's words name networks and constraints, which are the operator's business.
+    LOGGER.error("The Swarm refuses service %s: %s", service, answer.message)
+    raise ServiceRefused(
+        "The Swarm refuses to run the container as this service is set up. Tell the operator "
+        "the job's id."
+    )

@@ -96,6 +96,9 @@ def test_the_engine_tells_what_it_is(bench: Bench) -> None:
     assert facts.nodes == 1
     assert facts.has_init
     assert facts.limits_memory
+    assert facts.limits_swap
+    assert facts.limits_pids
+    assert facts.limits_cpus
     assert tuple(map(int, facts.api_version.split("."))) >= (1, 41)
     (node,) = bench.swarm.nodes()
     assert node.is_ready

@@ -272,6 +272,56 @@ def test_an_engine_that_comes_back_as_another_version_is_spoken_to_in_that(
     assert swarm.task_reports() == []
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "client version 1.48 is too new. Maximum supported API version is 1.47",
+        "client version 1.48 is too old. Minimum supported API version is 1.49, please upgrade "
+        "your client to a newer version",
+    ],
+)
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_an_engine_that_no_longer_takes_the_old_version_is_asked_for_its_own(
+    engine: ScriptedEngine, swarm: Swarm, call: Callable[[Swarm], object], words: str
+) -> None:
+    engine.answers["GET /v1.48/tasks"] = answer(200, [])
+    assert swarm.task_reports() == []
+    engine.answers = {
+        "GET /version ": answer(200, {**VERSION, "ApiVersion": "1.47"}),
+        r"\w+ /v1.48/": answer(400, {"message": words}),
+        "GET /v1.47/tasks": answer(200, []),
+    }
+    with pytest.raises(SwarmUnavailable, match="another version"):
+        call(swarm)
+    assert swarm.task_reports() == []
+
+
+def test_a_log_is_had_from_an_engine_that_has_come_back_as_another_version(
+    engine: ScriptedEngine, swarm: Swarm
+) -> None:
+    engine.answers["GET /v1.48/tasks"] = answer(200, [])
+    assert swarm.task_reports() == []
+    engine.answers = {
+        "GET /version ": answer(200, {**VERSION, "ApiVersion": "1.47"}),
+        "GET /v1.48/": answer(400, {"message": "client version 1.48 is too new."}),
+        "GET /v1.47/services/s/logs": answer(200, frame(b"out\n")),
+    }
+    assert swarm.log_tail("s", limit=100, timeout=10) == b"out\n"
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if name != "facts"])
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_what_stands_before_the_engine_and_refuses_is_an_outage_and_no_answer(
+    engine: ScriptedEngine, swarm: Swarm, name: str, status: int
+) -> None:
+    """A proxy of the socket says by such a page that it does not let a call pass."""
+    engine.answers[".*"] = answer(
+        status, b"<html><h1>Forbidden</h1> by administrative rules</html>"
+    )
+    with pytest.raises(SwarmUnavailable):
+        CALLS[name](swarm)
+
+
 @pytest.mark.parametrize("name", [name for name in CALLS if name != "facts"])
 def test_an_engine_outside_a_swarm_is_told_from_one_that_is_away(
     engine: ScriptedEngine, swarm: Swarm, name: str
@@ -294,6 +344,34 @@ def test_an_engine_outside_a_swarm_tells_its_facts(engine: ScriptedEngine, swarm
     facts = swarm.facts()
     assert (facts.is_manager, facts.nodes) == (False, 0)
     assert (facts.has_init, facts.limits_memory) == (False, False)
+
+
+@pytest.mark.parametrize("name", ["MemoryLimit", "SwapLimit", "PidsLimit", "CpuCfsQuota"])
+def test_an_engine_tells_what_it_can_limit(engine: ScriptedEngine, swarm: Swarm, name: str) -> None:
+    engine.answers["GET /v1.48/info"] = answer(200, INFO | {name: True})
+    facts = swarm.facts()
+    found = (facts.limits_memory, facts.limits_swap, facts.limits_pids, facts.limits_cpus)
+    assert found == tuple(
+        name == each for each in ("MemoryLimit", "SwapLimit", "PidsLimit", "CpuCfsQuota")
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "counts"),
+    [
+        ("name=seccomp,profile=default", True),
+        ("name=seccomp,profile=builtin", True),
+        ("name=seccomp,profile=unconfined", False),
+        ("name=seccomp,profile=/etc/docker/lax.json", False),
+        ("name=seccomp", False),
+    ],
+)
+def test_seccomp_counts_with_dockers_own_profile_only(
+    engine: ScriptedEngine, swarm: Swarm, option: str, *, counts: bool
+) -> None:
+    options = {"SecurityOptions": ["name=apparmor", option]}
+    engine.answers["GET /v1.48/info"] = answer(200, INFO | options)
+    assert swarm.facts().security == ({"apparmor", "seccomp"} if counts else {"apparmor"})
 
 
 # -- registry
@@ -376,6 +454,8 @@ def test_a_refusal_is_told_from_an_outage(
         "rpc error: code = Unknown desc = raft: failed to process the request: node lost leader status",
         "rpc error: code = DeadlineExceeded desc = context deadline exceeded",
         "rpc error: code = Unavailable desc = transport is closing",
+        "rpc error: code = Canceled desc = context canceled",
+        "write /var/lib/docker/tmp/x: no space left on device",
     ],
 )
 def test_a_swarm_that_cannot_decide_may_come_back(
@@ -383,6 +463,23 @@ def test_a_swarm_that_cannot_decide_may_come_back(
 ) -> None:
     engine.answers["POST"] = answer(500, {"message": message})
     with pytest.raises(SwarmUnavailable):
+        swarm.create_service(SPEC)
+
+
+@pytest.mark.parametrize("status", [401, 429])
+def test_who_may_not_ask_now_may_ask_later(
+    engine: ScriptedEngine, swarm: Swarm, status: int
+) -> None:
+    engine.answers["POST"] = answer(status, {"message": "not you, not now"})
+    with pytest.raises(SwarmUnavailable):
+        swarm.create_service(SPEC)
+
+
+def test_a_refusal_that_names_a_thing_like_an_outage_is_still_one(
+    engine: ScriptedEngine, swarm: Swarm
+) -> None:
+    engine.answers["POST"] = answer(400, {"message": "network transport-jobs not found"})
+    with pytest.raises(ServiceRefused):
         swarm.create_service(SPEC)
 
 

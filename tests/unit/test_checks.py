@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
-from die_algorithm.checks import Check, _engine_warnings, _old_engines, _other_disks
+from die_algorithm.checks import Check, _old_engines, _other_disks, _shortfalls
 from die_algorithm.container_rules import ContainerRules
 from die_algorithm.models import EngineFacts, NodeFacts
 from die_algorithm.settings import Settings
@@ -23,7 +24,7 @@ def node(name: str, version: str = "") -> NodeFacts:
     )
 
 
-def manager(api: str, nodes: int = 2) -> EngineFacts:
+def manager(api: str, nodes: int = 2, *, security: str = "seccomp") -> EngineFacts:
     return EngineFacts(
         version="99.0.0",
         api_version=api,
@@ -33,6 +34,10 @@ def manager(api: str, nodes: int = 2) -> EngineFacts:
         memory=2**30,
         has_init=True,
         limits_memory=True,
+        limits_swap=True,
+        limits_pids=True,
+        limits_cpus=True,
+        security=frozenset(security.split()),
     )
 
 
@@ -104,5 +109,28 @@ def test_an_engine_is_blamed_only_for_what_some_profile_asks_of_it(
     table: dict[str, Any], api: str, is_told: bool
 ) -> None:
     rules = ContainerRules.model_validate(table)
-    names = [each.name for each in _engine_warnings(Settings(), rules, manager(api))]
-    assert ("no-new-privileges" in names) is is_told
+    found = _shortfalls(Settings(), rules, manager(api))
+    assert any("no-new-privileges" in each.text for each in found) is is_told
+
+
+# -- what an engine cannot keep
+
+
+@pytest.mark.parametrize(("profile", "passed"), [("default", True), ("strict", False)])
+def test_what_an_engine_cannot_keep_is_a_warning_and_for_strict_images_a_failure(
+    profile: str, passed: bool
+) -> None:
+    facts = dataclasses.replace(
+        manager("1.52", security=""), limits_memory=False, limits_pids=False, limits_cpus=False
+    )
+    rules = ContainerRules.model_validate({"profile": profile})
+    found = _shortfalls(Settings(), rules, facts)
+    for word in ("seccomp", "memory", "processes", "CPUs", "bridge"):
+        (check,) = (each for each in found if word in each.text and "swap" not in each.text)
+        assert check.remedy
+        assert check.passed is passed
+
+
+def test_of_an_engine_that_keeps_everything_nothing_is_told() -> None:
+    rules = ContainerRules(profile="strict")
+    assert _shortfalls(Settings(network="die-jobs"), rules, manager("1.52")) == []

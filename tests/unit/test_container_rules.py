@@ -26,8 +26,21 @@ def test_without_rules_the_settings_limits_hold() -> None:
 
 def test_an_exception_holds_where_it_speaks_and_the_rest_where_it_is_silent() -> None:
     found = limits({"images": ["docker.io/d4science/*"], "disk_limit": "3GiB", "user": "7"})
-    assert (found.disk, found.user, found.memory) == (3 * 2**30, "7", 2**30)
+    assert (found.disk, found.user, found.memory) == (3 * 2**30, "7:7", 2**30)
     assert limits({"images": ["docker.io/d4science/*"]}, profile="strict").profile == "strict"
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("1000", "1000:1000"),
+        ("1000:100", "1000:100"),
+        ("0", "0:0"),
+        ("2147483647", "2147483647:2147483647"),
+    ],
+)
+def test_a_user_without_a_group_is_not_in_roots(said: str, meant: str) -> None:
+    assert limits({"images": ["docker.io/d4science/*"], "user": said}).user == meant
 
 
 def test_the_first_exception_that_names_an_image_holds_alone() -> None:
@@ -68,7 +81,14 @@ def test_a_pattern_names_whole_repositories(pattern: str, repository: str, is_na
         {"exceptions": [{"images": ["docker.io/d4science/sortapp:1"]}]},
         {"exceptions": [{"images": ["docker.io/a/b"], "user": "root"}]},
         {"exceptions": [{"images": ["docker.io/a/b"], "user": "0\n"}]},
+        {"exceptions": [{"images": ["docker.io/a/b"], "user": "4000000000"}]},
+        {"exceptions": [{"images": ["docker.io/a/b"], "user": "0:2147483648"}]},
         {"exceptions": [{"images": ["docker.io/a/b"], "memory_limit": "much"}]},
+        {"exceptions": [{"images": ["docker.io/a/b"], "memory_limit": "0"}]},
+        {"exceptions": [{"images": ["docker.io/a/b"], "memory_limit": "5MiB"}]},
+        {"exceptions": [{"images": ["docker.io/a/b"], "tmpfs_limit": 0}]},
+        {"exceptions": [{"images": ["docker.io/a/b"], "cpu_limit": 0.009}]},
+        {"exceptions": [{"images": ["docker.io/a/b"], "pids_limit": 4194305}]},
         {"exceptions": [{"images": ["docker.io/a/b"], "cpu_limit": 0}]},
         {"exceptions": [{"images": ["docker.io/a/b"], "pids_limit": -1}]},
         {"exceptions": [{"images": ["docker.io/a/b"], "privileged": True}]},

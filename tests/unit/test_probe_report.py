@@ -16,7 +16,12 @@ from die_algorithm.settings import Settings
 
 
 def demanded(
-    name: str, *, api: str = "1.41", profile: Profile = "default", **settings: Any
+    name: str,
+    *,
+    api: str = "1.41",
+    limits: bool = True,
+    profile: Profile = "default",
+    **settings: Any,
 ) -> bool:
     """Whether a check that does not hold is a failure."""
     operator = Settings(**settings)
@@ -34,7 +39,10 @@ def demanded(
             cpus=1,
             memory=1,
             has_init=True,
-            limits_memory=True,
+            limits_memory=limits,
+            limits_swap=limits,
+            limits_pids=limits,
+            limits_cpus=limits,
         ),
     )
     assert judgement.remedy
@@ -70,6 +78,12 @@ def test_no_new_privileges_must_hold_where_the_engine_was_asked_for_it(name: str
     assert not demanded(name, api="1.44", profile="open")
 
 
+@pytest.mark.parametrize("name", ["memory-limit", "processes", "cpu-limit"])
+def test_a_limit_must_hold_where_the_engine_says_that_it_can(name: str) -> None:
+    assert demanded(name)
+    assert not demanded(name, limits=False)
+
+
 @pytest.mark.parametrize("name", ["other-containers", "host-services", "metadata-ipv4"])
 def test_the_network_must_hold_where_there_is_one(name: str) -> None:
     assert not demanded(name)
@@ -91,6 +105,9 @@ def test_what_is_unknown_is_not_taken_for_good() -> None:
             memory=1,
             has_init=True,
             limits_memory=True,
+            limits_swap=True,
+            limits_pids=True,
+            limits_cpus=True,
         ),
     )
     assert not judgement.passed

@@ -24,6 +24,9 @@ def engine(
     *,
     has_init: bool = True,
     limits_memory: bool = True,
+    limits_swap: bool = True,
+    limits_pids: bool = True,
+    limits_cpus: bool = True,
     security: str = "seccomp",
 ) -> EngineFacts:
     return EngineFacts(
@@ -35,6 +38,9 @@ def engine(
         memory=2**34,
         has_init=has_init,
         limits_memory=limits_memory,
+        limits_swap=limits_swap,
+        limits_pids=limits_pids,
+        limits_cpus=limits_cpus,
         security=frozenset(security.split()),
     )
 
@@ -151,8 +157,15 @@ def test_no_memory_limit_is_sent_to_an_engine_that_cannot_keep_it() -> None:
         assert "SwapBytes" not in resources
 
 
+def test_no_cpu_limit_is_sent_to_an_engine_that_would_refuse_the_container_for_it() -> None:
+    resources = spec(None, engine(limits_cpus=False))["TaskTemplate"]["Resources"]
+    assert "NanoCPUs" not in resources["Limits"]
+
+
 def test_swap_is_ruled_out_where_the_engine_can() -> None:
     assert spec(None, engine("1.52"))["TaskTemplate"]["Resources"]["SwapBytes"] == 0
+    cannot = spec(None, engine("1.52", limits_swap=False))["TaskTemplate"]["Resources"]
+    assert "SwapBytes" not in cannot
 
 
 def test_a_task_is_tried_once_and_stopped_after_its_grace() -> None:
@@ -243,6 +256,11 @@ def test_the_strict_profile_runs_as_nobody_unless_an_exception_names_a_user() ->
         (engine("1.44"), "bridge", STRICT),
         (engine("1.44"), "host", STRICT),
         (engine("1.44"), "none", STRICT),
+        (engine("1.40"), "die-jobs", {**STRICT, "engines_forbid_new_privileges": True}),
+        (engine("1.52", security=""), "die-jobs", STRICT),
+        (engine("1.52", limits_memory=False), "die-jobs", STRICT),
+        (engine("1.52", limits_pids=False), "die-jobs", STRICT),
+        (engine("1.52", limits_cpus=False), "die-jobs", STRICT),
     ],
 )
 def test_the_strict_profile_runs_nothing_that_it_cannot_protect(
@@ -256,6 +274,7 @@ def test_the_strict_profile_runs_nothing_that_it_cannot_protect(
     ("facts", "rules"),
     [
         (engine("1.44"), STRICT),
+        (engine("1.44", limits_swap=False), STRICT),
         (engine("1.43", security="seccomp no-new-privileges"), STRICT),
         (engine("1.41"), {**STRICT, "engines_forbid_new_privileges": True}),
     ],
@@ -288,15 +307,34 @@ def test_an_exceptions_limits_are_those_of_its_images_alone() -> None:
 
 
 def test_what_an_engine_would_drop_without_a_word_is_said() -> None:
-    old = " ".join(shortfalls(Settings(), engine("1.41", limits_memory=False, security="")))
-    for word in ("no-new-privileges", "seccomp", "swap", "memory cannot", "bridge"):
+    old = told(
+        engine(
+            "1.40", limits_memory=False, limits_pids=False, limits_cpus=False, security="apparmor"
+        )
+    )
+    for word in (
+        "capabilities",
+        "no-new-privileges",
+        "no seccomp",
+        "may swap",
+        "limit memory",
+        "limit processes",
+        "limit CPUs",
+        "own bridge",
+    ):
         assert word in old
-    assert not shortfalls(Settings(network="die-jobs"), engine("1.52"))
+    assert not told(engine("1.52"), network="die-jobs")
+    assert "swap" in told(engine("1.52", limits_swap=False), network="die-jobs")
+    assert "swap" in told(engine("1.51"), network="die-jobs")
 
 
-@pytest.mark.parametrize(("network", "word"), [("bridge", "own bridge"), ("host", "own network")])
-def test_a_network_that_every_engine_has_is_no_wall(network: str, word: str) -> None:
-    assert word in " ".join(shortfalls(Settings(network=network), engine("1.52")))
+def told(facts: EngineFacts, **settings: Any) -> str:
+    return " ".join(each.text for each in shortfalls(Settings(**settings), facts, ContainerRules()))
+
+
+@pytest.mark.parametrize("network", ["bridge", "host", "none"])
+def test_a_network_that_every_engine_has_is_no_wall(network: str) -> None:
+    assert f"'{network}', which is the engine's own" in told(engine("1.52"), network=network)
 
 
 # -- the token as a file

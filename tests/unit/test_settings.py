@@ -144,7 +144,7 @@ def test_a_duration_without_sense_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(("text", "size"), [("64KiB", 65536), ("2GiB", 2 << 30), ("100", 100)])
 def test_a_size_may_have_a_unit(text: str, size: int) -> None:
-    assert load(DIE_MEMORY_LIMIT=text).memory_limit == size
+    assert load(DIE_LOG_TAIL=text).log_tail == size
 
 
 @pytest.mark.parametrize("text", ["much", "-1", "1,5GiB", "64KiB/s", "2 XB", "1 2", "nan", ""])
@@ -311,6 +311,12 @@ def test_a_wrong_value_is_refused_by_the_settings_name(name: str, value: str) ->
     assert f"'{name}'" in refusal(**{f"DIE_{name.upper()}": value})
 
 
+def test_the_least_and_the_most_that_an_engine_takes_may_be_set() -> None:
+    least = load(DIE_MEMORY_LIMIT="6MiB", DIE_TMPFS_LIMIT="1", DIE_CPU_LIMIT="0.01")
+    assert (least.memory_limit, least.tmpfs_limit, least.cpu_limit) == (6 * 2**20, 1, 0.01)
+    assert load(DIE_PIDS_LIMIT="4194304").pids_limit == 4194304
+
+
 def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     file = tmp_path / "service.cfg"
     file.write_text("[die]\nurll = http://x\nmax_sync = 0\n")
@@ -328,7 +334,13 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
         ("open_status", "perhaps", "must be true or false"),
         ("threads", "4.5", "must be a whole number"),
         ("threads", "3", "must be 4 or more"),
+        ("memory_limit", "0", "must be 6MiB or more: the engine takes no less"),
+        ("memory_limit", "6291455", "must be 6MiB or more: the engine takes no less"),
+        ("tmpfs_limit", "0", "must be more than nothing, which would be no limit"),
         ("pids_limit", "0", "must be more than 0"),
+        ("pids_limit", "4194305", "must be 4194304 or less"),
+        ("cpu_limit", "0.009", "must be 0.01 or more"),
+        ("cpu_limit", "1e10", "must be 9000000000 or less"),
         ("cpu_limit", "all", "must be a number"),
         ("cpu_limit", "inf", "must be a number"),
         ("storagehub_auth", "cookie", "must be 'auto', 'header', 'query' or 'bearer'"),
