@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -137,9 +138,10 @@ def slow_download(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
         def __exit__(self, *error: object) -> object:
             return self._inner.__exit__(*error)  # type: ignore[attr-defined]
 
-    monkeypatch.setattr(
-        StorageHub, "download", lambda self, *arguments: Trickle(download(self, *arguments))
-    )
+    def trickling(self: StorageHub, *arguments: Any, **options: Any) -> Trickle:
+        return Trickle(download(self, *arguments, **options))
+
+    monkeypatch.setattr(StorageHub, "download", trickling)
     full_speed.begun = begun  # type: ignore[attr-defined]
     yield full_speed
     full_speed.set()
