@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from die_algorithm import token_forms
-from die_algorithm.errors import NotAuthorized, TokenNotAccepted
+from die_algorithm.errors import InvalidParameterValue, NotAuthorized, TokenNotAccepted
 from die_algorithm.models import UserToken
 
 #: The name that DataMiner's clients use, as query parameter and as header.
@@ -39,6 +39,7 @@ def user_token(
         sender: the same.
 
     Raises:
+        InvalidParameterValue: as for :func:`find_user_token`.
         NotAuthorized: there is none, or it cannot be one.
     """
     token = find_user_token(query, headers, sender)
@@ -61,12 +62,17 @@ def find_user_token(
         sender: who sent it, to be noted with the token.
 
     Raises:
+        InvalidParameterValue: the query has two different ones.
         NotAuthorized: what is in its place cannot be one.
     """
-    candidates = [*query.get(PARAMETER, ()), headers.get(PARAMETER, "")]
-    for candidate in candidates:
-        if candidate:
-            return _checked(candidate, None, sender)
+    in_query = [value for value in query.get(PARAMETER, ()) if value]
+    if len(set(in_query)) > 1:
+        raise InvalidParameterValue(
+            f"The query has several parameters {PARAMETER} with different values; send one.",
+            PARAMETER,
+        )
+    if given := next(iter(in_query), headers.get(PARAMETER, "")):
+        return _checked(given, None, sender)
     scheme, _, credentials = headers.get("authorization", "").strip().partition(" ")
     if scheme.lower() == "basic":
         return _from_basic(credentials.strip(), sender)

@@ -19,7 +19,7 @@ _MEDIA_TYPE = re.compile(
     r"[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,63}", re.ASCII
 )
 #: Bytes that are searched at once: where they are encoded, a search takes many times as much memory.
-_WINDOW = 2**16
+_WINDOW = 2**17
 #: Bytes beyond ASCII, of which no form of a token is made, as one that is: text of both takes long.
 _ASCII = bytes(byte if byte < 0x80 else ord("?") for byte in range(0x100))
 #: What may stand for "as it is", in lower case.
@@ -55,7 +55,8 @@ def complex_value(
 
 def holds_token(content: InputContent, token: UserToken) -> bool:
     """Whether content, or the media type that it is given, holds a token in any form that is known."""
-    overlap = longest_form(token)
+    # Escaped as in JSON, or broken over lines, it is longer than that.
+    overlap = 2 * longest_form(token)
     pieces = (
         content.data[start : start + _WINDOW + overlap]
         for start in range(0, len(content.data), _WINDOW)

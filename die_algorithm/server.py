@@ -7,9 +7,11 @@ like everything else, and before the body is read.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from waitress.parser import HTTPRequestParser, ParsingError
-from waitress.utilities import BadRequest
+from waitress.receiver import ChunkedReceiver
+from waitress.utilities import BadRequest, RequestEntityTooLarge
 from waitress.utilities import Error as HttpError
 
 from die_algorithm.documents import exception_report
@@ -26,10 +28,13 @@ _SILENCE = 60
 _LONGEST_CHUNK_LINE = 4096
 #: Bytes of the fields behind a chunked body, of which none is read.
 _LONGEST_TRAILER = 4096
+#: How many times as long as the longest body one may be with what frames its chunks: each byte can be one.
+_FRAMED = 8
 #: Between two lines of headers, one that goes on in the next (RFC 9112, 5.2).
 _FOLDED = re.compile(rb"\r\n[ \t]")
 _CODINGS = re.compile(rb"\r\ntransfer-encoding:([^\r\n]*)", re.IGNORECASE)
 _HOST = re.compile(rb"\r\nhost:", re.IGNORECASE)
+_BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
 _NOT_IN_A_TARGET = re.compile(rb"[\x00-\x1f\x7f#]")
 _LENGTH = re.compile(rb"\r\ncontent-length:", re.IGNORECASE)
 
@@ -96,22 +101,70 @@ class _Refusal:
         return self._status, headers, exception_report(self._error)
 
 
+class _Chunks(ChunkedReceiver):
+    """Reads a chunked body, without the blank lines before a chunk's size that waitress takes."""
+
+    error: HttpError | None = None
+
+    def received(self, data: bytes) -> int:
+        at = 0
+        while at < len(data) and not (self.completed or self.error):
+            end = self._end_of_part(data, at)
+            if self._awaits_size and self.control_line + data[at:end] == b"\r\n":
+                # Others refuse it, or take it for the body's end (RFC 9112, 7.1).
+                self.error = BadRequest("A chunk without a size.")
+            else:
+                at += int(super().received(data[at:end]))
+        return at
+
+    @property
+    def _awaits_size(self) -> bool:
+        in_chunk = self.chunk_remainder > 0 or self.validate_chunk_end
+        return not (in_chunk or self.all_chunks_received)
+
+    def _end_of_part(self, data: bytes, at: int) -> int:
+        """Where in the data ends what is read as one: a size, a chunk, its line's end, the trailer."""
+        if self._awaits_size:
+            if self.control_line.endswith(b"\r") and data[at : at + 1] == b"\n":
+                return at + 1
+            found = data.find(b"\r\n", at)
+            return found + 2 if found >= 0 else len(data)
+        if self.chunk_remainder > 0:
+            return min(len(data), at + int(self.chunk_remainder))
+        if self.validate_chunk_end:
+            return min(len(data), at + 2 - len(self.chunk_end))
+        return len(data)
+
+
 class _Parser(HTTPRequestParser):
     _refusal: _Refusal | None = None
     _expects = False
+    _framed = 0
+    body_rcv: Any
 
     def received(self, data: bytes) -> int:
+        return self._chunks_received(data) if self.chunked else int(super().received(data))
+
+    def _chunks_received(self, data: bytes) -> int:
+        # waitress would count what frames the chunks to the body, too.
+        self.body_bytes_received = -len(data)
         consumed = int(super().received(data))
+        self._framed += consumed
+        self.body_bytes_received = len(self.body_rcv)
+        longest = self.adj.max_request_body_size
+        if self.body_bytes_received >= longest:
+            self._refuse(RequestEntityTooLarge("The body is too long."))
+        elif self._framed >= _FRAMED * longest:
+            self._refuse(BadRequest("Much more frames the chunks than is in them."))
         # Both are searched for their ends from their beginnings with each piece that comes.
-        if self.chunked and not self.body_rcv.completed:
-            if len(self.body_rcv.control_line) > _LONGEST_CHUNK_LINE:
-                self._refuse("The size of a chunk is longer than any.")
-            elif len(self.body_rcv.trailer) > _LONGEST_TRAILER:
-                self._refuse("The trailer is longer than any.")
+        elif len(self.body_rcv.control_line) > _LONGEST_CHUNK_LINE:
+            self._refuse(BadRequest("The size of a chunk is longer than any."))
+        elif len(self.body_rcv.trailer) > _LONGEST_TRAILER:
+            self._refuse(BadRequest("The trailer is longer than any."))
         return consumed
 
-    def _refuse(self, reason: str) -> None:
-        self.error = BadRequest(reason)
+    def _refuse(self, error: HttpError) -> None:
+        self.error = error
         self.completed = True
 
     def parse_header(self, header_plus: bytes) -> None:
@@ -131,7 +184,7 @@ class _Parser(HTTPRequestParser):
             # Whoever stands before us may have believed the other one (RFC 9112, 6.1 and 11.2).
             raise ParsingError("The length of the body is said more than once.")
         try:
-            super().parse_header(header_plus)
+            super().parse_header(_escaped(header_plus))
         except ValueError:
             # Of urlsplit() and int(), from which waitress expects none.
             raise ParsingError(
@@ -141,6 +194,19 @@ class _Parser(HTTPRequestParser):
             raise ParsingError("Another HTTP than 1.0 and 1.1, which are spoken here.")
         if codings and self.version == "1.0":
             raise ParsingError("HTTP 1.0 has no transfer encodings (RFC 9112, 6.1).")
+        if self.chunked:
+            self.body_rcv = _Chunks(self.body_rcv.getbuf())
+        self._settle_connection()
+
+    def _settle_connection(self) -> None:
+        """Leave one word of those in ``Connection`` (RFC 9110, 7.6.1): waitress knows no lists."""
+        words = {
+            word.strip(" \t") for word in self.headers.get("CONNECTION", "").lower().split(",")
+        }
+        is_last = "close" in words or (self.version == "1.0" and "keep-alive" not in words)
+        self.connection_close = is_last
+        if "CONNECTION" in self.headers:
+            self.headers["CONNECTION"] = "close" if is_last else "keep-alive"
 
     @property
     def expect_continue(self) -> bool:
@@ -159,6 +225,18 @@ class _Parser(HTTPRequestParser):
     @error.setter
     def error(self, error: HttpError) -> None:
         self._refusal = _Refusal(error.code, error.reason)
+
+
+def _escaped(header_plus: bytes) -> bytes:
+    """A request's head with characters beyond ASCII in its target percent-encoded.
+
+    Clients such as curl send an address as it was typed. It is read as it was meant, UTF-8, here and in a
+    PyWPS service of somebody's own.
+    """
+    line, end, rest = header_plus.partition(b"\r\n")
+    method, blank, target = line.partition(b" ")
+    target = _BEYOND_ASCII.sub(lambda found: b"%%%02X" % ord(found[0]), target)
+    return method + blank + target + end + rest
 
 
 class _Channel(Channel):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from die_algorithm.commands.memory import share_memory
 from die_algorithm.commands.program import (
     allow_many_files,
     begin_program,
@@ -41,6 +42,7 @@ _WORKER = (sys.executable, "-m", "die_algorithm", "worker", "--supervised")
 )
 def command(config: Path | None, *, with_worker: bool) -> None:
     """Start the service: the WPS and its worker, a process each."""
+    share_memory()
     mask = begin_program("web")
     allow_many_files()
     configuration = load_configuration(config)

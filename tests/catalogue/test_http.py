@@ -90,6 +90,8 @@ ROWS = [
     *(raw(f"H5-{version}", GET.replace("1.1", version) + "\r\n") for version in ("3.7", "2.0", "0.9", "1.10", "11", "1.2", "1.9")),
     # What a reader of addresses would leave out without a word.
     *(raw(f"H5-left-out-{n}", GET.replace("request=", f"request={mark}") + "\r\n") for n, mark in enumerate(("#", "\t", "\x7f", "\x1f"))),
+    # An address as it was typed, in UTF-8 and in another encoding.
+    raw("H5-typed", GET.replace("request=", "x=\xc3\xbc&request=") + "Connection: close\r\n\r\n", 200, None), raw("H5-typed-otherwise", GET.replace("request=", "x=\xfc&request=") + "Connection: close\r\n\r\n"),
     raw("H5-no-host", GET.replace("Host: x\r\n", "") + "\r\n"), raw("H5-hosts", f"{GET}Host: y\r\n\r\n"),
     raw("H4-te-1.2", head("Transfer-Encoding: chunked", version="HTTP/1.2") + chunked(BODY)), smuggled("te-none-cl", f"Content-Length: {len(BODY)}", "Transfer-Encoding:"),
     raw("H4-expect-no-length", head("Content-Length: abc", "Expect: 100-continue")), raw("Z1-expect", head(f"Content-Length: {2**30}", "Expect: 100-continue"), 413, FSE),
@@ -98,6 +100,8 @@ ROWS = [
     Row(name="H7-chunked", ask=Ask(raw=(head("Transfer-Encoding: chunked") + chunked(BODY)).encode()), locator="FileParam", code=IPV, asks_storagehub=True),
     Row(name="H7-chunked-bytes", ask=Ask(raw=(head("Transfer-Encoding: chunked") + chunked(BODY, 1)).encode()), locator="FileParam", code=IPV, asks_storagehub=True),
     raw("H7-chunked-too-much", head("Transfer-Encoding: chunked") + chunked("x" * (3 * 2**20 + 1), 2**16), 413, FSE),
+    raw("H7-chunked-as-much", head("Transfer-Encoding: chunked") + chunked("x" * (3 * 2**20), 2**16)),
+    raw("H8-blank", head("Transfer-Encoding: chunked") + "\r\n" + chunked(BODY)), raw("H8-blank-between", head("Transfer-Encoding: chunked") + chunked(BODY).replace("\r\n0\r\n", "\r\n\r\n0\r\n")),
     *(raw(f"H8-{n}", head("Transfer-Encoding: chunked") + text) for n, text in enumerate((
         f"zz\r\n{BODY}\r\n0\r\n\r\n", f"0x4\r\n{BODY}\r\n0\r\n\r\n", "-1\r\n\r\n", "+5\r\nhello\r\n0\r\n\r\n", "5 \r\nhello\r\n0\r\n\r\n", "1_0\r\nx\r\n0\r\n\r\n", "5\r\nhelloXX0\r\n\r\n"))),
     raw("H8-trailer", head("Transfer-Encoding: chunked") + f"0\r\n{'X: y' * 500_000}"), raw("H8-trailers", head("Transfer-Encoding: chunked") + "0\r\n" + "X: y\r\n" * 300_000),
@@ -186,6 +190,14 @@ def test_h5_nothing_of_a_broken_target_is_an_exception(catalogue: World) -> None
         connection.sendall(b"GET http://[::1 HTTP/1.1\r\nHost: x\r\n\r\n")
         assert _rest(connection).startswith(b"HTTP/1.")
     assert "uncaptured" not in catalogue.log[before:]
+
+
+def test_a_connection_is_closed_whose_client_says_so_among_others(catalogue: World) -> None:
+    with catalogue.connect() as connection:
+        connection.sendall(f"{GET}Connection: TE, close\r\nTE: trailers\r\n\r\n".encode())
+        answer = _rest(connection)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"\r\nConnection: close\r\n" in answer
 
 
 @pytest.mark.parametrize(

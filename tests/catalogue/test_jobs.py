@@ -105,6 +105,8 @@ TOKENS = [
     token("T7-query", query=f"&gcube-token={WRONG}", asks=True),
     token("T8-alg-none", ("Authorization", "Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZS50ZXN0In0."), asks=True),
     token("T8-jwt", ("Authorization", "Bearer eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbGljZS50ZXN0IiwiZXhwIjoxfQ.c2ln"), asks=True),
+    *(Row(name=f"T3-two-{n}", ask=Ask(target=f"{path}&gcube-token={ALICE.token}&GCUBE-token={BOB.token}", headers=()), code=IPV, locator="gcube-token")
+      for n, path in enumerate((f"{WPS_PATH}?{execute_query(pairs())}", f"{STATUS_PATH}?id=@JOB@", f"{CANCEL_PATH}?id=@JOB@"))),
     token("T4-access_token", query=f"&access_token={ALICE.token}"),
     token("T13-cookie", ("Cookie", f"gcube-token={ALICE.token}; Authorization=Bearer {ALICE.token}")),
     token("T13-origin", ("Cookie", f"gcube-token={ALICE.token}"), ("Origin", "https://evil.test"), ("Referer", "https://evil.test/")),

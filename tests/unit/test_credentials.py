@@ -21,7 +21,7 @@ from die_algorithm.credentials import (
     user_token,
     without_cut_token,
 )
-from die_algorithm.errors import NotAuthorized
+from die_algorithm.errors import InvalidParameterValue, NotAuthorized
 from die_algorithm.models import UserToken
 
 GCUBE = "a11ce000-0000-4000-8000-000000000001-98187548"
@@ -55,6 +55,14 @@ def test_the_query_precedes_the_header_and_the_header_precedes_authorization() -
     assert user_token({"gcube-token": (GCUBE,)}, headers).secret == GCUBE
     assert user_token({}, headers).secret == OTHER
     assert user_token({}, {"authorization": headers["authorization"]}).secret == JWT
+
+
+def test_two_different_ones_in_a_query_are_none_and_the_same_twice_is_one() -> None:
+    assert user_token({"gcube-token": ("", GCUBE, GCUBE)}, {}).secret == GCUBE
+    with pytest.raises(InvalidParameterValue) as refused:
+        find_user_token({"gcube-token": (GCUBE, OTHER)}, {})
+    assert refused.value.locator == "gcube-token"
+    assert GCUBE not in refused.value.text
 
 
 def test_a_request_may_carry_none_where_none_is_needed() -> None:

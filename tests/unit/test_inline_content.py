@@ -21,6 +21,7 @@ FORMS: dict[str, bytes] = {
     "percent": SECRET.replace(b"-", b"%2d"),
     "percent of percent": SECRET.replace(b"-", b"%252D"),
     "basic": b"Authorization: Basic " + base64.b64encode(b"alice:" + SECRET),
+    "json": "".join(f"\\u{ord(c):04x}" for c in TOKEN.secret).encode(),
     "base64, shifted": base64.b64encode(b"ab" + SECRET + b"c"),
 }
 AROUND: dict[str, Callable[[bytes], bytes]] = {
@@ -66,4 +67,4 @@ def test_a_search_takes_no_more_memory_the_larger_the_content(data: bytes) -> No
         finally:
             tracemalloc.stop()
 
-    assert peak(2**20) < 2 * peak(2**17)
+    assert peak(2**21) < 2 * peak(2**18)
