@@ -42,6 +42,7 @@
     │   ├── ImageNotFound            the registry knows no such image, or it is not public
     │   ├── ImageUnusable            it is there, but cannot be run: platform, form, size of its manifest
     │   └── RegistryUnavailable      it may pass: the registry does not answer
+    │       ├── ImageDoubtful        what it has of one image does not fit together
     │       └── RegistryLimits       it answers that it is asked too often
     ├── SwarmError
     │   ├── SwarmUnavailable         it may pass: the engine's API does not answer
