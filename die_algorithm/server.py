@@ -11,7 +11,7 @@ from typing import Any
 
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.receiver import ChunkedReceiver
-from waitress.utilities import BadRequest, RequestEntityTooLarge
+from waitress.utilities import BadRequest, RequestEntityTooLarge, ServerNotImplemented
 from waitress.utilities import Error as HttpError
 
 from die_algorithm.documents import exception_report
@@ -24,6 +24,8 @@ from die_algorithm.web import WebApplication
 
 #: Seconds after which a silent connection is closed.
 _SILENCE = 60
+#: Of the registered methods the longest has 17 characters (RFC 9110, 16.1.2).
+_LONGEST_METHOD = 20
 #: Bytes in which a chunk's size is said, extensions included, of which none is known here.
 _LONGEST_CHUNK_LINE = 4096
 #: Bytes of the fields behind a chunked body, of which none is read.
@@ -83,7 +85,9 @@ _REFUSALS: dict[int, RequestError] = {
     500: RequestError(
         "Something went wrong in this service. Its operator finds the reason in the log."
     ),
-    501: MalformedRequest("The request is encoded for transfer in a way that is not offered here."),
+    501: MalformedRequest(
+        "The request's method is not known here, or it is encoded for transfer in a way that is not."
+    ),
 }
 
 
@@ -168,9 +172,15 @@ class _Parser(HTTPRequestParser):
         self.completed = True
 
     def parse_header(self, header_plus: bytes) -> None:
+        line = header_plus.partition(b"\r\n")[0]
+        if len(line.partition(b" ")[0]) > _LONGEST_METHOD:
+            self._refuse(ServerNotImplemented("A method longer than any."))
+        else:
+            self._parse_header(header_plus, line)
+
+    def _parse_header(self, header_plus: bytes, line: bytes) -> None:
         if _FOLDED.search(header_plus):
             raise ParsingError("A header that goes on in the next line.")
-        line = header_plus.partition(b"\r\n")[0]
         if _NOT_IN_A_TARGET.search(line):
             # urlsplit() would leave out a part of them, and all that follows a '#'.
             raise ParsingError("A character that no request's target holds.")

@@ -30,7 +30,6 @@ _LONGEST_ESCAPE = 7
 _HARMLESS = 4
 _RAGGED_END = re.compile(r"[A-Za-z0-9+/_-]?=*")
 _RAGGED_START = frozenset(string.ascii_letters + string.digits + "+/_-")
-# Unlike ``str.lower``, this keeps every character in its place.
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
@@ -52,13 +51,16 @@ class UnescapedText:
 
     Args:
         text: as it was written.
+        joins_lines: whether what is broken over several lines counts as one word.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, joins_lines: bool = True) -> None:
         parts: list[str] = []
         self._starts, self._pieces = [0], [(0, 0)]
         length = last = 0
         for found in _ESCAPE.finditer(text):
+            if found["fold"] and not joins_lines:
+                continue
             literal = text[last : found.start()]
             code = found["percent"] or found["json"]
             character = chr(int(code, 16)) if code else found["slash"] or ""
@@ -86,6 +88,11 @@ class UnescapedText:
         return begin, begin + 1 + more
 
 
+def in_lower_case(text: str) -> str:
+    """A text in which all ASCII letters are small, and every character has kept its place."""
+    return text.translate(_LOWER)
+
+
 def masked(text: str, secret: str) -> str:
     """A text with ``***`` in place of a token, however it is written, and of its beginning alone."""
     written = UnescapedText(text)
@@ -100,8 +107,8 @@ def masked(text: str, secret: str) -> str:
 
 def is_in(text: str, secret: str) -> bool:
     """Whether a text holds the whole of a token, however it is written."""
-    plain = UnescapedText(text).plain.translate(_LOWER)
-    return any(form.text in plain for form in _forms(secret))
+    plain = in_lower_case(UnescapedText(text).plain)
+    return any(form.text in plain for form in forms(secret))
 
 
 def rest_at_start(text: str, secret: str) -> int:
@@ -112,7 +119,7 @@ def rest_at_start(text: str, secret: str) -> int:
     longest, reach = 0, _LONGEST_ESCAPE * len(secret)
     for skipped in range(min(_LONGEST_ESCAPE, len(text))):
         written = UnescapedText(text[skipped : skipped + reach])
-        if rest := _rest(written.plain.translate(_LOWER), secret):
+        if rest := _rest(in_lower_case(written.plain), secret):
             longest = max(longest, skipped + written.span(0, rest)[1])
     return longest
 
@@ -120,7 +127,7 @@ def rest_at_start(text: str, secret: str) -> int:
 def _rest(plain: str, secret: str) -> int:
     """The length of the longest end of a form with which a text begins."""
     longest = _HARMLESS
-    for form in _forms(secret):
+    for form in forms(secret):
         for length in range(longest + 1, min(len(form.text), len(plain)) + 1):
             if plain.startswith(form.text[-length:]):
                 longest = length
@@ -129,8 +136,8 @@ def _rest(plain: str, secret: str) -> int:
 
 def _found(plain: str, secret: str) -> Iterator[tuple[int, int]]:
     """Where forms of a token begin and end, or what there is of them."""
-    lower = plain.translate(_LOWER)
-    for form in _forms(secret):
+    lower = in_lower_case(plain)
+    for form in forms(secret):
         beginning = form.text[:_BEGINNING]
         start = lower.find(beginning)
         while start >= 0:
@@ -156,9 +163,9 @@ def _with_ragged_ends(
     return start, end
 
 
-def _forms(secret: str) -> Iterator[Form]:
+def forms(secret: str) -> Iterator[Form]:
     """A token as it is and in base64, after any number of other bytes."""
-    yield Form(secret.translate(_LOWER))
+    yield Form(in_lower_case(secret))
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         for before in range(3):
             yield _base64(secret, encode, before)
@@ -168,4 +175,4 @@ def _base64(secret: str, encode: Callable[[bytes], bytes], before: int) -> Form:
     """The characters that depend on the token alone, after ``before`` (modulo 3) other bytes."""
     encoded = encode(b"\0" * before + secret.encode()).decode()
     core = encoded[-(-before * 4 // 3) : (before + len(secret)) * 8 // 6]
-    return Form(core.translate(_LOWER), before > 0, (before + len(secret)) % 3 > 0)
+    return Form(in_lower_case(core), before > 0, (before + len(secret)) % 3 > 0)

@@ -6,27 +6,26 @@ nobody has told of are found by their looks, and by the names that stand before 
 
 from __future__ import annotations
 
-import base64
 import logging
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 
 from die_algorithm.models import UserToken
+from die_algorithm.token_forms import UnescapedText, forms, in_lower_case
 
 #: Characters by which a token is recognised: no token is shorter (see ``credentials``).
 _BEGINNING = 8
-#: What came as tokens of late, accepted or not.
-_MOST_SUSPECTED = 256
+#: What came as tokens in one request, accepted or not.
+_MOST_SUSPECTED = 2
 #: Tokens that are known at once; above that the oldest are forgotten.
 _MOST = 8192
 _MASK = "***"
 
 # Where a token may begin and how far it goes: its own characters, and those of base64.
 _RUN = re.compile(rf"[A-Za-z0-9._~+/=-]{{{_BEGINNING},}}", re.ASCII)
-# One character, however it is written: in an address, also one within another, or in JSON.
-_CHARACTER = re.compile(r"%(?:25)*([0-9A-Fa-f]{2})|\\u00([0-9A-Fa-f]{2})|\\(/)|.", re.DOTALL)
 _LOOKS = re.compile(
     # gCube's own tokens
     r"\b[0-9a-f]{8}(?:(?:-|%2d)[0-9a-f]{4}){3}(?:-|%2d)[0-9a-f]{12}(?:-|%2d)\d{5,}"
@@ -43,6 +42,9 @@ _CONTROLS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 #: What stands before the further lines of a record, so that none of them looks like one of its own.
 _INDENT = "  "
 
+# No state of the module: its value belongs to the thread or context that has set it, a request's.
+_SUSPECTED: ContextVar[tuple[str, ...]] = ContextVar("suspected_tokens", default=())
+
 
 class TokenMask(logging.Filter):
     """Masks tokens in texts and, as a filter of handlers or loggers, in records.
@@ -57,28 +59,15 @@ class TokenMask(logging.Filter):
         self._known: OrderedDict[str, frozenset[str]] = OrderedDict()
         #: How many tokens have a beginning.
         self._beginnings: dict[str, int] = {}
-        #: Of tokens that nobody has accepted, all of each, by the beginnings of its encodings.
-        self._suspected: OrderedDict[str, frozenset[tuple[str, str]]] = OrderedDict()
-        self._wholes: dict[str, list[str]] = {}
 
     def suspect(self, token: UserToken) -> None:
-        """Recognise the whole of what came as a token, and may be none.
+        """Recognise the whole of what came as a token, and may be none, in what this request logs.
 
-        Not by its beginning: anybody could choose one to have other words masked, and so blind the
-        operator.
+        Nowhere else, and not by its beginning: anybody could choose one to have other words masked, and so
+        blind the operator.
         """
-        with self._lock:
-            if token.secret in self._suspected:
-                self._suspected.move_to_end(token.secret)
-                return
-            self._suspected[token.secret] = wholes = frozenset(_wholes(token.secret))
-            for beginning, whole in wholes:
-                self._wholes.setdefault(beginning, []).append(whole)
-            if len(self._suspected) > _MOST_SUSPECTED:
-                for beginning, whole in self._suspected.popitem(last=False)[1]:
-                    self._wholes[beginning].remove(whole)
-                    if not self._wholes[beginning]:
-                        del self._wholes[beginning]
+        others = (secret for secret in _SUSPECTED.get() if secret != token.secret)
+        _SUSPECTED.set((token.secret, *others)[:_MOST_SUSPECTED])
 
     def learn(self, token: UserToken) -> None:
         """Recognise a token from now on, by its beginning alone."""
@@ -87,14 +76,16 @@ class TokenMask(logging.Filter):
             if beginning in self._known:
                 self._known.move_to_end(beginning)
                 return
-            self._known[beginning] = forms = frozenset(_beginnings(beginning))
-            for form in forms:
+            self._known[beginning] = found = frozenset(
+                form.text[:_BEGINNING] for form in forms(beginning)
+            )
+            for form in found:
                 self._beginnings[form] = self._beginnings.get(form, 0) + 1
             if len(self._known) > _MOST:
                 self._forget(self._known.popitem(last=False)[1])
 
-    def _forget(self, forms: frozenset[str]) -> None:
-        for form in forms:
+    def _forget(self, beginnings: frozenset[str]) -> None:
+        for form in beginnings:
             self._beginnings[form] -= 1
             if not self._beginnings[form]:
                 del self._beginnings[form]
@@ -107,33 +98,29 @@ class TokenMask(logging.Filter):
         looks_masked = _LOOKS.sub(
             lambda found: f"{found['name'] or found['scheme'] or ''}{_MASK}", text
         )
-        is_any_known = self._beginnings or self._wholes
-        return self._without_known(looks_masked) if is_any_known else looks_masked
+        suspected = _wholes(_SUSPECTED.get())
+        if not self._beginnings and not suspected:
+            return looks_masked
+        # Each line is another's words.
+        written = UnescapedText(looks_masked, joins_lines=False)
+        masked: list[str] = []
+        last = 0
+        for found in self._found(in_lower_case(written.plain), suspected):
+            start, end = written.span(*found)
+            masked += looks_masked[last:start], _MASK
+            last = end
+        return "".join((*masked, looks_masked[last:]))
 
-    def _without_known(self, text: str) -> str:
-        if "%" not in text and "\\" not in text:
-            spans = [(start, end) for start, end in self._found(text)]
-        else:
-            characters = list(_CHARACTER.finditer(text))
-            plain = "".join(map(_decoded, characters))
-            spans = [
-                (characters[start].start(), characters[end - 1].end())
-                for start, end in self._found(plain)
-            ]
-        for start, end in reversed(spans):
-            text = text[:start] + _MASK + text[end:]
-        return text
-
-    def _found(self, text: str) -> Iterator[tuple[int, int]]:
+    def _found(
+        self, text: str, suspected: Mapping[str, tuple[str, ...]]
+    ) -> Iterator[tuple[int, int]]:
         """Where tokens begin and end: at the last character that one may have."""
         for run in _RUN.finditer(text):
             for start in range(run.start(), run.end() - _BEGINNING + 1):
                 beginning = text[start : start + _BEGINNING]
-                if beginning in self._beginnings:
-                    yield start, run.end()
-                    break
-                wholes = self._wholes.get(beginning, ())
-                if any(text.startswith(whole, start) for whole in tuple(wholes)):
+                if beginning in self._beginnings or any(
+                    text.startswith(whole, start) for whole in suspected.get(beginning, ())
+                ):
                     yield start, run.end()
                     break
 
@@ -170,29 +157,13 @@ def _loggers_of(package: str) -> list[logging.Logger]:
     return [logging.getLogger(name) for name in names if name.split(".")[0] == package]
 
 
-def _beginnings(beginning: str) -> Iterator[str]:
-    """How a token may begin: as it is, or in base64 after any number of other bytes."""
-    yield beginning
-    for encode in (base64.b64encode, base64.urlsafe_b64encode):
-        for before in range(3):
-            encoded = encode(b"\0" * before + beginning.encode()).decode()
-            first = -(-before * 4 // 3)
-            yield encoded[first : first + _BEGINNING]
-
-
-def _wholes(secret: str) -> Iterator[tuple[str, str]]:
-    """A token in its encodings, each with its beginning; in base64 what depends on it alone."""
-    yield secret[:_BEGINNING], secret
-    for encode in (base64.b64encode, base64.urlsafe_b64encode):
-        for before in range(3):
-            encoded = encode(b"\0" * before + secret.encode()).decode()
-            first, last = -(-before * 4 // 3), (before + len(secret)) * 8 // 6
-            yield encoded[first : first + _BEGINNING], encoded[first:last]
-
-
-def _decoded(character: re.Match[str]) -> str:
-    escaped = character[1] or character[2]
-    return chr(int(escaped, 16)) if escaped else character[3] or character[0]
+def _wholes(secrets: tuple[str, ...]) -> Mapping[str, tuple[str, ...]]:
+    """All forms of tokens by how they begin."""
+    wholes: dict[str, tuple[str, ...]] = {}
+    for form in (form.text for secret in secrets for form in forms(secret)):
+        beginning = form[:_BEGINNING]
+        wholes[beginning] = (*wholes.get(beginning, ()), form)
+    return wholes
 
 
 def _message(record: logging.LogRecord) -> str:

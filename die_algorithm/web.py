@@ -11,6 +11,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import copy_context
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -101,6 +102,8 @@ _ROUTES = Map(
 # What looks like a result's key: a client may glue one to any path, or cut the file's name off.
 _KEY = re.compile(r"[0-9a-f]{32,}", re.IGNORECASE)
 _GLUED = re.compile(r"[?&;]|%3f|%26|gcube-?token", re.IGNORECASE)
+# What a parameter, an input or an output may be called; a locator can as well be what was sent.
+_NAME = re.compile(r"[A-Za-z][A-Za-z_-]{0,23}", re.ASCII)
 _XML_TYPES = ("text/xml", "application/xml", "")
 #: Where a request's environment says that it speaks WPS 2.0.
 _WPS2 = "die.speaks_wps2"
@@ -159,6 +162,10 @@ class WebApplication:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
+        # What is set on the way, such as which token to mask, ends with the request.
+        return copy_context().run(self._respond, environ, start_response)
+
+    def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         started = time.monotonic()
         environ["PATH_INFO"] = "/" + environ.get("PATH_INFO", "").lstrip("/")
         environ["REMOTE_ADDR"] = sender(
@@ -180,7 +187,7 @@ class WebApplication:
             logging.DEBUG if is_poll else logging.INFO,
             "%s %s %r %d%s %.0f ms",
             request.remote_addr,
-            request.method,
+            request.method if request.method in _METHODS else "?",
             _loggable(request.path),
             response.status_code,
             request.environ.get(_REFUSED_AS, ""),
@@ -465,7 +472,7 @@ def _refusal(error: RequestError, request: Request) -> Response:
     if _speaks_wps2(request):
         error = in_terms_of_wps2(error)
     response = error_response(error, _report(request))
-    locator = f" {error.locator[:60]!r}" if error.locator else ""
+    locator = f" {error.locator!r}" if _NAME.fullmatch(error.locator or "") else ""
     request.environ[_REFUSED_AS] = f" {error.code}{locator}"
     if isinstance(error, MethodNotAllowed):
         response.headers["Allow"] = ", ".join(sorted(error.allowed))

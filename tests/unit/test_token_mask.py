@@ -5,11 +5,14 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from urllib.parse import quote
 
 import pytest
 from jobs_fixture import TOKEN
 
+from die_algorithm import token_mask
 from die_algorithm.models import UserToken
 from die_algorithm.token_mask import TokenMask, guard_loggers, unguard_loggers
 
@@ -50,6 +53,13 @@ def forms(secret: str) -> dict[str, str]:
 def core(form: str) -> str:
     """The inner part of a form, that must not be seen."""
     return form[len(form) // 3 : -4]
+
+
+@pytest.fixture(autouse=True)
+def request_of_its_own() -> Iterator[None]:
+    before = token_mask._SUSPECTED.set(())
+    yield
+    token_mask._SUSPECTED.reset(before)
 
 
 @pytest.fixture
@@ -188,6 +198,21 @@ def test_what_came_as_a_token_is_masked_as_a_whole(form: str) -> None:
     assert core(forms(ODD)[form]) not in mask.mask(f"x {forms(ODD)[form]} y")
 
 
+def test_what_came_as_a_token_is_masked_in_its_own_request_alone() -> None:
+    mask = TokenMask()
+    with ThreadPoolExecutor(1) as another:
+        copy_context().run(mask.suspect, UserToken(ODD))
+        assert mask.mask(ODD) == ODD
+        mask.suspect(UserToken(ODD))
+        assert mask.mask(ODD) == "***"
+        assert another.submit(mask.mask, ODD).result() == ODD
+
+
+def test_a_known_token_is_masked_in_any_case(mask: TokenMask) -> None:
+    for secret in TOKENS:
+        assert secret[12:].upper() not in mask.mask(f"x {secret.upper()} y").upper()
+
+
 def test_nobody_chooses_what_is_masked_by_sending_its_beginning() -> None:
     mask = TokenMask()
     mask.suspect(UserToken("docker.io/x"))
@@ -196,8 +221,7 @@ def test_nobody_chooses_what_is_masked_by_sending_its_beginning() -> None:
     assert mask.mask(line) == line
 
 
-def test_what_came_as_tokens_is_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("die_algorithm.token_mask._MOST_SUSPECTED", 2)
+def test_what_came_as_tokens_is_forgotten_in_time() -> None:
     mask = TokenMask()
     for number in range(5):
         mask.suspect(UserToken(f"a-token-number-{number}"))

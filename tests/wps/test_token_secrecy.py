@@ -13,7 +13,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from canary import Search
@@ -253,6 +255,53 @@ def test_no_client_writes_into_the_log(world: Quick, path: str) -> None:
         assert not list(Search().text(die.log.read_bytes(), "log"))
         assert not [line for line in lines if line.startswith("forged")]
         assert "\x1b" not in die.log.read_text()
+
+
+@pytest.mark.parametrize("word", ["docker.io", "accepted", "die-tests", WPS_PATH[1:]])
+def test_who_sends_a_word_as_a_token_hides_it_in_nobody_elses_lines(
+    world: Quick, word: str
+) -> None:
+    with world.processes() as die:
+        die.serve(threads="4", max_sync="1")
+        for _ in range(8):  # in each of the threads
+            assert die.get(f"/jobs?gcube-token={word}").status_code == 401
+        job_id = die.submit("probe noop", world.item)
+        log = die.log.read_text()
+        assert f"Job {job_id} accepted: image docker.io/{PROBE}" in log
+        assert log.count(f"GET '{WPS_PATH}' 200") > log.count(
+            f"GET '{WPS_PATH}' 200", 0, log.index(job_id)
+        )
+
+
+def test_what_is_no_method_of_http_fills_no_log(world: Quick) -> None:
+    with world.processes() as die:
+        die.serve()
+        before = die.log.stat().st_size
+        for method, status in (("A" * 100_000, 501), ("GARBAGE", 501), ("A" * 20, 501)):
+            assert request(die.settings.url, method, "/jobs") == status
+        logged = die.log.read_bytes()[before:]
+        assert b"AAA" not in logged
+        assert b"GARBAGE" not in logged
+        assert b"? '/jobs' 501" in logged
+        assert len(logged) < 1000
+
+
+def request(url: str, method: str, path: str) -> int:
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=60)
+    with contextlib.closing(connection):
+        connection.request(method, path)
+        return connection.getresponse().status
+
+
+def test_what_was_sent_in_place_of_a_word_is_not_in_the_log(world: Quick) -> None:
+    # Nothing else of the request is read, so nobody tells what its token is.
+    bare = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+    with world.processes() as die:
+        die.serve()
+        for query in (f"request={bare}", f"request=GetCapabilities&version={bare}"):
+            assert die.get(f"{WPS_PATH}?service=WPS&{query}").status_code in (400, 501)
+        assert "501 OperationNotSupported " in die.log.read_text()
+        assert bare not in die.log.read_text()
 
 
 def test_the_key_of_a_result_is_in_no_line_of_the_log(world: Quick) -> None:
