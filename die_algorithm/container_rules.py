@@ -28,7 +28,8 @@ from die_algorithm.repository_pattern import RepositoryPattern, matching
 from die_algorithm.settings import Settings
 from die_algorithm.settings_values import CpuLimit, MemoryLimit, PidsLimit, Size, TmpfsLimit
 
-#: ``strict``: nothing to write to but small file systems in memory, and nobody's user.
+#: ``strict``: nothing to write to but small file systems in memory and the image's own volumes, which are on
+#: the machine's disk, and nobody's user.
 #: ``default``: what images for the original run with, unchanged, and no capability.
 #: ``open``: Docker's own capabilities but raw packets, for images that change owners or users.
 Profile = Literal["strict", "default", "open"]

@@ -2,6 +2,13 @@
 
 Written for the raw API of the Docker engine, because its client library does not know half of the
 fields. What each field protects from is told in reference: safety 2.1 and 2.2.
+
+Three fields of safety 2.2 are left out. There is no ``Hostname``: the service's name tells the operator
+which job a container belongs to, and the program has no use for another name than the engine's. There is
+no ``DNSConfig``: the name servers are the engine's own (``dns`` in its ``daemon.json``) or the machine's,
+and ``scripts/job_network`` decides which of them containers reach. There is no label ``die.deadline``: the
+worker keeps the deadlines, which stand in the job's record and count from different moments, and a job that
+is found again without its record goes by those of the settings.
 """
 
 from __future__ import annotations

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
+import tarfile
 from collections.abc import Iterator
 
 import pytest
 from click.testing import CliRunner
+from hostile_ground import Images
 from job_network_fixture import BRIDGE, CHAIN, NETWORK, JobNetwork
 from jobs_fixture import TOKEN, make_job
+from odd_images import RegistryFiles
 from swarm_bench import Bench
 from swarm_fixture import DIE_PROBE
 
@@ -201,6 +205,36 @@ def test_the_token_in_its_file_is_there_for_nobodys_user_under_the_strict_profil
         bench.swarm.remove_service(job.service_name)
         bench.swarm.remove_secret(job.service_name)
     assert output == f"{TOKEN}65534\n"
+
+
+@pytest.mark.usefixtures("job_network", "probe_image")
+def test_an_images_volume_is_on_disk_and_counted_under_the_strict_profile_too(
+    swarm: LocalSwarm,
+) -> None:
+    images = Images(RegistryFiles(swarm.state / "registry"))
+    folder = images.files.raw_layer(everybodys_folder("data"))
+    repository = images.publish("volume", {"Volumes": {"/data": {}}}, layers=[folder])
+    rules = ContainerRules(profile="strict", engines_forbid_new_privileges=True)
+    job = make_job()
+    with contextlib.closing(Bench(swarm.docker_host, repository)) as bench:
+        _, spec = bench.spec(job=job, rules=rules, network=NETWORK)
+        script = "head -c 3000000 /dev/zero > /data/x && ls -ln /data && sleep 60"
+        spec["TaskTemplate"]["ContainerSpec"] |= {"Command": ["sh"], "Args": ["-c", script]}
+        bench.swarm.start_service(bench.swarm.create_service(spec))
+        container = str(bench.running(job).container_id)
+        bench.wait_until(lambda: " 3000000 " in bench.log(job))
+        assert bench.swarm.written()[container] >= 3_000_000
+        assert " 65534 " in bench.log(job)
+
+
+def everybodys_folder(name: str) -> bytes:
+    """An archive with a folder that any user may write to."""
+    with io.BytesIO() as buffer:
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            info = tarfile.TarInfo(name)
+            info.type, info.mode = tarfile.DIRTYPE, 0o777
+            archive.addfile(info)
+        return buffer.getvalue()
 
 
 # -- the managers
