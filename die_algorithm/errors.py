@@ -53,6 +53,7 @@
     │   ├── ArchiveIncomplete        the zip does not hold what the listing names
     │   ├── ArchiveTooLarge          more bytes or entries than the operator allows
     │   ├── NoRoom                   the disk is full
+    │   ├── DiskTrouble              it may pass: an error of the disk, too many open files
     │   └── ResultUnwritable         the disk is not full, but the result cannot be written
     ├── StoreError
     │   ├── StoreUnavailable         the jobs' database cannot be read or written
@@ -393,6 +394,10 @@ class ArchiveTooLarge(ArchiveError):
 
 class NoRoom(ArchiveError):
     """There is no room on the disk for the result."""
+
+
+class DiskTrouble(ArchiveError):
+    """The result cannot be written for a reason that may pass."""
 
 
 class ResultUnwritable(ArchiveError):

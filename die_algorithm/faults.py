@@ -9,6 +9,7 @@ from die_algorithm.errors import (
     ArchiveTooLarge,
     DamagedDownload,
     DieError,
+    DiskTrouble,
     FolderTooDeep,
     ImageNotFound,
     ImageUnusable,
@@ -41,6 +42,7 @@ PASSING = (
     RegistryUnavailable,
     SwarmUnavailable,
     NotASwarm,
+    DiskTrouble,
 )
 
 #: Errors whose message is written for the client already.
@@ -81,6 +83,9 @@ _SENTENCES: dict[type[DieError], tuple[FaultClass, str]] = {
         "StorageHub refused what this job needs. Tell the operator the job's id.",
     ),
 }
+
+#: What a job waits for that cannot write its result.
+WAITING_FOR_DISK = "waiting until this service can write its result, which it cannot at the moment"
 
 _NEW_LINK = "Check the link, and submit the job again."
 _STORAGEHUB = "StorageHub"
@@ -131,6 +136,8 @@ def waiting_for(error: DieError) -> str:
     """What a job waits for after an error that may pass, as half a sentence."""
     if isinstance(error, RegistryLimits):
         return "waiting until the image registry may be asked again, which limits how often that is"
+    if isinstance(error, DiskTrouble):
+        return WAITING_FOR_DISK
     return f"waiting for {_away(error)}, which does not answer as it should"
 
 
@@ -142,6 +149,12 @@ def given_up(error: DieError, since: datetime) -> Failure:
             fault_class=FaultClass.SYSTEM,
             text="The job was given up because the image registry has let nobody here ask it since "
             f"{since:%Y-%m-%d %H:%M} UTC. Submit it again later, or tell the operator: a mirror helps.",
+        )
+    if isinstance(error, DiskTrouble):
+        return Failure(
+            fault_class=FaultClass.SYSTEM,
+            text="The job was given up because this service could not write its result since "
+            f"{since:%Y-%m-%d %H:%M} UTC. Tell the operator, then submit the job again.",
         )
     return Failure(
         fault_class=FaultClass.STORAGE if name in (_STORAGEHUB, _LINK_HOST) else FaultClass.SYSTEM,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import time
 from collections.abc import Container, Sequence
+from datetime import timedelta
 
 from die_algorithm.errors import DieError, StoreError, SwarmError, UnreadableJob
 from die_algorithm.job_store import JobStore
 from die_algorithm.models import Job, JobSecret, JobService
+from die_algorithm.results import Results
 from die_algorithm.steps import Steps
 from die_algorithm.swarm import Swarm
 
@@ -21,6 +24,9 @@ _SWEEP_EVERY = 15.0
 _SECRETS_EVERY = 300.0
 #: Seconds between two looks for expired results and records.
 _EXPIRE_EVERY = 5.0
+#: Seconds between two looks for results without a record, which are left over only where a database was lost;
+#: and how many are removed at once, while nobody watches the Swarm.
+_RESULTS_EVERY, _RESULTS_AT_ONCE = 3600.0, 100
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,15 +46,28 @@ class Janitor:
         store: the jobs' records.
         steps: what to do with a job.
         swarm: whose services are looked at.
+        results: where zips and logs are published.
+        result_retention: for how long they are kept.
     """
 
-    def __init__(self, store: JobStore, steps: Steps, swarm: Swarm) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        steps: Steps,
+        swarm: Swarm,
+        *,
+        results: Results,
+        result_retention: timedelta,
+    ) -> None:
         self._store = store
         self._steps = steps
         self._swarm = swarm
+        self._results = results
+        self._result_retention = result_retention
         self._sweep_at = 0.0
         self._secrets_at = 0.0
         self._expire_at = 0.0
+        self._results_at = 0.0
 
     def hurry(self) -> None:
         """Take the next look at the services now: the records may be others than before."""
@@ -122,6 +141,39 @@ class Janitor:
                 LOGGER.warning("Job %s: its files cannot be removed: %s", job.id, error.strerror)
             except StoreError as error:
                 LOGGER.warning("Job %s: its record cannot be changed: %s", job.id, error)
+        if now >= self._results_at:
+            self._results_at = now + _RESULTS_EVERY
+            try:
+                self._remove_lost_results()
+            except OSError as error:
+                LOGGER.warning("Results without a record cannot be looked for: %s", error.strerror)
+
+    def _remove_lost_results(self) -> None:
+        """Remove the results, when they have had their time, of jobs that no record names any more."""
+        since = time.time() - self._result_retention.total_seconds()
+        without_record = (
+            (key, job_id)
+            for key, job_id in self._results.untouched(since)
+            if self._is_without_record(key, job_id)
+        )
+        for key, job_id in itertools.islice(without_record, _RESULTS_AT_ONCE):
+            try:
+                self._results.remove_folder(key)
+            except OSError as error:
+                LOGGER.warning("Job %s: its files cannot be removed: %s", job_id, error.strerror)
+                continue
+            LOGGER.warning(
+                "The results of job %s, of which there is no record, are removed.", job_id
+            )
+            self._results_at = 0.0  # there may be more
+
+    def _is_without_record(self, key: str, job_id: str) -> bool:
+        try:
+            job = self._store.get(job_id)
+        except UnreadableJob:
+            return False
+        # A record that was made again names another folder.
+        return job is None or job.result_key != key
 
     def _is_orphan(self, service: JobService) -> bool:
         """Look at a service of a job that this worker does not carry; remove it if the job has ended.

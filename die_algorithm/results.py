@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 from die_algorithm.lasting_files import sync_folder
@@ -16,6 +17,9 @@ _CHECK_SIZE = 64 * 1024
 _NAME = re.compile(
     rf"die-(?P<id>{JOB_ID.pattern})(?:\.(?:log|xml)|(?:\.\d{{1,9}})?\.zip)", re.ASCII
 )
+
+#: What is in a job's folder, also by half: ``.die-<id>.zip.0a1b2c3d.part``.
+_OWN = re.compile(rf"\.?die-(?P<id>{JOB_ID.pattern})\..+", re.ASCII)
 
 
 def new_result_key() -> str:
@@ -95,11 +99,43 @@ class Results:
         Raises:
             OSError: something cannot be removed.
         """
-        folder = self._path / job.result_key
+        self.remove_folder(job.result_key)
+
+    def remove_folder(self, key: str) -> None:
+        """Remove what was published under a key.
+
+        Raises:
+            OSError: something cannot be removed.
+        """
+        folder = self._path / key
         for path in folder.glob("*"):
             path.unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):
             folder.rmdir()
+
+    def untouched(self, since: float) -> Iterator[tuple[str, str]]:
+        """Look for folders with a job's files, and nothing else, in which nothing has changed for long.
+
+        Args:
+            since: the moment, in seconds of the epoch.
+
+        Yields:
+            The folder's key and the job's id.
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
+        if not self._path.is_dir():
+            return
+        with os.scandir(self._path) as entries:
+            for entry in entries:
+                if not _KEY.fullmatch(entry.name) or not entry.is_dir(follow_symlinks=False):
+                    continue
+                job_id = None
+                with contextlib.suppress(FileNotFoundError):  # somebody removes it just now
+                    job_id = _untouched_job(entry, since)
+                if job_id:
+                    yield entry.name, job_id
 
     def remove_status(self, job: Job) -> None:
         """Remove the status document of a job, if one was published.
@@ -176,6 +212,21 @@ def _replace(path: Path, content: bytes, *, keep: bool = False) -> None:
             fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def _untouched_job(folder: os.DirEntry[str], since: float) -> str | None:
+    """The id of the job to which all files of a folder belong, if none of them has changed."""
+    # Who puts files into it or takes them away changes the folder, who writes into one the file.
+    if folder.stat().st_mtime >= since:
+        return None
+    ids = set()
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            match = _OWN.fullmatch(entry.name)
+            if match is None or entry.stat(follow_symlinks=False).st_mtime >= since:
+                return None
+            ids.add(match["id"])
+    return ids.pop() if len(ids) == 1 else None
 
 
 def _put_if_absent(fresh: Path, path: Path) -> None:

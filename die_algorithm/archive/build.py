@@ -52,7 +52,7 @@ def build_archive(
             as files whose sizes are not listed bring it about.
         ArchiveIncomplete: even file by file, something is not as the listing says.
         NoRoom: the disk is full.
-        ResultUnwritable: it is not, but refuses to be written.
+        DiskTrouble, ResultUnwritable: it is not, but refuses to be written.
     """
     folder = ResultFolder(
         top=top,

@@ -6,9 +6,20 @@ import contextlib
 import errno
 from collections.abc import Iterator
 
-from die_algorithm.errors import NoRoom, ResultUnwritable
+from die_algorithm.errors import DiskTrouble, NoRoom, ResultUnwritable
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+#: What another moment may bring: the disk's own errors and those of a network before it, and what the machine
+#: is short of.
+_PASSING = {
+    errno.EIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EAGAIN,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+}
 
 
 @contextlib.contextmanager
@@ -17,7 +28,8 @@ def disk_errors() -> Iterator[None]:
 
     Raises:
         NoRoom: the disk is full.
-        ResultUnwritable: it is not, but the result cannot be written.
+        DiskTrouble: the result cannot be written, but that may pass.
+        ResultUnwritable: it cannot be written, and will not be.
     """
     try:
         yield
@@ -26,4 +38,5 @@ def disk_errors() -> Iterator[None]:
             raise NoRoom("The disk of the results has no room left.") from None
         # Without the file's name: whoever knows it may fetch the result.
         reason = error.strerror or type(error).__name__
-        raise ResultUnwritable(f"The folder of the results cannot be written: {reason}.") from None
+        kind = DiskTrouble if error.errno in _PASSING else ResultUnwritable
+        raise kind(f"The folder of the results cannot be written: {reason}.") from None

@@ -132,9 +132,11 @@ class Ledger:
         """Take that what the job waits for has worked for so long, without a write of the record.
 
         After as long as the job may wait, the next trouble is another one. Not at once: who breaks each
-        transfer off would be tried for ever.
+        transfer off would be tried for ever. Nor with a disk: it is written to the end before it fails.
         """
-        if job.waiting and lasted > self._settings.outage_patience:
+        if job.waiting is None or job.waiting.reason == faults.WAITING_FOR_DISK:
+            return
+        if lasted > self._settings.outage_patience:
             self._passed[job.id] = job.waiting.since
 
     def _trouble(self, job: Job) -> Waiting | None:

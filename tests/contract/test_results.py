@@ -53,6 +53,32 @@ def test_what_is_published_is_found(results: Results, job: Job) -> None:
         assert job_id_in(name) == job.id
 
 
+def test_only_folders_of_jobs_in_which_nothing_has_changed_are_untouched(
+    results: Results, tmp_path: Path
+) -> None:
+    folder, now = tmp_path / "deep" / "results", 2e9
+    assert list(results.untouched(now)) == []
+    jobs = {
+        what: make_job(result_key=new_result_key())
+        for what in ("old", "half", "new", "grows", "foreign", "empty")
+    }
+    for job in jobs.values():
+        results.write_log(job, "")
+        results.write_status(job, b"")
+    half = results.zip_path(jobs["half"])
+    half.with_name(f".{half.name}.0a1b2c3d.part").touch()
+    (folder / jobs["foreign"].result_key / "notes.txt").touch()
+    (folder / jobs["empty"].result_key / log_name(jobs["empty"])).unlink()
+    (folder / "linked").mkdir()
+    (folder / new_result_key()).symlink_to(folder / jobs["old"].result_key)
+    for path in (*folder.rglob("*"), folder):
+        os.utime(path, (now - 100, now - 100), follow_symlinks=False)
+    os.utime(folder / jobs["new"].result_key, (now, now))
+    os.utime(folder / jobs["grows"].result_key / log_name(jobs["grows"]), (now, now))
+    expected = {(jobs[what].result_key, jobs[what].id) for what in ("old", "half")}
+    assert set(results.untouched(now - 50)) == expected
+
+
 def test_what_is_not_published_yet_is_not_found(results: Results, job: Job) -> None:
     assert results.find(job.result_key, zip_name(job)) is None
     results.new_zip_path(job)

@@ -33,9 +33,11 @@ from hypothesis import strategies as st
 from die_algorithm.archive import build_archive
 from die_algorithm.archive.names import entry_paths, safe_name
 from die_algorithm.errors import (
+    ArchiveError,
     ArchiveIncomplete,
     ArchiveTooLarge,
     DamagedDownload,
+    DiskTrouble,
     ItemUnusable,
     NoRoom,
     ResultUnwritable,
@@ -687,14 +689,18 @@ def test_a_full_disk_at_the_last_moment_is_no_room(
     assert not destination.exists()
 
 
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [(errno.EROFS, ResultUnwritable), (errno.EIO, DiskTrouble), (errno.EMFILE, DiskTrouble)],
+)
 def test_another_error_of_the_disk_is_not_called_no_room(
-    destination: Path, monkeypatch: pytest.MonkeyPatch
+    number: int, kind: type[ArchiveError], destination: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(_descriptor: int) -> None:
-        raise OSError(errno.EIO, "broken")
+        raise OSError(number, "broken")
 
     monkeypatch.setattr(os, "fsync", broken)
-    with pytest.raises(ResultUnwritable, match="broken"):
+    with pytest.raises(kind, match="broken"):
         Folder(FILES, FOLDERS).build(destination)
 
 

@@ -88,6 +88,7 @@ def test_what_nobody_foresaw_is_ours() -> None:
         (errors.RegistryUnavailable, "the image registry", FaultClass.SYSTEM),
         (errors.SwarmUnavailable, "the Docker Swarm", FaultClass.SYSTEM),
         (errors.NotASwarm, "the Docker Swarm", FaultClass.SYSTEM),
+        (errors.DiskTrouble, "this service", FaultClass.SYSTEM),
     ],
 )
 def test_an_outage_is_named_while_it_lasts_and_when_it_lasted_too_long(
@@ -113,6 +114,7 @@ def test_every_outage_has_a_name() -> None:
         errors.RegistryUnavailable,
         errors.SwarmUnavailable,
         errors.NotASwarm,
+        errors.DiskTrouble,
     }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from quick_fixture import Quick, soon, status, submit
 from service_fixture import Service
 from storagehub_fixture import ALICE, BOB
 
+from die_algorithm import janitor
 from die_algorithm.errors import StoreUnavailable
 from die_algorithm.job_store import JobStore
 from die_algorithm.models import Job, JobState
@@ -34,6 +37,34 @@ def database(service: Service) -> Path:
 
 def is_known(service: Service, job_id: str) -> bool:
     return _UNKNOWN not in status(service, job_id)
+
+
+def published(service: Service) -> set[str]:
+    return {path.parent.name for path in service.settings.results_path.glob("*/die-*")}
+
+
+def test_results_without_a_record_go_when_they_have_had_their_time_and_no_others(
+    quick: Quick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(janitor, "_EXPIRE_EVERY", 0.05)
+    monkeypatch.setattr(janitor, "_RESULTS_EVERY", 0.05)
+    with quick.service() as service:
+        old, young = (
+            wait_for(service, submit(service, "probe noop", quick.item), JobState.SUCCEEDED)
+            for _ in range(2)
+        )
+    for path in service.settings.data_dir.glob("jobs.sqlite*"):
+        path.unlink()
+    with quick.service() as service:
+        recorded = wait_for(service, submit(service, "probe noop", quick.item), JobState.SUCCEEDED)
+        assert published(service) == {old.result_key, young.result_key, recorded.result_key}
+        long_ago = time.time() - service.settings.result_retention.total_seconds() - 60
+        for job in (recorded, old):
+            folder = service.settings.results_path / job.result_key
+            for path in (*folder.iterdir(), folder):
+                os.utime(path, (long_ago, long_ago))
+        soon(lambda: old.result_key not in published(service))
+        assert published(service) == {young.result_key, recorded.result_key}
 
 
 # -- while the service is down

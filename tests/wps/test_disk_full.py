@@ -131,17 +131,17 @@ def test_a_job_whose_result_finds_no_room_fails_and_keeps_its_folder(
 def test_a_result_that_cannot_be_written_has_one_answer_and_its_reason_in_the_log(
     quick: Quick, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whether the folder cannot be made or the zip not be written; a disk with room is not called full."""
+    """Whether the folder cannot be made or the zip not be moved; a disk with room is not called full."""
 
     def broken(_descriptor: int) -> None:
-        raise OSError(errno.EIO, "broken for the test", "/the/folder/of/results")
+        raise OSError(errno.EROFS, "broken for the test", "/the/folder/of/results")
 
     results = quick.folder / "results"
     results.write_text("no folder")
     with quick.service(results_dir=str(results)) as service:
         unmade = end(service, submit(service, "probe write a.txt b", quick.item))
         results.unlink()
-        monkeypatch.setattr(archive_round, "_sync_folder", broken)
+        monkeypatch.setattr(archive_round, "sync_folder", broken)
         unwritten = end(service, submit(service, "probe write a.txt b", quick.item))
         for job in (unmade, unwritten):
             text = status(service, job.id)
@@ -153,6 +153,46 @@ def test_a_result_that_cannot_be_written_has_one_answer_and_its_reason_in_the_lo
     assert "cannot be written: Not a directory." in caplog.text
     assert "cannot be written: broken for the test." in caplog.text
     assert "unforeseen" not in caplog.text
+
+
+class Flaky:
+    """An error of the disk when a zip is published, so many times."""
+
+    def __init__(self, number: int, times: int) -> None:
+        self._number = number
+        self._left = times
+
+    def __call__(self, _folder: Path) -> None:
+        self._left -= 1
+        if self._left >= 0:
+            raise OSError(self._number, "flaky for the test", "/the/folder/of/results")
+
+
+@pytest.mark.parametrize("name", ["EIO", "EMFILE", "ENFILE", "ESTALE"])
+def test_an_error_of_the_disk_that_passes_is_waited_for(
+    quick: Quick, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(worker, "_OUTAGE_PAUSE", 0.5)
+    monkeypatch.setattr(archive_round, "sync_folder", Flaky(getattr(errno, name), 2))
+    with quick.service() as service:
+        job_id = submit(service, "probe write a.txt b", quick.item)
+        soon(lambda: "until this service can write its result" in status(service, job_id))
+        assert end(service, job_id).state is JobState.SUCCEEDED
+    quick.assert_nothing_left()
+
+
+def test_an_error_of_the_disk_that_does_not_pass_ends_the_job_after_the_patience(
+    quick: Quick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_OUTAGE_PAUSE", 0.1)
+    monkeypatch.setattr(archive_round, "sync_folder", Flaky(errno.EIO, 10**6))
+    with quick.service(outage_patience="1s") as service:
+        job = end(service, submit(service, "probe write a.txt b", quick.item))
+        assert job.state is JobState.FAILED
+        text = status(service, job.id)
+        assert "this service could not write its result since" in text
+        assert "Fault class: SYSTEM." in text
+        assert f"kept in the folder die-{job.id} of your workspace" in text
 
 
 def test_a_job_without_output_survives_a_full_disk_of_results(quick: Quick, disk: Disk) -> None:
