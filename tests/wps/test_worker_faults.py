@@ -223,7 +223,7 @@ def test_a_client_that_leaves_gives_its_place_to_the_next(own: Settings, item: s
         with connect(service) as connection:
             path = url.removeprefix(service.settings.url)
             connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-            wait_for_busy(service, item)
+            assert_busy(service, item)
         deadline = time.monotonic() + 20
         while (answer := quick_job(service, item)).status_code == 503:
             assert time.monotonic() < deadline
@@ -237,9 +237,14 @@ def quick_job(service: Service, item: str) -> requests.Response:
     )
 
 
-def wait_for_busy(service: Service, item: str) -> None:
-    while (answer := quick_job(service, item)).status_code != 503:
-        assert answer.status_code == 200
+def assert_busy(service: Service, item: str) -> None:
+    """The one place is taken, as soon as the job of whoever has it is there."""
+    deadline = time.monotonic() + 20
+    while not service.runtime.engine.latest_jobs(UserToken(ALICE.token), 1)[0]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    answer = quick_job(service, item)
+    assert answer.status_code == 503
     assert 'exceptionCode="ServerBusy"' in answer.text
     assert int(answer.headers["Retry-After"]) > 0
 
