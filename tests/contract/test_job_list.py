@@ -75,6 +75,8 @@ def test_no_record_is_read_for_a_list(store: JobStore, place: Place) -> None:
         "UPDATE jobs SET state = 'x' WHERE id = :id",
         "UPDATE jobs SET image = x'00' WHERE id = :id",
         "UPDATE jobs SET owner = x'ff' WHERE id = :id",
+        "UPDATE jobs SET accepted_at = 'never' WHERE id = :id",
+        "UPDATE jobs SET reached_at = 5 WHERE id = :id",
     ],
 )
 def test_what_is_damaged_in_the_row_of_one_job_is_read_from_its_record(
