@@ -281,7 +281,9 @@ def test_a_registry_that_names_no_digest_is_asked_for_the_document(played: Playe
         ("429 Too Many Requests", RegistryLimits),
         ("500 Internal Server Error", RegistryUnavailable),
         ("503 Service Unavailable", RegistryUnavailable),
-        ("418 Teapot", RegistryUnavailable),
+        ("408 Request Timeout", RegistryUnavailable),
+        ("400 Bad Request", ImageDoubtful),
+        ("451 Unavailable For Legal Reasons", ImageDoubtful),
     ],
 )
 def test_refusals_are_told_apart(played: Played, status: str, error: type[Exception]) -> None:
