@@ -8,6 +8,7 @@ a process that was forked from the one that used them.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import threading
 from collections.abc import Callable
@@ -239,6 +240,7 @@ class Runtime:
         public_links = public_links_client(settings)
         swarm = swarm_client(settings)
         results = Results(settings.results_path)
+        ask_engine = functools.partial(swarm.resolve_digest, platform=policy.images.platform)
         steps = Steps(
             settings,
             store,
@@ -247,7 +249,7 @@ class Runtime:
             results,
             rules=policy.containers,
             public_links=public_links,
-            images=Images(policy.images, registry, swarm.resolve_digest),
+            images=Images(policy.images, registry, ask_engine),
             fail_points=self._fail_points,
             stopwatches=Stopwatches(),
         )

@@ -23,12 +23,30 @@ class _Fields(BaseModel):
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
 
-class _Platform(_Fields):
-    os: str = ""
-    architecture: str = ""
+#: Names that engines take for others (containerd, ``platforms.Normalize``).
+_ARCHITECTURES = {
+    "x86_64": "amd64",
+    "x86-64": "amd64",
+    "aarch64": "arm64",
+    "i386": "386",
+    "armhf": "arm",
+    "armel": "arm",
+}
+#: Of architectures that have an older one which their engines run, too: the variants that all of them
+#: run, and the older one (containerd, ``platforms.Only``).
+_OLDER = {
+    "linux/amd64": (("", "v1"), "linux/386"),
+    "linux/arm64": (("", "v8", "8"), "linux/arm"),
+}
 
-
+_NULL_IS_EMPTY = BeforeValidator(lambda value: "" if value is None else value)
 _EMPTY_IF_NULL = BeforeValidator(lambda value: value or {})
+
+
+class _Platform(_Fields):
+    os: Annotated[str, _NULL_IS_EMPTY] = ""
+    architecture: Annotated[str, _NULL_IS_EMPTY] = ""
+    variant: Annotated[str, _NULL_IS_EMPTY] = ""
 
 
 class Descriptor(_Fields):
@@ -47,7 +65,11 @@ class Variant(_Fields):
     @property
     def platform_name(self) -> str:
         """Such as ``linux/amd64``; empty if it does not tell, but its configuration does."""
-        return f"{self.platform.os}/{self.platform.architecture}".strip("/")
+        architecture = self.platform.architecture.lower()
+        if not architecture:
+            return self.platform.os
+        # Without a system, it is the engine's own.
+        return f"{self.platform.os.lower() or 'linux'}/{_ARCHITECTURES.get(architecture, architecture)}"
 
 
 class Manifest(_Fields):
@@ -59,9 +81,17 @@ class Manifest(_Fields):
     manifests: tuple[Variant, ...] | None = None
 
     def variants(self, platform: str) -> tuple[Variant, ...]:
-        """Those of an index that an engine on a platform may choose; which, is its affair."""
+        """Those of an index that an engine on a platform may choose; which, is its affair.
+
+        Nothing, if some engines would choose one for an older platform: it is not what would be found here.
+        """
         variants = self.manifests or ()
         named = tuple(each for each in variants if each.platform_name == platform)
+        common, older = _OLDER.get(platform, ((), ""))
+        if not any(each.platform.variant.lower() in common for each in named) and any(
+            each.platform_name == older for each in variants
+        ):
+            return ()
         return named or tuple(each for each in variants if not each.platform_name)
 
 
@@ -77,12 +107,14 @@ class ImageConfig(_Fields):
     config: Annotated[_ContainerConfig, _EMPTY_IF_NULL] = _ContainerConfig()
 
     @property
+    def platform_name(self) -> str:
+        """Such as ``linux/amd64``."""
+        return f"{self.os}/{self.architecture}"
+
+    @property
     def wants_token_file(self) -> bool:
         """Whether its label asks for the user token as a file."""
         return str(self.config.labels.get(TOKEN_FILE_LABEL, "")).lower() == "true"
-
-
-_NULL_IS_EMPTY = BeforeValidator(lambda value: "" if value is None else value)
 
 
 class _Token(_Fields):

@@ -53,6 +53,8 @@ _CHALLENGE = re.compile(
     re.ASCII,
 )
 _LONGEST_CHALLENGE = 4096
+#: Refusals that are not about what was asked for: of a proxy, of one who is slow, of one who asks too often.
+_NOT_OF_THE_IMAGE = (407, 408, 429)
 #: In place of a path: where tokens are given.
 _TOKENS = ""
 #: Tokens kept, and the longest that one is, in seconds.
@@ -116,6 +118,7 @@ class Calls:
         Raises:
             ImageNotFound: it is not there, or not for everybody.
             ImageUnusable: it is larger than any such document.
+            ImageDoubtful: a refusal that others need not get.
             RegistryUnavailable: no answer, or none as it should be.
         """
         base = self._base(image.registry)
@@ -238,12 +241,17 @@ def _check(response: requests.Response, image: ImageReference, path: str) -> Non
         raise RegistryLimits(
             "The image registry is asked too often.", retry_after(response.headers)
         )
+    if 400 <= status < 500 and status not in _NOT_OF_THE_IMAGE and path != _TOKENS:
+        raise ImageDoubtful(_with_error(status))
     raise _unavailable(status, retry_after(response.headers))
 
 
 def _unavailable(status: int, pause: float = 0.0) -> RegistryUnavailable:
-    text = f"The image registry answers with an error (HTTP {status})."
-    return RegistryUnavailable(text, pause)
+    return RegistryUnavailable(_with_error(status), pause)
+
+
+def _with_error(status: int) -> str:
+    return f"The image registry answers with an error (HTTP {status})."
 
 
 def _not_public(image: ImageReference) -> ImageNotFound:

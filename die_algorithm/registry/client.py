@@ -31,6 +31,8 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686"
 _MOST_LAYERS = 125
 #: Variants of an image for one platform; of arm there are four.
 _MOST_VARIANTS = 8
+#: Indexes in one another.
+_MOST_LEVELS = 2
 #: Images whose facts are kept: what has a digest never changes.
 _KEPT = 512
 
@@ -124,30 +126,43 @@ class Registry:
         return facts
 
     def _facts(self, image: ImageReference, digest: str, deadline: float) -> ImageFacts:
-        manifest = self._manifest(image, digest, deadline)
-        if manifest.manifests is None:
-            return self._variant(image, digest, manifest, deadline)
-        variants = manifest.variants(self._platform)
-        if not variants:
+        manifests = self._variants(image, digest, deadline)
+        configs = [self._config(image, each, deadline) for each in manifests]
+        runnable = [each for each in configs if each.platform_name == self._platform]
+        if not runnable:
             raise self._wrong_platform(image)
-        if len(variants) > _MOST_VARIANTS:
-            raise _no_image(image)
-        found = [self._variant_of(image, digest, each.digest, deadline) for each in variants]
-        # Nodes choose by their processors' abilities, so it may be any of them.
-        return max(found, key=lambda facts: facts.size or 0)
+        return ImageFacts(
+            digest=digest,
+            # Nodes choose by their processors' abilities, so it may be any of them.
+            size=max(sum(layer.size for layer in each.layers) for each in manifests),
+            wants_token_file=any(each.wants_token_file for each in runnable),
+        )
 
-    def _variant_of(
-        self, image: ImageReference, digest: str, variant: str, deadline: float
-    ) -> ImageFacts:
-        if not re.fullmatch(answers.DIGEST, variant):
-            raise _no_image(image)
-        manifest = self._manifest(image, variant, deadline)
-        return self._variant(image, digest, manifest, deadline)
+    def _variants(
+        self, image: ImageReference, digest: str, deadline: float
+    ) -> list[answers.Manifest]:
+        """An image itself; or of an index, and of the indexes in it, what an engine may choose."""
+        found = [self._manifest(image, digest, deadline)]
+        for _ in range(_MOST_LEVELS):
+            chosen = [one.digest for each in found for one in each.variants(self._platform)]
+            if len(chosen) > _MOST_VARIANTS:
+                raise _no_image(image)
+            found = [each for each in found if each.manifests is None]
+            found += [self._manifest(image, each, deadline) for each in chosen]
+        return found
 
-    def _variant(
-        self, image: ImageReference, digest: str, manifest: answers.Manifest, deadline: float
-    ) -> ImageFacts:
-        """The facts of an image for one platform, under the digest of the whole."""
+    def _manifest(self, image: ImageReference, digest: str, deadline: float) -> answers.Manifest:
+        if not re.fullmatch(answers.DIGEST, digest):
+            raise _no_image(image)
+        body = self._document(image, f"manifests/{digest}", digest, deadline)
+        try:
+            return answers.manifest_of(body)
+        except ValueError:
+            raise _no_image(image) from None
+
+    def _config(
+        self, image: ImageReference, manifest: answers.Manifest, deadline: float
+    ) -> answers.ImageConfig:
         if manifest.config is None or not manifest.layers:
             raise _no_image(image)
         if len(manifest.layers) > _MOST_LAYERS:
@@ -155,25 +170,15 @@ class Registry:
                 f"The image {image.familiar} has {len(manifest.layers)} layers; an engine takes "
                 f"{_MOST_LAYERS}. Build it with fewer steps."
             )
-        config = self._config(image, manifest.config.digest, deadline)
-        if f"{config.os}/{config.architecture}" != self._platform:
-            raise self._wrong_platform(image) if config.os else _no_image(image)
-        size = sum(layer.size for layer in manifest.layers)
-        return ImageFacts(digest=digest, size=size, wants_token_file=config.wants_token_file)
-
-    def _manifest(self, image: ImageReference, digest: str, deadline: float) -> answers.Manifest:
-        body = self._document(image, f"manifests/{digest}", digest, deadline)
-        try:
-            return answers.manifest_of(body)
-        except ValueError:
-            raise _no_image(image) from None
-
-    def _config(self, image: ImageReference, digest: str, deadline: float) -> answers.ImageConfig:
+        digest = manifest.config.digest
         body = self._document(image, f"blobs/{digest}", digest, deadline)
         try:
-            return answers.CONFIG.validate_json(body)
+            config = answers.CONFIG.validate_json(body)
         except ValidationError:
             raise _no_image(image) from None
+        if not config.os:
+            raise _no_image(image)
+        return config
 
     def _document(self, image: ImageReference, path: str, digest: str, deadline: float) -> bytes:
         body = self._calls.ask("GET", image, path, f"{_MANIFEST_TYPES}, */*", deadline).body

@@ -133,10 +133,14 @@ class Swarm:
 
     # -- images
 
-    def resolve_digest(self, image: ImageReference) -> str:
+    def resolve_digest(self, image: ImageReference, platform: str = "") -> str:
         """Ask the registry what an image reference means now, through the engine.
 
         An image that only the engine has, and no registry, does not count.
+
+        Args:
+            image: the reference.
+            platform: of the nodes that are to run it, such as ``linux/amd64``; empty: this manager's.
 
         Returns:
             The digest, ``sha256:…``: the reference's own if it has one.
@@ -165,15 +169,20 @@ class Swarm:
                 raise RegistryLimits("The image registry is asked too often.")
             raise RegistryUnavailable("The image registry does not answer as it should.")
         found = answer.read(answers.DISTRIBUTION)
-        self._check_platform(image, found)
+        self._check_platform(image, found, platform)
         return image.digest or found.descriptor.digest
 
-    def _check_platform(self, image: ImageReference, found: answers.Distribution) -> None:
+    def _check_platform(
+        self, image: ImageReference, found: answers.Distribution, platform: str
+    ) -> None:
         engine = self._calls.connect()
-        offered = {(each.os, each.architecture) for each in found.platforms if each.architecture}
-        if offered and (engine.os, engine.architecture) not in offered:
+        wanted = platform or f"{engine.os}/{engine.architecture}"
+        offered = {
+            f"{each.os}/{each.architecture}" for each in found.platforms if each.architecture
+        }
+        if offered and wanted not in offered:
             raise ImageUnusable(
-                f"The image {image.familiar} has no variant for {engine.os}/{engine.architecture}. "
+                f"The image {image.familiar} has no variant for {wanted}. "
                 "Build it for this platform and publish it again."
             )
 

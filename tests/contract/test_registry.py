@@ -22,6 +22,7 @@ from die_algorithm.errors import (
 )
 from die_algorithm.image_reference import ImageReference
 from die_algorithm.local_swarm import LocalSwarm
+from die_algorithm.models import TOKEN_FILE_LABEL
 from die_algorithm.registry import Registry, this_platform
 from die_algorithm.swarm import Swarm
 
@@ -184,7 +185,7 @@ def test_of_an_index_the_variant_for_the_platform_counts(played: Played) -> None
 
 
 def amd64(digest: str, **more: object) -> dict[str, object]:
-    platform = {"os": "linux", "architecture": "amd64", **more}
+    platform = {"os": "linux", "architecture": "amd64"} | more
     return {"digest": digest, "size": 9, "platform": platform}
 
 
@@ -196,6 +197,65 @@ def test_of_several_variants_for_the_platform_the_largest_counts(played: Played)
         with asked(played) as (registry, _):
             facts = registry.resolve(IMAGE)
         assert (facts.digest, facts.size) == (index, 60_000)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"architecture": "x86_64"},
+        {"architecture": "AMD64"},
+        {"os": ""},
+        {"os": None},
+    ],
+)
+def test_variants_are_known_by_all_names_that_engines_know(
+    played: Played, other: dict[str, object]
+) -> None:
+    small, large = played.add_image(count=1), played.add_image(count=60)
+    played.tags["latest"] = played.add({"manifests": [amd64(large, **other), amd64(small)]})
+    with asked(played) as (registry, _):
+        assert registry.resolve(IMAGE).size == 60_000
+
+
+@pytest.mark.parametrize("common", [True, False])
+def test_an_index_of_which_engines_may_run_another_platforms_variant_is_unusable(
+    played: Played, *, common: bool
+) -> None:
+    small, large = played.add_image(count=1), played.add_image(count=60)
+    variants = [amd64(small, variant="v9"), amd64(large, architecture="386")]
+    index = played.tags["latest"] = played.add({"manifests": variants + [amd64(small)] * common})
+    if common:
+        assert resolved(played) == index
+    else:
+        with pytest.raises(ImageUnusable, match="no variant for linux/amd64"):
+            resolved(played)
+
+
+def test_an_index_in_an_index_is_followed(played: Played) -> None:
+    image = played.add_image(count=3)
+    inner = played.add({"manifests": [amd64(image), amd64("x", architecture="arm64")]})
+    for entry in ({"digest": inner, "size": 9}, amd64(inner)):
+        index = played.tags["latest"] = played.add({"manifests": [entry]})
+        with asked(played) as (registry, _):
+            facts = registry.resolve(IMAGE)
+        assert (facts.digest, facts.size) == (index, 3000)
+    for _ in range(2):
+        inner = played.tags["latest"] = played.add({"manifests": [amd64(inner)]})
+    with pytest.raises(ImageUnusable, match="no image that an engine can run"):
+        resolved(played)
+
+
+def test_of_variants_without_a_platform_their_configurations_tell(played: Played) -> None:
+    arm64 = played.add({"os": "linux", "architecture": "arm64"})
+    other = played.add({"config": {"digest": arm64, "size": 9}, "layers": layers()})
+    mine = played.add_image(config={"Labels": {TOKEN_FILE_LABEL: "true"}})
+    entries = [{"digest": digest, "size": 9} for digest in (other, mine)]
+    played.tags["latest"] = played.add({"manifests": entries})
+    with asked(played) as (registry, _):
+        assert registry.resolve(IMAGE).wants_token_file
+    played.tags["latest"] = played.add({"manifests": entries[:1]})
+    with pytest.raises(ImageUnusable, match="no variant for linux/amd64"):
+        resolved(played)
 
 
 def test_an_index_of_very_many_variants_is_not_followed(played: Played) -> None:
@@ -281,7 +341,9 @@ def test_a_registry_that_names_no_digest_is_asked_for_the_document(played: Playe
         ("429 Too Many Requests", RegistryLimits),
         ("500 Internal Server Error", RegistryUnavailable),
         ("503 Service Unavailable", RegistryUnavailable),
-        ("418 Teapot", RegistryUnavailable),
+        ("408 Request Timeout", RegistryUnavailable),
+        ("400 Bad Request", ImageDoubtful),
+        ("451 Unavailable For Legal Reasons", ImageDoubtful),
     ],
 )
 def test_refusals_are_told_apart(played: Played, status: str, error: type[Exception]) -> None:

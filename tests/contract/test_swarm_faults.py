@@ -434,6 +434,17 @@ def test_an_image_without_a_variant_for_the_platform_is_refused(
             swarm.resolve_digest(IMAGE)
 
 
+def test_the_platform_of_the_nodes_counts_and_not_the_managers(
+    engine: ScriptedEngine, swarm: Swarm
+) -> None:
+    platforms = [{"os": "linux", "architecture": "arm64"}]
+    found = {"Descriptor": {"digest": DIGEST}, "Platforms": platforms}
+    engine.answers["GET /v1.48/distribution/docker.io/u/r:latest/json"] = answer(200, found)
+    assert swarm.resolve_digest(IMAGE, "linux/arm64") == DIGEST
+    with pytest.raises(ImageUnusable, match="linux/s390x"):
+        swarm.resolve_digest(IMAGE, "linux/s390x")
+
+
 # -- services
 
 

@@ -309,9 +309,9 @@ def test_a_registry_that_limits_us_is_asked_for_all_jobs_once_in_a_while(
     by_engine: list[object] = []
     resolve = Swarm.resolve_digest
 
-    def counted(swarm: Swarm, reference: object) -> str:
+    def counted(swarm: Swarm, reference: object, platform: str) -> str:
         by_engine.append(reference)
-        return resolve(swarm, reference)  # type: ignore[arg-type]
+        return resolve(swarm, reference, platform)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Swarm, "resolve_digest", counted)
     hub.instead = LIMITED
@@ -325,6 +325,15 @@ def test_a_registry_that_limits_us_is_asked_for_all_jobs_once_in_a_while(
 
 
 # -- the rules, once more
+
+
+def test_the_engine_is_asked_for_the_policys_platform(quick: Quick, tmp_path: Path) -> None:
+    rules = tmp_path / "policy.toml"
+    rules.write_text('[images]\nplatform = "linux/arm64"\n')
+    with quick.service(policy_file=str(rules)) as service:
+        job = end_of(service, submit(service, "probe noop", quick.item))
+    assert job.failure is not None
+    assert "no variant for linux/arm64" in job.failure.text
 
 
 def test_no_image_is_started_that_was_denied_after_its_service_was_made(
