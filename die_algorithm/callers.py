@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import hmac
 import queue
 import threading
@@ -144,7 +145,9 @@ def _in_time(ask: Callable[[UserToken], str | None], token: UserToken) -> str | 
         except RequestError as error:
             answers.put(error)
 
-    threading.Thread(target=put_answer, name="die-owner", daemon=True).start()
+    # What it logs is of this request, too (see ``token_mask``).
+    run = contextvars.copy_context().run
+    threading.Thread(target=run, args=(put_answer,), name="die-owner", daemon=True).start()
     try:
         answer = answers.get(timeout=_PATIENCE)
     except queue.Empty:

@@ -11,7 +11,7 @@ import dataclasses
 import re
 import string
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 #: So much of a token's beginning is never shown, whatever comes after it (reference: safety 2.8).
 _BEGINNING = 12
@@ -42,6 +42,7 @@ class Form:
 
     #: In lower case, as forms are compared: some programs change that of all they print.
     text: str
+    is_base64: bool = False
     ragged_start: bool = False
     ragged_end: bool = False
 
@@ -96,9 +97,20 @@ def in_lower_case(text: str) -> str:
 def masked(text: str, secret: str) -> str:
     """A text with ``***`` in place of a token, however it is written, and of its beginning alone."""
     written = UnescapedText(text)
+    return covered(text, (written.span(*found) for found in _found(written.plain, secret)))
+
+
+def masked_alone(text: str, secret: str) -> str:
+    """A text with ``***`` in place of a whole token, however it is written, that is no part of a word."""
+    written = UnescapedText(text)
+    return covered(text, (written.span(*found) for found in _found_alone(written.plain, secret)))
+
+
+def covered(text: str, spans: Iterable[tuple[int, int]]) -> str:
+    """A text with ``***`` in place of parts of it, of which each is given by its start and end."""
     parts: list[str] = []
     last = 0
-    for start, end in sorted(written.span(*found) for found in _found(written.plain, secret)):
+    for start, end in sorted(spans):
         if end > last:
             parts += text[last : max(start, last)], _MASK
             last = end
@@ -147,6 +159,23 @@ def _found(plain: str, secret: str) -> Iterator[tuple[int, int]]:
             start = lower.find(beginning, end)
 
 
+def _found_alone(plain: str, secret: str) -> Iterator[tuple[int, int]]:
+    """Where whole forms of a token begin and end; in base64 they may stand within something longer."""
+    lower = in_lower_case(plain)
+    for form in forms(secret):
+        start = lower.find(form.text)
+        while start >= 0:
+            end = start + len(form.text)
+            if form.is_base64 or not _is_within_word(lower, start, end):
+                yield _with_ragged_ends(plain, start, end, form, whole=True)
+            # Not from the next character on: of what repeats itself each would be looked at anew.
+            start = lower.find(form.text, end)
+
+
+def _is_within_word(text: str, start: int, end: int) -> bool:
+    return text[start - 1 : start].isalnum() or text[end : end + 1].isalnum()
+
+
 def _common(one: str, other: str) -> int:
     """How many characters two texts begin with that are the same."""
     pairs = enumerate(zip(one, other, strict=False))
@@ -175,4 +204,9 @@ def _base64(secret: str, encode: Callable[[bytes], bytes], before: int) -> Form:
     """The characters that depend on the token alone, after ``before`` (modulo 3) other bytes."""
     encoded = encode(b"\0" * before + secret.encode()).decode()
     core = encoded[-(-before * 4 // 3) : (before + len(secret)) * 8 // 6]
-    return Form(in_lower_case(core), before > 0, (before + len(secret)) % 3 > 0)
+    return Form(
+        in_lower_case(core),
+        is_base64=True,
+        ragged_start=before > 0,
+        ragged_end=(before + len(secret)) % 3 > 0,
+    )

@@ -6,15 +6,16 @@ nobody has told of are found by their looks, and by the names that stand before 
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextvars import ContextVar
 
 from die_algorithm.models import UserToken
-from die_algorithm.token_forms import UnescapedText, forms, in_lower_case
+from die_algorithm.token_forms import UnescapedText, covered, forms, in_lower_case, masked_alone
 
 #: Characters by which a token is recognised: no token is shorter (see ``credentials``).
 _BEGINNING = 8
@@ -26,6 +27,8 @@ _MASK = "***"
 
 # Where a token may begin and how far it goes: its own characters, and those of base64.
 _RUN = re.compile(rf"[A-Za-z0-9._~+/=-]{{{_BEGINNING},}}", re.ASCII)
+# An address of a client's, or a part of one.
+_NUMBER = re.compile(r"[\d.]+", re.ASCII)
 _LOOKS = re.compile(
     # gCube's own tokens
     r"\b[0-9a-f]{8}(?:(?:-|%2d)[0-9a-f]{4}){3}(?:-|%2d)[0-9a-f]{12}(?:-|%2d)\d{5,}"
@@ -63,9 +66,11 @@ class TokenMask(logging.Filter):
     def suspect(self, token: UserToken) -> None:
         """Recognise the whole of what came as a token, and may be none, in what this request logs.
 
-        Nowhere else, and not by its beginning: anybody could choose one to have other words masked, and so
-        blind the operator.
+        Nowhere else, not by its beginning, and no number: anybody could choose one to have other words
+        masked, or the address that he comes from, and so blind the operator.
         """
+        if _NUMBER.fullmatch(token.secret):
+            return
         others = (secret for secret in _SUSPECTED.get() if secret != token.secret)
         _SUSPECTED.set((token.secret, *others)[:_MOST_SUSPECTED])
 
@@ -98,29 +103,20 @@ class TokenMask(logging.Filter):
         looks_masked = _LOOKS.sub(
             lambda found: f"{found['name'] or found['scheme'] or ''}{_MASK}", text
         )
-        suspected = _wholes(_SUSPECTED.get())
-        if not self._beginnings and not suspected:
-            return looks_masked
-        # Each line is another's words.
-        written = UnescapedText(looks_masked, joins_lines=False)
-        masked: list[str] = []
-        last = 0
-        for found in self._found(in_lower_case(written.plain), suspected):
-            start, end = written.span(*found)
-            masked += looks_masked[last:start], _MASK
-            last = end
-        return "".join((*masked, looks_masked[last:]))
+        suspects_masked = functools.reduce(masked_alone, _SUSPECTED.get(), looks_masked)
+        return self._without_known(suspects_masked) if self._beginnings else suspects_masked
 
-    def _found(
-        self, text: str, suspected: Mapping[str, tuple[str, ...]]
-    ) -> Iterator[tuple[int, int]]:
-        """Where tokens begin and end: at the last character that one may have."""
+    def _without_known(self, text: str) -> str:
+        # How long a token is, is not known, so the next line cannot be told from the rest of one.
+        written = UnescapedText(text, joins_lines=False)
+        return covered(text, (written.span(*found) for found in self._found(written.plain)))
+
+    def _found(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where known tokens begin and end: at the last character that one may have."""
+        lower = in_lower_case(text)
         for run in _RUN.finditer(text):
             for start in range(run.start(), run.end() - _BEGINNING + 1):
-                beginning = text[start : start + _BEGINNING]
-                if beginning in self._beginnings or any(
-                    text.startswith(whole, start) for whole in suspected.get(beginning, ())
-                ):
+                if lower[start : start + _BEGINNING] in self._beginnings:
                     yield start, run.end()
                     break
 
@@ -155,15 +151,6 @@ def _loggers_of(package: str) -> list[logging.Logger]:
     # A logger's filter does not see what its children are given, so each needs it.
     names = list(logging.root.manager.loggerDict)
     return [logging.getLogger(name) for name in names if name.split(".")[0] == package]
-
-
-def _wholes(secrets: tuple[str, ...]) -> Mapping[str, tuple[str, ...]]:
-    """All forms of tokens by how they begin."""
-    wholes: dict[str, tuple[str, ...]] = {}
-    for form in (form.text for secret in secrets for form in forms(secret)):
-        beginning = form[:_BEGINNING]
-        wholes[beginning] = (*wholes.get(beginning, ()), form)
-    return wholes
 
 
 def _message(record: logging.LogRecord) -> str:

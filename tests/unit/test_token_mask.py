@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import logging
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -219,6 +220,45 @@ def test_nobody_chooses_what_is_masked_by_sending_its_beginning() -> None:
     mask.suspect(UserToken("docker.io/y"))
     line = "Job 1 accepted: image docker.io/d4science/sortapp, owner alice."
     assert mask.mask(line) == line
+
+
+@pytest.mark.parametrize("place", ["x {} y", "GET '/x/{}' 404", "GET '/x%2f{}%2f' 404", "{}"])
+def test_what_came_as_a_token_is_masked_in_any_place_and_case(place: str) -> None:
+    mask = TokenMask()
+    mask.suspect(UserToken(BARE))
+    for written in (BARE, BARE.upper(), percent(BARE)):
+        assert mask.mask(place.format(written)) == place.format("***")
+
+
+@pytest.mark.parametrize(
+    "word", ["ocker.io", "docker.i", "sortapp1", "12.34.56.78", "12.34.56", "34.56.78"]
+)
+def test_nobody_hides_his_address_or_a_part_of_a_word(word: str) -> None:
+    mask = TokenMask()
+    mask.suspect(UserToken(word))
+    line = "12.34.56.78 Job 1 accepted: image docker.io/d4science/sortapp, owner alice."
+    assert mask.mask(line) == line
+
+
+def test_the_line_after_a_known_token_stays(mask: TokenMask) -> None:
+    assert mask.mask(f"{BARE}\nduring handling\\/") == "***\nduring handling\\/"
+
+
+@pytest.mark.parametrize(
+    "filler", ["A", "/", "/ab", "a b", f"{BARE} ", "eyJ", "bearer ", "%41", "\\"]
+)
+def test_a_line_costs_as_much_as_it_is_long(mask: TokenMask, filler: str) -> None:
+    mask.suspect(UserToken((filler * 8192)[:8190] + "z"))
+
+    def cost(length: int) -> float:
+        text = filler * (length // len(filler))
+        began = time.process_time()
+        mask.mask(text)
+        return time.process_time() - began
+
+    cost(1000)
+    # Were it to grow with the square, it would be 64 times as much.
+    assert cost(400_000) < 32 * cost(50_000) + 0.05
 
 
 def test_what_came_as_tokens_is_forgotten_in_time() -> None:
