@@ -17,6 +17,7 @@ from die_algorithm.settings_values import Duration, as_written
 IDEMPOTENCY_KEY = "Idempotency-Key"
 #: Shorter deadlines than the operator's, written as in the settings: ``30m``, ``2h``.
 _DEADLINES = {"start": "Start-Deadline", "run": "Run-Deadline", "total": "Total-Deadline"}
+HEADERS = (IDEMPOTENCY_KEY, *_DEADLINES.values())
 
 # A structured string, which stands in quotes; clients commonly leave them out.
 _KEY = re.compile(r'(?P<quote>")?(?P<key>[!#-\[\]-~]{1,255})(?(quote)")', re.ASCII)

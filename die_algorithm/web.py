@@ -45,6 +45,7 @@ from die_algorithm.execute_door import ExecuteDoor
 from die_algorithm.http_answers import error_response, unforeseen_response
 from die_algorithm.job_list import job_list, parse_limit
 from die_algorithm.links import Links
+from die_algorithm.locators import known_locator
 from die_algorithm.models import Job, JobState, UserToken
 from die_algorithm.rate_limits import RateLimits
 from die_algorithm.readiness import Readiness
@@ -102,12 +103,11 @@ _ROUTES = Map(
 # What looks like a result's key: a client may glue one to any path, or cut the file's name off.
 _KEY = re.compile(r"[0-9a-f]{32,}", re.IGNORECASE)
 _GLUED = re.compile(r"[?&;]|%3f|%26|gcube-?token", re.IGNORECASE)
-# What a parameter, an input or an output may be called; a locator can as well be what was sent.
-_NAME = re.compile(r"[A-Za-z][A-Za-z_-]{0,23}", re.ASCII)
 _XML_TYPES = ("text/xml", "application/xml", "")
 #: Where a request's environment says that it speaks WPS 2.0.
 _WPS2 = "die.speaks_wps2"
-#: Where it says as what a request was refused: code and locator. A sentence may quote what was sent.
+#: Where it says as what a request was refused: code, and the locator if it is a name of ours. A sentence,
+#: and any other locator, may quote what was sent.
 _REFUSED_AS = "die.refused_as"
 _WPS2_MARKS = (b"version=2.0.0", b"acceptversions=2.0.0", b"http://www.opengis.net/wps/2.0")
 #: How much of a body is looked at for them.
@@ -472,8 +472,8 @@ def _refusal(error: RequestError, request: Request) -> Response:
     if _speaks_wps2(request):
         error = in_terms_of_wps2(error)
     response = error_response(error, _report(request))
-    locator = f" {error.locator!r}" if _NAME.fullmatch(error.locator or "") else ""
-    request.environ[_REFUSED_AS] = f" {error.code}{locator}"
+    locator = known_locator(error.locator)
+    request.environ[_REFUSED_AS] = f" {error.code} {locator!r}" if locator else f" {error.code}"
     if isinstance(error, MethodNotAllowed):
         response.headers["Allow"] = ", ".join(sorted(error.allowed))
     return response

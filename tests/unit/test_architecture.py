@@ -43,6 +43,7 @@ LAYERS: dict[str, set[str]] = {
         "public_link",
         "input_files",
         "job_options",
+        "locators",
         "rate_limits",
         "registry_rests",
         "senders",

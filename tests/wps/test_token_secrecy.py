@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import resource
 import signal
 import socket
@@ -23,7 +24,9 @@ from quick_fixture import PROBE, Quick, quick_world, soon
 from raw_server import Connection, RawServer, http
 from service_fixture import running_service, status_path
 from storagehub_fixture import ALICE
+from werkzeug.test import Client
 
+from die_algorithm.description import IDENTIFIER
 from die_algorithm.job_in_hand import JobMark
 from die_algorithm.models import Job, UserToken
 from die_algorithm.runtime import Runtime
@@ -32,6 +35,7 @@ from die_algorithm.token_mask import TokenMask
 from die_algorithm.web import CANCEL_PATH, WPS_PATH
 
 FORGED = "\r\n2026-01-01 00:00:00,000 web[1] INFO die_algorithm: forged"
+BARE = "0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0f9"
 #: How a guest's, a client's or a neighbour's text may look.
 ECHO = {
     "plain": ALICE.token,
@@ -302,6 +306,35 @@ def test_what_was_sent_in_place_of_a_word_is_not_in_the_log(world: Quick) -> Non
             assert die.get(f"{WPS_PATH}?service=WPS&{query}").status_code in (400, 501)
         assert "501 OperationNotSupported " in die.log.read_text()
         assert bare not in die.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("query", "refused"),
+    [
+        (f"request={BARE}", "501 OperationNotSupported"),
+        ("request=secretpassword", "501 OperationNotSupported"),
+        (f"request={BARE}&version=2.0.0", "501 OperationNotSupported"),
+        (f"request=Execute&Identifier={BARE}", "400 InvalidParameterValue 'Identifier'"),
+        (
+            f"request=Execute&Identifier={IDENTIFIER}&DataInputs={BARE}=x",
+            "400 InvalidParameterValue",
+        ),
+        (f"request=GetStatus&version=2.0.0&JobID={BARE}", "404 NoSuchJob"),
+        ("request=DescribeProcess", "400 MissingParameterValue 'Identifier'"),
+        ("request=GetStatus", "501 OperationNotSupported 'GetStatus'"),
+    ],
+)
+def test_of_what_is_at_fault_our_own_names_alone_are_logged(
+    world: Quick, tmp_path: Path, caplog: pytest.LogCaptureFixture, query: str, refused: str
+) -> None:
+    """A token that stands where none belongs is not known for one."""
+    caplog.set_level("INFO", "die_algorithm")
+    with world.service(data_dir=str(tmp_path / "data")) as service:
+        path = f"{WPS_PATH}?service=WPS&{query}"
+        Client(service.application).get(path, headers={"gcube-token": ALICE.token})
+    assert re.search(rf"GET '{WPS_PATH}' {re.escape(refused)} \d+ ms", caplog.text)
+    assert BARE not in caplog.text
+    assert "secretpassword" not in caplog.text
 
 
 def test_the_key_of_a_result_is_in_no_line_of_the_log(world: Quick) -> None:
