@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
+import string
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -42,6 +43,10 @@ _LOOKS = re.compile(
 )
 # What ends a line for a terminal, a journal or an editor, or moves the cursor; tabs do not.
 _CONTROLS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+#: Characters of a record's message: what others say must not fill the disk.
+_LONGEST_MESSAGE = 16384
+# A token that is cut is not recognised, nor is an escape.
+_OF_A_TOKEN = string.ascii_letters + string.digits + "._~+/=-%\\"
 #: What stands before the further lines of a record, so that none of them looks like one of its own.
 _INDENT = "  "
 
@@ -121,8 +126,8 @@ class TokenMask(logging.Filter):
                     break
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Mask a record, and make its message one line; it is kept in any case."""
-        record.msg, record.args = _one_line(self.mask(_message(record))), ()
+        """Mask a record, and make its message one line, not too long; it is kept in any case."""
+        record.msg, record.args = _one_line(self.mask(_bounded(_message(record)))), ()
         if record.exc_info and not record.exc_text:
             record.exc_text = logging.Formatter().formatException(record.exc_info)
         # Whoever formats it anew would see what was masked.
@@ -158,6 +163,12 @@ def _message(record: logging.LogRecord) -> str:
         return record.getMessage()
     except (TypeError, ValueError, KeyError):  # it was called wrongly; what it is about still helps
         return f"{record.msg} {record.args}"
+
+
+def _bounded(text: str) -> str:
+    if len(text) <= _LONGEST_MESSAGE:
+        return text
+    return f"{text[:_LONGEST_MESSAGE].rstrip(_OF_A_TOKEN)} ... ({len(text)} characters)"
 
 
 def _one_line(text: str) -> str:

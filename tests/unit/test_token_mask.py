@@ -172,6 +172,19 @@ def test_nobody_begins_a_line_of_the_log(log: tuple[logging.Logger, io.StringIO]
     assert stream.getvalue() == ("WARNING path a\\r\\nERROR forged\\x1b[2J\\x85\\u2028\\x00b\tc\n")
 
 
+def test_no_message_fills_the_disk(log: tuple[logging.Logger, io.StringIO]) -> None:
+    logger, stream = log
+    for said in ("said " + "A" * 250_000, "a b " * 50_000 + BARE, " " * 16_370 + JWT[3:]):
+        logger.warning("They %s", said)
+        line = stream.getvalue().splitlines()[-1]
+        assert line.startswith(f"WARNING They {said[:5]}".rstrip())
+        assert len(line) < 16_500
+    # Nobody would know the half of a token.
+    assert JWT[3:9] not in stream.getvalue()
+    logger.warning("x" * 16_384)
+    assert stream.getvalue().endswith(f"{'x' * 16_384}\n")
+
+
 def test_a_wrong_call_of_the_log_is_masked_too(log: tuple[logging.Logger, io.StringIO]) -> None:
     logger, stream = log
     logger.warning("%d", BARE)
