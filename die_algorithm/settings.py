@@ -104,7 +104,9 @@ class Settings(BaseModel):
         "workers on one database need the same; empty: `token.key` in `data_dir`.",
     )
     results_dir: Path | None = Field(
-        None, description="Folder of the results and logs; empty: `results` in `data_dir`."
+        None,
+        description="Folder of the results and logs, of this installation alone; empty: `results` in "
+        "`data_dir`.",
     )
     results_url: PublicUrl = Field(
         "", description="Address of `results_dir`; empty: `/results` below `url`."
