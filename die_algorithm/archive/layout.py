@@ -59,9 +59,11 @@ def directory_size(descriptor: int) -> int:
 
     Raises:
         BadZipFile: the end records are not where each reader finds the same.
-        struct.error: the file is too short for them.
+        struct.error: the file is too short for those of ZIP64.
     """
-    end = max(os.fstat(descriptor).st_size - _END.size, 0)
+    end = os.fstat(descriptor).st_size - _END.size
+    if end < 0:
+        raise zipfile.BadZipFile("too short for a zip")
     signature, *_, size, _offset, comment = _END.unpack(read_at(descriptor, end, _END.size))
     if signature != _END_SIGNATURE or comment:
         raise zipfile.BadZipFile("no end record at the end")
