@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
@@ -95,8 +95,15 @@ class Manifest(_Fields):
         return named or tuple(each for each in variants if not each.platform_name)
 
 
+class _Labels(_Fields):
+    """Of all labels, which may be very many, the one that counts."""
+
+    token_file: object = Field("", alias=TOKEN_FILE_LABEL)
+
+
+# A validator before these would see, and so make, all of the labels.
 class _ContainerConfig(_Fields):
-    labels: Annotated[Mapping[str, object], _EMPTY_IF_NULL] = Field({}, alias="Labels")
+    labels: _Labels | None = Field(None, alias="Labels")
 
 
 class ImageConfig(_Fields):
@@ -104,7 +111,7 @@ class ImageConfig(_Fields):
 
     os: str = ""
     architecture: str = ""
-    config: Annotated[_ContainerConfig, _EMPTY_IF_NULL] = _ContainerConfig()
+    config: _ContainerConfig | None = None
 
     @property
     def platform_name(self) -> str:
@@ -114,7 +121,8 @@ class ImageConfig(_Fields):
     @property
     def wants_token_file(self) -> bool:
         """Whether its label asks for the user token as a file."""
-        return str(self.config.labels.get(TOKEN_FILE_LABEL, "")).lower() == "true"
+        labels = self.config.labels if self.config else None
+        return labels is not None and str(labels.token_file).lower() == "true"
 
 
 class _Token(_Fields):

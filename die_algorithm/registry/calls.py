@@ -45,6 +45,8 @@ _MAX_REDIRECTS = 3
 #: Bytes a second, and of the largest document; docker itself takes manifests up to 4 MiB.
 _MIN_RATE = 4096
 _LARGEST = 8 * 2**20
+#: Of the largest configuration: to understand one takes ten times as much memory.
+_LARGEST_CONFIG = 2 * 2**20
 #: Little: the clock is looked at after each.
 _CHUNK = 8 * 2**10
 _CHALLENGE = re.compile(
@@ -57,6 +59,8 @@ _LONGEST_CHALLENGE = 4096
 _NOT_OF_THE_IMAGE = (407, 408, 429)
 #: In place of a path: where tokens are given.
 _TOKENS = ""
+#: Where the parts of images are: of these, only configurations are asked for.
+_BLOBS = "blobs/"
 #: Tokens kept, and the longest that one is, in seconds.
 _MOST_TOKENS = 256
 _TOKEN_KEPT = 240.0
@@ -133,7 +137,8 @@ class Calls:
                 _check(response, image, path)
                 # Of a document, the end has to be marked: half of one would be another.
                 check_frame(response.status_code, response.headers, marked=method == "GET")
-                body = b"" if method == "HEAD" else _body(response, image, deadline)
+                largest = _LARGEST_CONFIG if path.startswith(_BLOBS) else _LARGEST
+                body = b"" if method == "HEAD" else _body(response, image, deadline, largest)
                 return Answer(body, response.headers.get("Docker-Content-Digest", ""))
         raise RegistryUnavailable("The image registry does not answer as it should.")
 
@@ -195,7 +200,7 @@ class Calls:
         url = f"{realm}{mark}{urlencode(query)}"
         with self._sent("GET", url, "application/json", "", deadline) as response:
             _check(response, image, _TOKENS)
-            body = _body(response, image, deadline)
+            body = _body(response, image, deadline, _LARGEST)
         try:
             token = answers.TOKEN.validate_json(body)
         except ValidationError:
@@ -233,7 +238,7 @@ def _check(response: requests.Response, image: ImageReference, path: str) -> Non
         return
     missing = status in (404, 410)
     if status in (401, 403) or missing:
-        if path.startswith("blobs/"):
+        if path.startswith(_BLOBS):
             raise ImageDoubtful(f"The image registry lacks a part of the image (HTTP {status}).")
         if path != _TOKENS or not missing:
             raise _not_public(image)
@@ -262,17 +267,19 @@ def _not_public(image: ImageReference) -> ImageNotFound:
     )
 
 
-def _body(response: requests.Response, image: ImageReference, deadline: float) -> bytes:
+def _body(
+    response: requests.Response, image: ImageReference, deadline: float, largest: int
+) -> bytes:
     parts: list[bytes] = []
     received = 0
     for chunk in response.raw.stream(_CHUNK, decode_content=False):
         received += len(chunk)
         if time.monotonic() > deadline:
             raise RegistryUnavailable("The image registry does not answer in time.")
-        if received > _LARGEST:
+        if received > largest:
             raise ImageUnusable(
                 f"The image {image.familiar} cannot be run: its description is larger than "
-                f"{_LARGEST} bytes."
+                f"{largest} bytes."
             )
         parts.append(chunk)
     return b"".join(parts)

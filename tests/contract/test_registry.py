@@ -484,6 +484,21 @@ def test_a_huge_description_is_not_read_to_its_end(played: Played) -> None:
         resolved(played)
 
 
+def test_a_configuration_of_very_many_labels_is_not_read_to_its_end(played: Played) -> None:
+    for size in (10, 2 * 10**6):
+        digest = played.tags["latest"] = played.add_image(config={"Labels": {"x": "x" * size}})
+        assert resolved(played) == digest
+    played.tags["latest"] = played.add_image(config={"Labels": {"x": "x" * 2**21}})
+    with pytest.raises(ImageUnusable, match="description is larger than 2097152"):
+        resolved(played)
+
+
+@pytest.mark.parametrize("config", [None, {}, {"Labels": None}, {"Labels": {}}])
+def test_an_image_may_have_no_labels(played: Played, config: object) -> None:
+    digest = played.tags["latest"] = played.add_image(config=config)
+    assert resolved(played) == digest
+
+
 def test_a_document_that_is_not_the_one_asked_for_is_not_believed(played: Played) -> None:
     digest = played.tags["latest"] = played.add_image()
     played.instead[f"GET {digest}"] = http("200 OK", b'{"layers": []}')
