@@ -24,8 +24,8 @@ from die_algorithm.web import WebApplication
 
 #: Seconds after which a silent connection is closed.
 _SILENCE = 60
-#: Of the registered methods the longest has 17 characters (RFC 9110, 16.1.2).
-_LONGEST_METHOD = 20
+# Of the registered methods the longest has 17 characters (RFC 9110, 16.1.2).
+_LONG_METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{21,}")
 #: Bytes in which a chunk's size is said, extensions included, of which none is known here.
 _LONGEST_CHUNK_LINE = 4096
 #: Bytes of the fields behind a chunked body, of which none is read.
@@ -173,7 +173,7 @@ class _Parser(HTTPRequestParser):
 
     def parse_header(self, header_plus: bytes) -> None:
         line = header_plus.partition(b"\r\n")[0]
-        if len(line.partition(b" ")[0]) > _LONGEST_METHOD:
+        if _LONG_METHOD.match(line):
             self._refuse(ServerNotImplemented("A method longer than any."))
         else:
             self._parse_header(header_plus, line)

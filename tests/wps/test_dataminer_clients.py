@@ -435,9 +435,10 @@ def test_a_poll_of_a_job_under_way_asks_storagehub_nothing(
     soon(lambda: stage.portal.look(location).phase is Phase.RUNNING)
     asked: list[object] = []
     hub = stage.service.runtime.engine._storagehub
-    monkeypatch.setattr(hub, "workspace_root", asked.append)
-    for _ in range(100):
-        assert stage.portal.look(location).phase is Phase.RUNNING
+    with monkeypatch.context() as patch:
+        patch.setattr(hub, "workspace_root", asked.append)
+        for _ in range(100):
+            assert stage.portal.look(location).phase is Phase.RUNNING
     assert asked == []
     stage.portal.cancel(urlsplit(location).query.removeprefix("id="))
 
