@@ -43,6 +43,7 @@ from die_algorithm.runtime import job_store, registry_client, swarm_client
 from die_algorithm.service_spec import forbids_new_privileges, shortfalls, unkept_demands
 from die_algorithm.settings import Settings
 from die_algorithm.storagehub import StorageHub
+from die_algorithm.versions import release
 
 #: The oldest engine API whose Swarm takes what a job's service needs (reference: safety 2.1).
 _OLDEST_API = (1, 41)
@@ -355,7 +356,7 @@ def _swarm(settings: Settings) -> tuple[Check, EngineFacts | None]:
             remedy="Bring them back; see 'docker node ls' on each.",
             place=place,
         )
-    elif _version(facts.api_version) < _OLDEST_API:
+    elif release(facts.api_version) < _OLDEST_API:
         check = Check(
             name=name,
             passed=False,
@@ -526,10 +527,10 @@ def _old_engines(
     # Of the Swarm's only node, and where the operator gives his word, all is known already.
     if facts.nodes == 1 or not held or held[0].engines_forbid_new_privileges:
         return []
-    old = [node for node in nodes if () < _version(node.engine_version) < _FORBIDDING_ENGINE]
+    old = [node for node in nodes if () < release(node.engine_version) < _FORBIDDING_ENGINE]
     if not old:
         return []
-    oldest = min(old, key=lambda node: _version(node.engine_version))
+    oldest = min(old, key=lambda node: release(node.engine_version))
     strict = any(limits.profile == "strict" for limits in held)
     text = (
         f"{', '.join(node.hostname for node in old)} may have an engine that ignores no-new-privileges "
@@ -646,7 +647,3 @@ def _address(url: str) -> str:
     if match is None:
         return f"{url.partition('://')[0]}://…" if "://" in url else "an address without scheme"
     return f"{match['scheme']}://{match['host']}{match['path'] or ''}"
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", text)[:2])

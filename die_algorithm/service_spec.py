@@ -16,7 +16,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 
 from die_algorithm.container_rules import ContainerLimits, ContainerRules
@@ -24,6 +23,7 @@ from die_algorithm.errors import ServiceRefused, SettingsError
 from die_algorithm.image_reference import ImageReference
 from die_algorithm.models import EngineFacts, Job
 from die_algorithm.settings import Settings
+from die_algorithm.versions import release
 
 #: Label of service and container: the job's id. Tasks are found by the service's label, and the
 #: task itself tells the container's.
@@ -229,7 +229,7 @@ def _privileges(engine: EngineFacts) -> Shortfall:
 def _unprotected(engine: EngineFacts) -> list[Shortfall]:
     """What every profile asks for, and this engine or its kernel cannot keep."""
     found = []
-    if _version(engine.api_version) < _LIMITS_SINCE:
+    if release(engine.api_version) < _LIMITS_SINCE:
         found.append(
             Shortfall(
                 "engine's API",
@@ -251,7 +251,7 @@ def _swap(engine: EngineFacts) -> list[Shortfall]:
     if not engine.limits_memory or not engine.limits_swap:
         text = "The engine cannot limit swap: a container may swap as much as there is."
         return [Shortfall("swap", text, "Switch swap off on the nodes, or enable its accounting.")]
-    if _version(engine.api_version) < _SWAP_SINCE:
+    if release(engine.api_version) < _SWAP_SINCE:
         text = "A container may swap as much again as it may use of memory."
         return [
             Shortfall("swap", text, "Switch swap off on the nodes, or install Docker Engine 29.")
@@ -278,7 +278,7 @@ def forbids_new_privileges(limits: ContainerLimits, engine: EngineFacts) -> bool
     if limits.profile == "open":
         return False
     return (
-        _version(engine.api_version) >= _PRIVILEGES_SINCE
+        release(engine.api_version) >= _PRIVILEGES_SINCE
         or "no-new-privileges" in engine.security
         or limits.engines_forbid_new_privileges
     )
@@ -344,7 +344,7 @@ def _protections(limits: ContainerLimits, engine: EngineFacts) -> dict[str, obje
     # jobs of a network from their machine, so that no profile may send them.
     dropped = "NET_RAW" if limits.profile == "open" else "ALL"
     protections: dict[str, object] = {"CapabilityDrop": [dropped]}
-    if _version(engine.api_version) >= _PRIVILEGES_SINCE:
+    if release(engine.api_version) >= _PRIVILEGES_SINCE:
         protections["Privileges"] = {
             "NoNewPrivileges": limits.profile != "open",
             "Seccomp": {"Mode": "default"},
@@ -376,7 +376,7 @@ def _resources(limits: ContainerLimits, engine: EngineFacts) -> dict[str, object
         values["NanoCPUs"] = round(limits.cpus * 1e9)
     if engine.limits_memory:
         values["MemoryBytes"] = limits.memory
-        if engine.limits_swap and _version(engine.api_version) >= _SWAP_SINCE:
+        if engine.limits_swap and release(engine.api_version) >= _SWAP_SINCE:
             # Older engines let a container swap as much again.
             resources["SwapBytes"] = 0
     return resources
@@ -404,7 +404,3 @@ def _hosts_line(host: str) -> str:
 
 def _pseudonym(owner: str) -> str:
     return hashlib.sha256(owner.encode()).hexdigest()[:16]
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", text)[:2])

@@ -50,6 +50,7 @@ LAYERS: dict[str, set[str]] = {
         "turns",
         "stopwatches",
         "fail_points",
+        "versions",
         "service_spec",
         "states",
         "faults",
