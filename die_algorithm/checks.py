@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from die_algorithm.admin_tokens import AdminTokens
+from die_algorithm.check import Check, Level
 from die_algorithm.container_rules import ContainerLimits, ContainerRules
 from die_algorithm.errors import (
     DieError,
@@ -59,20 +60,6 @@ _ADDRESS = re.compile(
 )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Check:
-    """One thing looked at."""
-
-    name: str
-    passed: bool
-    #: What was found, in a sentence.
-    text: str
-    #: What to do about it; empty if nothing needs to be done.
-    remedy: str = ""
-    #: What was tried: an address or a file. For the operator alone, so it is no part of the text.
-    place: str = ""
-
-
 def readiness(settings: Settings) -> list[Check]:
     """What must work now for a job to run."""
     return [_database(settings), _results(settings), _storagehub(settings)]
@@ -93,15 +80,19 @@ def workers(reports: Callable[[], Sequence[WorkerReport]], *, works_here: bool) 
         return [
             Check(
                 name="worker",
-                passed=False,
+                level=Level.FAIL,
                 text="No worker comes round: jobs are accepted, but do not go on.",
                 remedy="Restart the service, or start one with 'die worker'; its log has the reason.",
             )
         ]
     trouble = next((report.trouble for report in alive if report.trouble), "")
     return [
-        Check(name="worker", passed=True, text="The worker works."),
-        Check(name="Docker Swarm", passed=not trouble, text=trouble or "The Swarm can be used."),
+        Check(name="worker", level=Level.OK, text="The worker works."),
+        Check(
+            name="Docker Swarm",
+            level=Level.FAIL if trouble else Level.OK,
+            text=trouble or "The Swarm can be used.",
+        ),
     ]
 
 
@@ -161,7 +152,7 @@ def _look_at_database(settings: Settings) -> str:
 def _database(settings: Settings, use: Callable[[Settings], str] = _use_database) -> Check:
     check = Check(
         name="jobs' database",
-        passed=False,
+        level=Level.FAIL,
         text="The jobs' database cannot be written.",
         remedy="Check the settings 'data_dir' and 'database': the folder must exist on a disk with "
         "room and belong to the service's user; a database server must be running.",
@@ -175,7 +166,7 @@ def _database(settings: Settings, use: Callable[[Settings], str] = _use_database
         return check
     except OSError as error:
         return dataclasses.replace(check, text=f"{check.text[:-1]}: {error.strerror}.")
-    return dataclasses.replace(check, passed=True, text=text, remedy="")
+    return dataclasses.replace(check, level=Level.OK, text=text, remedy="")
 
 
 def _use_results(settings: Settings) -> str:
@@ -196,7 +187,7 @@ def _another_user(settings: Settings) -> list[Check]:
     """Warn where what was found holds for another user than the service's."""
     check = Check(
         name="user",
-        passed=True,
+        level=Level.WARN,
         text=f"{settings.data_dir} is not there yet and belongs to whoever starts the service first; "
         "what is said here holds for root.",
         remedy="Let a user of its own start the service, and ask the doctor as that one.",
@@ -217,12 +208,12 @@ def _results(settings: Settings, use: Callable[[Settings], str] = _use_results) 
     except OSError as error:
         return Check(
             name=name,
-            passed=False,
+            level=Level.FAIL,
             text=f"No file can be written into the folder of the results: {error.strerror}.",
             remedy="Make room, or set 'results_dir' to a folder that the service's user may write.",
             place=place,
         )
-    return Check(name=name, passed=True, text=text, place=place)
+    return Check(name=name, level=Level.OK, text=text, place=place)
 
 
 def _demand_room(folder: Path) -> None:
@@ -248,7 +239,7 @@ def _storagehub(settings: Settings) -> Check:
     except StorageHubError:
         return Check(
             name=name,
-            passed=False,
+            level=Level.FAIL,
             text="StorageHub does not answer.",
             remedy="Check the setting 'storagehub_url' and the way there; on a machine without one, "
             "start the embedded StorageHub with 'die local-storagehub'.",
@@ -256,7 +247,7 @@ def _storagehub(settings: Settings) -> Check:
         )
     finally:
         client.close()
-    return Check(name=name, passed=True, text="StorageHub answers.", place=place)
+    return Check(name=name, level=Level.OK, text="StorageHub answers.", place=place)
 
 
 def _registries(settings: Settings, policy: Policy) -> list[Check]:
@@ -266,7 +257,7 @@ def _registries(settings: Settings, policy: Policy) -> list[Check]:
         return [
             Check(
                 name="policy",
-                passed=False,
+                level=Level.FAIL,
                 text=str(error),
                 remedy="Mend the file; until then the service does not start.",
             )
@@ -286,7 +277,7 @@ def _admins(settings: Settings) -> list[Check]:
         return [
             Check(
                 name="administrators",
-                passed=False,
+                level=Level.FAIL,
                 text=str(error),
                 remedy="Mend the file; until then the service does not start.",
             )
@@ -297,7 +288,7 @@ def _admins(settings: Settings) -> list[Check]:
 def _registry(registry: Registry, name: str, settings: Settings) -> Check:
     check = Check(
         name=f"registry {name}",
-        passed=True,
+        level=Level.OK,
         text="The registry answers.",
         place=_address(settings.docker_hub_url) if name == DOCKER_HUB else "",
     )
@@ -306,6 +297,7 @@ def _registry(registry: Registry, name: str, settings: Settings) -> Check:
     except RegistryUnavailable:
         return dataclasses.replace(
             check,
+            level=Level.WARN,
             text="The registry does not answer: a wrong image is found only when its job starts.",
             remedy="Check the way there and the setting 'docker_hub_url'; 'engine' leaves all questions to "
             "the Docker engine.",
@@ -320,7 +312,7 @@ def _swarm(settings: Settings) -> tuple[Check, EngineFacts | None]:
     except SettingsError as error:
         check = Check(
             name=name,
-            passed=False,
+            level=Level.FAIL,
             text=str(error),
             remedy="Mend the file, or change the setting; until then no worker starts.",
             place=place,
@@ -331,7 +323,7 @@ def _swarm(settings: Settings) -> tuple[Check, EngineFacts | None]:
     except SwarmError as error:
         check = Check(
             name=name,
-            passed=False,
+            level=Level.FAIL,
             text=error.reason,
             remedy="Install it ('apt-get install docker.io'), start it, let the service's user reach "
             "it, and check the setting 'docker_host'.",
@@ -343,7 +335,7 @@ def _swarm(settings: Settings) -> tuple[Check, EngineFacts | None]:
     if not facts.is_manager:
         check = Check(
             name=name,
-            passed=False,
+            level=Level.FAIL,
             text="The Docker engine is not a manager of a Swarm.",
             remedy="Make it one with 'docker swarm init', or point 'docker_host' to a manager.",
             place=place,
@@ -351,7 +343,7 @@ def _swarm(settings: Settings) -> tuple[Check, EngineFacts | None]:
     elif not facts.nodes:  # a manager that knows of no node, not even of itself
         check = Check(
             name=name,
-            passed=False,
+            level=Level.FAIL,
             text="The Swarm has no leader: most of its managers are away.",
             remedy="Bring them back; see 'docker node ls' on each.",
             place=place,
@@ -359,7 +351,7 @@ def _swarm(settings: Settings) -> tuple[Check, EngineFacts | None]:
     elif release(facts.api_version) < _OLDEST_API:
         check = Check(
             name=name,
-            passed=False,
+            level=Level.FAIL,
             text=f"The Docker engine's API {facts.api_version} is too old.",
             remedy="Install Docker Engine 20.10 or later.",
             place=place,
@@ -368,7 +360,7 @@ def _swarm(settings: Settings) -> tuple[Check, EngineFacts | None]:
         nodes = "1 node" if facts.nodes == 1 else f"{facts.nodes} nodes"
         check = Check(
             name=name,
-            passed=True,
+            level=Level.OK,
             text=f"Docker {facts.version} manages a Swarm of {nodes}.",
             place=place,
         )
@@ -383,7 +375,7 @@ def _open_engine(settings: Settings) -> list[Check]:
     return [
         Check(
             name="docker_host",
-            passed=True,
+            level=Level.WARN,
             text="The engine is asked without TLS: who reaches its port is root on that machine, and who "
             "listens on the way sees user tokens.",
             remedy="Set 'docker_tls_dir', or forward the engine's socket by ssh and name that.",
@@ -427,7 +419,7 @@ def _probed(report: NodeReport) -> list[Check]:
     return [
         Check(
             name=f"{each.finding.name} on {report.hostname}",
-            passed=each.passed,
+            level=each.level,
             text=each.finding.text,
             remedy=each.remedy,
         )
@@ -438,7 +430,7 @@ def _probed(report: NodeReport) -> list[Check]:
 def _no_probe(name: str, text: str) -> Check:
     return Check(
         name=name,
-        passed=False,
+        level=Level.FAIL,
         text=text,
         remedy="The image of the setting 'probe_image' must be where the nodes pull images from; it is "
         "made from examples/probe.",
@@ -455,12 +447,12 @@ def _shortfalls(settings: Settings, rules: ContainerRules, facts: EngineFacts) -
     return [
         Check(
             name="profile strict",
-            passed=False,
+            level=Level.FAIL,
             text=f"{found.text} Images of the profile 'strict' are not run.",
             remedy=found.remedy,
         )
         if found in unkept
-        else Check(name=found.name, passed=True, text=found.text, remedy=found.remedy)
+        else Check(name=found.name, level=Level.WARN, text=found.text, remedy=found.remedy)
         for found in shortfalls(settings, facts, rules)
     ]
 
@@ -470,7 +462,7 @@ def _flaws(facts: EngineFacts) -> list[Check]:
     return [
         Check(
             name=f"{flaw.component} {versions[flaw.component]}",
-            passed=True,
+            level=Level.WARN,
             text=f"{flaw.identifier}: {flaw.what}.",
             remedy="Install a version of "
             + " or ".join(flaw.good_versions)
@@ -486,7 +478,7 @@ def _engine_warnings(facts: EngineFacts) -> list[Check]:
         warnings.append(
             Check(
                 name="docker-init",
-                passed=True,
+                level=Level.WARN,
                 text="The engine has no docker-init: containers run without it, and a program that "
                 "does not care for its children leaves zombies until its end.",
                 remedy="Install it ('apt-get install tini').",
@@ -504,7 +496,7 @@ def _demands(settings: Settings, rules: ContainerRules, facts: EngineFacts) -> l
     except SwarmError:
         check = Check(
             name="nodes",
-            passed=False,
+            level=Level.FAIL,
             text="The Swarm does not tell its nodes and networks.",
             remedy="See with 'docker node ls' whether most of its managers are up.",
         )
@@ -541,7 +533,7 @@ def _old_engines(
     return [
         Check(
             name="profile strict" if strict else "no-new-privileges",
-            passed=not strict,
+            level=Level.FAIL if strict else Level.WARN,
             text=text,
             remedy="Install Docker Engine 25 or later there, choose other nodes with 'placement', or set "
             '"no-new-privileges": true in each node\'s daemon.json and '
@@ -562,7 +554,7 @@ def _fitting(settings: Settings, nodes: Sequence[NodeFacts]) -> list[NodeFacts]:
 def _no_network(network: str) -> Check:
     return Check(
         name="network",
-        passed=False,
+        level=Level.FAIL,
         text=f"The Swarm has no network {network!r} that services can join.",
         remedy="Make it with scripts/job_network on each node, or change the setting 'network'.",
     )
@@ -572,13 +564,13 @@ def _no_node(settings: Settings) -> Check:
     if not settings.placement:
         return Check(
             name="nodes",
-            passed=False,
+            level=Level.FAIL,
             text="No node of the Swarm is ready and active: containers would never start.",
             remedy="See 'docker node ls'; 'docker node update --availability active' lets a node work.",
         )
     return Check(
         name="placement",
-        passed=False,
+        level=Level.FAIL,
         text=f"No node that is ready meets {', '.join(settings.placement)}: containers would never "
         "start.",
         remedy="Label a node with 'docker node update', or change the setting 'placement'.",
@@ -605,7 +597,7 @@ def _limits(settings: Settings, nodes: Sequence[NodeFacts]) -> list[Check]:
         checks.append(
             Check(
                 name="cpu_limit",
-                passed=len(small) < len(nodes),
+                level=Level.FAIL if len(small) == len(nodes) else Level.WARN,
                 text=f"'cpu_limit' is {settings.cpu_limit:g}, but {', '.join(small)} has fewer CPUs: "
                 "the engine would reject every container there.",
                 remedy="Lower the setting 'cpu_limit', or choose other nodes with 'placement'.",
@@ -616,7 +608,7 @@ def _limits(settings: Settings, nodes: Sequence[NodeFacts]) -> list[Check]:
         checks.append(
             Check(
                 name="memory_limit",
-                passed=True,
+                level=Level.WARN,
                 text=f"'memory_limit' is {settings.memory_limit.human_readable()}, but "
                 f"{', '.join(small)} has less: one container may take all of its memory.",
                 remedy="Lower the setting 'memory_limit'.",
@@ -632,7 +624,7 @@ def _other_disks(settings: Settings, nodes: Sequence[NodeFacts]) -> list[Check]:
     return [
         Check(
             name="disk_limit",
-            passed=True,
+            level=Level.WARN,
             text="What containers write to their own disks is looked at on the engine that "
             f"'docker_host' names, and not on all of {', '.join(node.hostname for node in nodes)}.",
             remedy="Give the engines of the other nodes a quota for each container (storage option "

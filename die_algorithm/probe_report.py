@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from die_algorithm.check import Level
 from die_algorithm.container_rules import ContainerLimits
 from die_algorithm.models import EngineFacts
 from die_algorithm.service_spec import forbids_new_privileges
@@ -109,15 +110,10 @@ class Judgement:
     """A finding, and what it means under the operator's rules."""
 
     finding: Finding
-    #: It must hold.
-    is_demanded: bool
+    #: A failure where it does not hold and must.
+    level: Level
     #: What to do about it; empty if it is as it should be.
-    remedy: str
-
-    @property
-    def passed(self) -> bool:
-        """Whether jobs may run."""
-        return self.finding.status == "ok" or not self.is_demanded
+    remedy: str = ""
 
 
 def findings(log: str) -> list[Finding] | None:
@@ -150,13 +146,13 @@ def judge(
         settings: the operator's.
         engine: the manager's engine, which the service was sent to.
     """
+    if finding.status == "ok":
+        return Judgement(finding, Level.OK)
+    remedy = _REMEDIES.get(finding.name, _DEFECT)
+    if finding.name in _BY_NETWORK and settings.network:
+        remedy = "Run 'scripts/job_network --check' on the node."
     is_demanded = _is_demanded(finding.name, limits, settings, engine)
-    remedy = ""
-    if finding.status != "ok":
-        remedy = _REMEDIES.get(finding.name, _DEFECT)
-        if finding.name in _BY_NETWORK and settings.network:
-            remedy = "Run 'scripts/job_network --check' on the node."
-    return Judgement(finding, is_demanded, remedy)
+    return Judgement(finding, Level.FAIL if is_demanded else Level.WARN, remedy)
 
 
 def _is_demanded(

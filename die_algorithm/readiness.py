@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from die_algorithm.checks import Check
+from die_algorithm.check import Check
 
 #: Seconds for which what was found is told again.
 _TOLD_FOR = 2.0

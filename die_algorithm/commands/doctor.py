@@ -8,7 +8,10 @@ from pathlib import Path
 import click
 
 from die_algorithm import checks
+from die_algorithm.check import Level
 from die_algorithm.commands.program import config_option, load_configuration
+
+_SIGNS = {Level.OK: "ok  ", Level.WARN: "warn", Level.FAIL: "FAIL"}
 
 
 @click.command("doctor")
@@ -26,8 +29,7 @@ def command(config: Path | None, *, probe: bool) -> None:
     if probe:
         found += checks.probe(settings, policy.containers)
     for check in found:
-        sign = "ok  " if check.passed and not check.remedy else "warn" if check.passed else "FAIL"
-        click.echo(f"{sign}  {check.name}: {check.text}")
+        click.echo(f"{_SIGNS[check.level]}  {check.name}: {check.text}")
         if check.remedy:
             click.echo(f"      {check.remedy}")
     if not all(check.passed for check in found):

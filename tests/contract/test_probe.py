@@ -21,6 +21,7 @@ from odd_images import RegistryFiles
 from swarm_bench import Bench
 from swarm_fixture import DIE_PROBE
 
+from die_algorithm.check import Level
 from die_algorithm.checks import doctor, probe
 from die_algorithm.cli import main
 from die_algorithm.container_rules import ContainerRules
@@ -101,7 +102,7 @@ def not_ok(found: dict[str, Judgement]) -> set[str]:
 
 
 def failed(found: dict[str, Judgement]) -> set[str]:
-    return {name for name, each in found.items() if not each.passed}
+    return {name for name, each in found.items() if each.level is Level.FAIL}
 
 
 def test_the_default_profile_shuts_in_all_but_what_images_are_used_to(world: World) -> None:
@@ -276,15 +277,15 @@ def test_the_doctor_fails_where_a_profile_cannot_be_kept(world: World) -> None:
     strict = {"images": ["docker.io/d4science/*"], "profile": "strict"}
     policy = Policy.model_validate({"containers": {"exceptions": [strict]}})
     found = [each for each in doctor(world.settings, policy) if each.name == "profile strict"]
-    assert not any(each.passed for each in found)
+    assert {each.level for each in found} == {Level.FAIL}
     assert any("'network' is empty" in each.text for each in found)
     says_so = any("no-new-privileges" in each.text for each in found)
     assert says_so is bool(world.before_1_44)
 
 
-@pytest.mark.parametrize(("profile", "passed"), [("strict", False), ("default", True)])
+@pytest.mark.parametrize(("profile", "level"), [("strict", Level.FAIL), ("default", Level.WARN)])
 def test_the_doctor_looks_at_the_engines_of_all_nodes_and_not_at_the_managers_alone(
-    world: World, monkeypatch: pytest.MonkeyPatch, profile: str, passed: bool
+    world: World, monkeypatch: pytest.MonkeyPatch, profile: str, level: Level
 ) -> None:
     (node,) = world.swarm.nodes()
     old = dataclasses.replace(node, hostname="old-worker", engine_version="20.10.24")
@@ -294,7 +295,7 @@ def test_the_doctor_looks_at_the_engines_of_all_nodes_and_not_at_the_managers_al
     monkeypatch.setattr(Swarm, "nodes", lambda _: [new, old])
     policy = Policy.model_validate({"containers": {"profile": profile}})
     (found,) = (each for each in doctor(world.settings, policy) if "old-worker may" in each.text)
-    assert found.passed is passed
+    assert found.level is level
 
 
 def test_the_command_tells_each_check_and_its_exit_code_is_whether_all_hold(world: World) -> None:
@@ -317,7 +318,7 @@ def test_the_command_tells_each_check_and_its_exit_code_is_whether_all_hold(worl
 def test_a_probe_image_that_is_not_there_is_told(world: World) -> None:
     settings = world.settings.model_copy(update={"probe_image": "die-tests/nowhere"})
     (check,) = probe(settings, ContainerRules())
-    assert not check.passed
+    assert check.level is Level.FAIL
     assert "nowhere" in check.text
     assert "probe_image" in check.remedy
 
@@ -325,7 +326,7 @@ def test_a_probe_image_that_is_not_there_is_told(world: World) -> None:
 def test_a_probe_that_ends_without_report_is_told(world: World, probe_image: str) -> None:
     settings = world.settings.model_copy(update={"probe_image": probe_image})
     (check,) = probe(settings, ContainerRules())
-    assert not check.passed
+    assert check.level is Level.FAIL
     assert "told nothing" in check.text
     assert world.left() == []
 

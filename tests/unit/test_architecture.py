@@ -21,7 +21,7 @@ PACKAGE = ROOT / "die_algorithm"
 #: From the bottom to the top. A module imports from layers below its own; within a layer, modules
 #: may lean on each other without going round in circles. A package counts as one room.
 LAYERS: dict[str, set[str]] = {
-    "words": {"__init__", "models", "errors", "wps2_errors"},
+    "words": {"__init__", "models", "check", "errors", "wps2_errors"},
     "rules": {
         "settings",
         "settings_values",

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from die_algorithm.checks import Check, _old_engines, _other_disks, _shortfalls
+from die_algorithm.check import Check, Level
+from die_algorithm.checks import _old_engines, _other_disks, _shortfalls
 from die_algorithm.container_rules import ContainerRules
 from die_algorithm.models import EngineFacts, NodeFacts
 from die_algorithm.settings import Settings
@@ -43,7 +44,7 @@ def manager(api: str, nodes: int = 2, *, security: str = "seccomp") -> EngineFac
 
 def test_nodes_whose_disks_nobody_watches_are_told() -> None:
     (check,) = _other_disks(Settings(), [node("one"), node("two")])
-    assert check.passed
+    assert check.level is Level.WARN
     assert "one, two" in check.text
     assert "overlay2.size" in check.remedy
 
@@ -70,13 +71,14 @@ STRICT_FOR_SOME = {"exceptions": [{"images": ["docker.io/a/b"], "profile": "stri
 
 
 @pytest.mark.parametrize(
-    ("table", "passed"), [({"profile": "strict"}, False), (STRICT_FOR_SOME, False), ({}, True)]
+    ("table", "level"),
+    [({"profile": "strict"}, Level.FAIL), (STRICT_FOR_SOME, Level.FAIL), ({}, Level.WARN)],
 )
 def test_a_node_with_an_older_engine_than_the_managers_is_told(
-    table: dict[str, Any], passed: bool
+    table: dict[str, Any], level: Level
 ) -> None:
     (check,) = of_old_engines(table, "27.3.1", "20.10.24", "24.0.9")
-    assert check.passed is passed
+    assert check.level is level
     assert "node-20.10.24, node-24.0.9" in check.text
     assert "the oldest is 20.10.24" in check.text
     assert "node-27" not in check.text
@@ -116,9 +118,9 @@ def test_an_engine_is_blamed_only_for_what_some_profile_asks_of_it(
 # -- what an engine cannot keep
 
 
-@pytest.mark.parametrize(("profile", "passed"), [("default", True), ("strict", False)])
+@pytest.mark.parametrize(("profile", "level"), [("default", Level.WARN), ("strict", Level.FAIL)])
 def test_what_an_engine_cannot_keep_is_a_warning_and_for_strict_images_a_failure(
-    profile: str, passed: bool
+    profile: str, level: Level
 ) -> None:
     facts = dataclasses.replace(
         manager("1.52", security=""), limits_memory=False, limits_pids=False, limits_cpus=False
@@ -128,7 +130,7 @@ def test_what_an_engine_cannot_keep_is_a_warning_and_for_strict_images_a_failure
     for word in ("seccomp", "memory", "processes", "CPUs", "bridge"):
         (check,) = (each for each in found if word in each.text and "swap" not in each.text)
         assert check.remedy
-        assert check.passed is passed
+        assert check.level is level
 
 
 def test_of_an_engine_that_keeps_everything_nothing_is_told() -> None:

@@ -9,24 +9,23 @@ from typing import Any
 
 import pytest
 
+from die_algorithm.check import Level
 from die_algorithm.container_rules import ContainerRules, Profile
 from die_algorithm.models import EngineFacts
-from die_algorithm.probe_report import Finding, findings, judge
+from die_algorithm.probe_report import Finding, Judgement, findings, judge
 from die_algorithm.settings import Settings
 
 
-def demanded(
-    name: str,
+def judged(
+    finding: Finding,
+    operator: Settings,
     *,
     api: str = "1.41",
     limits: bool = True,
     profile: Profile = "default",
-    **settings: Any,
-) -> bool:
-    """Whether a check that does not hold is a failure."""
-    operator = Settings(**settings)
-    judgement = judge(
-        Finding(name=name, status="open", text="seen"),
+) -> Judgement:
+    return judge(
+        finding,
         limits=ContainerRules(profile=profile).limits_for(
             "docker.io/d4science/die-probe", operator
         ),
@@ -45,8 +44,22 @@ def demanded(
             limits_cpus=limits,
         ),
     )
+
+
+def demanded(
+    name: str,
+    *,
+    api: str = "1.41",
+    limits: bool = True,
+    profile: Profile = "default",
+    **settings: Any,
+) -> bool:
+    """Whether a check that does not hold is a failure, and not a warning."""
+    finding = Finding(name=name, status="open", text="seen")
+    judgement = judged(finding, Settings(**settings), api=api, limits=limits, profile=profile)
     assert judgement.remedy
-    return not judgement.passed
+    assert judgement.level is not Level.OK
+    return judgement.level is Level.FAIL
 
 
 @pytest.mark.parametrize("profile", ["strict", "default", "open"])
@@ -71,6 +84,13 @@ def test_the_profile_decides(name: str, profile: Profile, is_demanded: bool) -> 
     assert demanded(name, profile=profile) is is_demanded
 
 
+@pytest.mark.parametrize("name", ["seccomp", "user-namespace"])
+def test_what_is_as_it_should_be_is_ok_whether_demanded_or_not(name: str) -> None:
+    judgement = judged(Finding(name=name, status="ok", text="seen"), Settings())
+    assert judgement.level is Level.OK
+    assert not judgement.remedy
+
+
 @pytest.mark.parametrize("name", ["no-new-privileges", "setuid-gain"])
 def test_no_new_privileges_must_hold_where_the_engine_was_asked_for_it(name: str) -> None:
     assert not demanded(name, api="1.43")
@@ -91,26 +111,9 @@ def test_the_network_must_hold_where_there_is_one(name: str) -> None:
 
 
 def test_what_is_unknown_is_not_taken_for_good() -> None:
-    operator = Settings(network="die-jobs")
-    judgement = judge(
-        Finding(name="other-containers", status="unknown", text="nobody there"),
-        limits=ContainerRules().limits_for("docker.io/d4science/die-probe", operator),
-        settings=operator,
-        engine=EngineFacts(
-            version="0",
-            api_version="1.41",
-            is_manager=True,
-            nodes=1,
-            cpus=1,
-            memory=1,
-            has_init=True,
-            limits_memory=True,
-            limits_swap=True,
-            limits_pids=True,
-            limits_cpus=True,
-        ),
-    )
-    assert not judgement.passed
+    finding = Finding(name="other-containers", status="unknown", text="nobody there")
+    judgement = judged(finding, Settings(network="die-jobs"))
+    assert judgement.level is Level.FAIL
 
 
 @pytest.mark.parametrize(

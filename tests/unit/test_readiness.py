@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from die_algorithm.checks import Check
+from die_algorithm.check import Check, Level
 from die_algorithm.readiness import Readiness
 
-FOUND = [Check(name="StorageHub", passed=True, text="It answers.")]
+FOUND = [Check(name="StorageHub", level=Level.OK, text="It answers.")]
 
 
 class Hanging:
