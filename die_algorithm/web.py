@@ -21,7 +21,7 @@ from werkzeug.exceptions import NotFound as RoutingNotFound
 from werkzeug.routing import Map, MapAdapter, Rule
 from werkzeug.wrappers import Request, Response
 
-from die_algorithm import checks, description
+from die_algorithm import description
 from die_algorithm.capabilities import capabilities, check_identifier, process_descriptions
 from die_algorithm.credentials import PARAMETER, find_user_token, user_token
 from die_algorithm.documents import exception_report, job_documents
@@ -48,7 +48,7 @@ from die_algorithm.links import Links
 from die_algorithm.locators import known_locator
 from die_algorithm.models import Job, JobState, UserToken
 from die_algorithm.rate_limits import RateLimits
-from die_algorithm.readiness import Readiness
+from die_algorithm.readiness import Readiness, service_checks, worker_checks
 from die_algorithm.refusals import Refusals
 from die_algorithm.results import Results, collection_name, job_id_in
 from die_algorithm.runtime import Runtime
@@ -146,7 +146,7 @@ class WebApplication:
         self._executes = ExecuteDoor(runtime, settings, self._links)
         self._wps2 = Wps2Jobs(runtime, self._executes, Wps2Documents(self._links, self._documents))
         self._refusals = Refusals()
-        self._readiness = Readiness(lambda: checks.readiness(settings))
+        self._readiness = Readiness(lambda: service_checks(settings))
         self._requests = RateLimits(settings.max_requests_per_minute)
         self._endpoints: dict[str, Callable[..., Response]] = {
             "wps": self._wps,
@@ -365,7 +365,7 @@ class WebApplication:
 
     def _ready(self, _request: Request) -> Response:
         found = self._readiness.look()
-        found += checks.workers(self._runtime.worker_reports, works_here=self._runtime.works)
+        found += worker_checks(self._runtime.worker_reports, works_here=self._runtime.works)
         ready = all(check.passed for check in found)
         body = {
             "status": "ready" if ready else "not ready",

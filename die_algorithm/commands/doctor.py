@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from die_algorithm import checks
 from die_algorithm.check import Level
 from die_algorithm.commands.program import config_option, load_configuration
+from die_algorithm.doctor import examine, probe_nodes
 
 _SIGNS = {Level.OK: "ok  ", Level.WARN: "warn", Level.FAIL: "FAIL"}
 
@@ -25,9 +25,9 @@ def command(config: Path | None, *, probe: bool) -> None:
     """Say what is missing for the service to work, and how to mend it."""
     configuration = load_configuration(config)
     settings, policy = configuration.settings, configuration.policy()
-    found = checks.doctor(settings, policy)
+    found = examine(settings, policy)
     if probe:
-        found += checks.probe(settings, policy.containers)
+        found += probe_nodes(settings, policy.containers)
     for check in found:
         click.echo(f"{_SIGNS[check.level]}  {check.name}: {check.text}")
         if check.remedy:

@@ -22,9 +22,9 @@ from swarm_bench import Bench
 from swarm_fixture import DIE_PROBE
 
 from die_algorithm.check import Level
-from die_algorithm.checks import doctor, probe
 from die_algorithm.cli import main
 from die_algorithm.container_rules import ContainerRules
+from die_algorithm.doctor import examine, probe_nodes
 from die_algorithm.image_reference import ImageReference
 from die_algorithm.local_storagehub.server import LocalStorageHub
 from die_algorithm.local_swarm import LocalSwarm
@@ -276,7 +276,7 @@ def test_the_probe_leaves_nothing_behind_and_removes_what_a_former_one_left(worl
 def test_the_doctor_fails_where_a_profile_cannot_be_kept(world: World) -> None:
     strict = {"images": ["docker.io/d4science/*"], "profile": "strict"}
     policy = Policy.model_validate({"containers": {"exceptions": [strict]}})
-    found = [each for each in doctor(world.settings, policy) if each.name == "profile strict"]
+    found = [each for each in examine(world.settings, policy) if each.name == "profile strict"]
     assert {each.level for each in found} == {Level.FAIL}
     assert any("'network' is empty" in each.text for each in found)
     says_so = any("no-new-privileges" in each.text for each in found)
@@ -294,7 +294,7 @@ def test_the_doctor_looks_at_the_engines_of_all_nodes_and_not_at_the_managers_al
     monkeypatch.setattr(Swarm, "facts", lambda _: facts)
     monkeypatch.setattr(Swarm, "nodes", lambda _: [new, old])
     policy = Policy.model_validate({"containers": {"profile": profile}})
-    (found,) = (each for each in doctor(world.settings, policy) if "old-worker may" in each.text)
+    (found,) = (each for each in examine(world.settings, policy) if "old-worker may" in each.text)
     assert found.level is level
 
 
@@ -317,7 +317,7 @@ def test_the_command_tells_each_check_and_its_exit_code_is_whether_all_hold(worl
 
 def test_a_probe_image_that_is_not_there_is_told(world: World) -> None:
     settings = world.settings.model_copy(update={"probe_image": "die-tests/nowhere"})
-    (check,) = probe(settings, ContainerRules())
+    (check,) = probe_nodes(settings, ContainerRules())
     assert check.level is Level.FAIL
     assert "nowhere" in check.text
     assert "probe_image" in check.remedy
@@ -325,7 +325,7 @@ def test_a_probe_image_that_is_not_there_is_told(world: World) -> None:
 
 def test_a_probe_that_ends_without_report_is_told(world: World, probe_image: str) -> None:
     settings = world.settings.model_copy(update={"probe_image": probe_image})
-    (check,) = probe(settings, ContainerRules())
+    (check,) = probe_nodes(settings, ContainerRules())
     assert check.level is Level.FAIL
     assert "told nothing" in check.text
     assert world.left() == []

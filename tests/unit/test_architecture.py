@@ -55,6 +55,7 @@ LAYERS: dict[str, set[str]] = {
         "states",
         "faults",
         "terminal_text",
+        "shown_address",
         "xml_writer",
         "description",
         "wps_operations",
@@ -91,7 +92,7 @@ LAYERS: dict[str, set[str]] = {
         "janitor",
         "worker",
     },
-    "assembly": {"runtime", "first_start", "checks", "readiness", "probe", "worker_process"},
+    "assembly": {"runtime", "first_start", "readiness", "doctor", "probe", "worker_process"},
     "doors": {
         "links",
         "documents",

@@ -44,7 +44,7 @@ def test_while_a_look_hangs_the_last_one_is_told(monkeypatch: pytest.MonkeyPatch
     look.goes_on.set()
     readiness = Readiness(look)
     assert readiness.look() == FOUND
-    monkeypatch.setattr("die_algorithm.readiness._TOLD_FOR", 0.0)
+    monkeypatch.setattr("die_algorithm.readiness.readiness._TOLD_FOR", 0.0)
     look.goes_on.clear()
     look.begun.clear()
     with ThreadPoolExecutor(1) as pool:
@@ -61,6 +61,6 @@ def test_what_is_older_than_a_moment_is_looked_at_again(monkeypatch: pytest.Monk
     look.goes_on.set()
     readiness = Readiness(look)
     readiness.look()
-    monkeypatch.setattr("die_algorithm.readiness._TOLD_FOR", 0.0)
+    monkeypatch.setattr("die_algorithm.readiness.readiness._TOLD_FOR", 0.0)
     readiness.look()
     assert look.looks == 2

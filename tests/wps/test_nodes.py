@@ -14,7 +14,7 @@ from nodes_fixture import SwarmOfNodes, WorkerNode, swarm_of_nodes, wait_until
 from storagehub_fixture import ALICE, HubClient
 from swarm_fixture import PROBE, kill_engine
 
-from die_algorithm.checks import doctor
+from die_algorithm.doctor import examine
 from die_algorithm.engine import Engine
 from die_algorithm.local_swarm import LocalSwarm
 from die_algorithm.models import FaultClass, Job, JobState, ResponseForm, UserToken
@@ -188,7 +188,7 @@ def test_a_swarm_without_a_leader_is_waited_for(
     waiting = submit(engine, "probe noop", item)
     own = settings.model_copy(update={"docker_host": nodes.docker_host})
     lost = "The Swarm has no leader: most of its managers are away."
-    wait_until(lambda: lost in [each.text for each in doctor(own, Policy()) if not each.passed])
+    wait_until(lambda: lost in [each.text for each in examine(own, Policy()) if not each.passed])
     wait_until(lambda: not worker.runs(container[0]))
     second.reconnect()
     assert engine.wait(job_id, 90).state is JobState.SUCCEEDED

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from die_algorithm.check import Check, Level
-from die_algorithm.checks import _old_engines, _other_disks, _shortfalls
 from die_algorithm.container_rules import ContainerRules
+from die_algorithm.doctor.nodes import disk_checks, old_engine_checks
+from die_algorithm.doctor.protections import shortfall_checks
 from die_algorithm.models import EngineFacts, NodeFacts
 from die_algorithm.settings import Settings
 
@@ -43,7 +44,7 @@ def manager(api: str, nodes: int = 2, *, security: str = "seccomp") -> EngineFac
 
 
 def test_nodes_whose_disks_nobody_watches_are_told() -> None:
-    (check,) = _other_disks(Settings(), [node("one"), node("two")])
+    (check,) = disk_checks(Settings(), [node("one"), node("two")])
     assert check.level is Level.WARN
     assert "one, two" in check.text
     assert "overlay2.size" in check.remedy
@@ -53,7 +54,7 @@ def test_nodes_whose_disks_nobody_watches_are_told() -> None:
 def test_where_all_are_watched_or_none_shall_be_nothing_is_told(
     limit: str, names: list[str]
 ) -> None:
-    assert _other_disks(Settings(disk_limit=limit), [node(name) for name in names]) == []
+    assert disk_checks(Settings(disk_limit=limit), [node(name) for name in names]) == []
 
 
 # -- no-new-privileges
@@ -64,7 +65,7 @@ def of_old_engines(
 ) -> list[Check]:
     found = [node(f"node-{version}", version) for version in versions]
     limits = ContainerRules.model_validate(table).all_limits(Settings())
-    return _old_engines(limits, found, manager(api, nodes))
+    return old_engine_checks(limits, found, manager(api, nodes))
 
 
 STRICT_FOR_SOME = {"exceptions": [{"images": ["docker.io/a/b"], "profile": "strict"}]}
@@ -111,7 +112,7 @@ def test_an_engine_is_blamed_only_for_what_some_profile_asks_of_it(
     table: dict[str, Any], api: str, is_told: bool
 ) -> None:
     rules = ContainerRules.model_validate(table)
-    found = _shortfalls(Settings(), rules, manager(api))
+    found = shortfall_checks(Settings(), rules, manager(api))
     assert any("no-new-privileges" in each.text for each in found) is is_told
 
 
@@ -126,7 +127,7 @@ def test_what_an_engine_cannot_keep_is_a_warning_and_for_strict_images_a_failure
         manager("1.52", security=""), limits_memory=False, limits_pids=False, limits_cpus=False
     )
     rules = ContainerRules.model_validate({"profile": profile})
-    found = _shortfalls(Settings(), rules, facts)
+    found = shortfall_checks(Settings(), rules, facts)
     for word in ("seccomp", "memory", "processes", "CPUs", "bridge"):
         (check,) = (each for each in found if word in each.text and "swap" not in each.text)
         assert check.remedy
@@ -135,4 +136,4 @@ def test_what_an_engine_cannot_keep_is_a_warning_and_for_strict_images_a_failure
 
 def test_of_an_engine_that_keeps_everything_nothing_is_told() -> None:
     rules = ContainerRules(profile="strict")
-    assert _shortfalls(Settings(network="die-jobs"), rules, manager("1.52")) == []
+    assert shortfall_checks(Settings(network="die-jobs"), rules, manager("1.52")) == []
