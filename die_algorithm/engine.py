@@ -82,7 +82,7 @@ class _Asked:
     token: UserToken
     form: ResponseForm
     options: JobOptions
-    content: bytes | None = dataclasses.field(repr=False)
+    content: InputContent | None = dataclasses.field(repr=False)
 
 
 class Engine:
@@ -186,22 +186,20 @@ class Engine:
             request = self._parsed(inputs, token)
             check_validity(token, datetime.now(UTC))
         owner = self._callers.owner(token)
-        content = _content(inputs)
-        # Last: it costs the more the larger it is, which is for no stranger to spend.
-        if content and holds_token(content, token):
-            raise _token_within(request.item_parameter)
-        data = content.data if content else None
-        return _Asked(request, owner, token, form, options or JobOptions(), data)
+        return _Asked(request, owner, token, form, options or JobOptions(), _content(inputs))
 
     def _accepted(self, asked: _Asked) -> Job:
         if former := self._former(asked):
             return former
         self._check_rate(asked.owner)
+        # After that: it costs the more the larger the content is.
+        if asked.content and holds_token(asked.content, asked.token):
+            raise _token_within(asked.request.item_parameter)
         job = self._new_job(asked)
         # Again: a slow StorageHub may have outlasted the client, and would leave it without its job's id.
         self._check_open()
         with self._fail_points.around(Point.ACCEPTED):
-            added = self._add(job, asked.options, asked.content)
+            added = self._add(job, asked.options, asked.content.data if asked.content else None)
         if added.id != job.id:
             return _same_request(added, job.request)
         LOGGER.info(

@@ -145,8 +145,8 @@ class Janitor:
             self._results_at = now + _RESULTS_EVERY
             try:
                 self._remove_lost_results()
-            except OSError as error:
-                LOGGER.warning("Results without a record cannot be looked for: %s", error.strerror)
+            except (OSError, StoreError) as error:
+                LOGGER.warning("Results without a record cannot be looked for: %s", error)
 
     def _remove_lost_results(self) -> None:
         """Remove the results, when they have had their time, of jobs that no record names any more."""
@@ -156,16 +156,19 @@ class Janitor:
             for key, job_id in self._results.untouched(since)
             if self._is_without_record(key, job_id)
         )
-        for key, job_id in itertools.islice(without_record, _RESULTS_AT_ONCE):
-            try:
-                self._results.remove_folder(key)
-            except OSError as error:
-                LOGGER.warning("Job %s: its files cannot be removed: %s", job_id, error.strerror)
-                continue
-            LOGGER.warning(
-                "The results of job %s, of which there is no record, are removed.", job_id
-            )
+        removed = filter(self._is_removed, without_record)
+        if sum(1 for _ in itertools.islice(removed, _RESULTS_AT_ONCE)) == _RESULTS_AT_ONCE:
             self._results_at = 0.0  # there may be more
+
+    def _is_removed(self, lost: tuple[str, str]) -> bool:
+        key, job_id = lost
+        try:
+            self._results.remove_folder(key)
+        except OSError as error:
+            LOGGER.warning("Job %s: its files cannot be removed: %s", job_id, error.strerror)
+            return False
+        LOGGER.warning("The results of job %s, of which there is no record, are removed.", job_id)
+        return True
 
     def _is_without_record(self, key: str, job_id: str) -> bool:
         try:

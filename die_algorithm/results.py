@@ -132,7 +132,8 @@ class Results:
                 if not _KEY.fullmatch(entry.name) or not entry.is_dir(follow_symlinks=False):
                     continue
                 job_id = None
-                with contextlib.suppress(FileNotFoundError):  # somebody removes it just now
+                # Somebody removes it just now, or nobody may look into it: the others count all the same.
+                with contextlib.suppress(OSError):
                     job_id = _untouched_job(entry, since)
                 if job_id:
                     yield entry.name, job_id

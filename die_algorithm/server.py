@@ -30,8 +30,8 @@ _LONG_METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{21,}")
 _LONGEST_CHUNK_LINE = 4096
 #: Bytes of the fields behind a chunked body, of which none is read.
 _LONGEST_TRAILER = 4096
-#: How many times as long as the longest body one may be with what frames its chunks: each byte can be one.
-_FRAMED = 8
+#: Bytes that may frame the chunks of a body: each byte of one can be a chunk, at several times its cost.
+_MOST_FRAMING = 2**20
 #: Between two lines of headers, one that goes on in the next (RFC 9112, 5.2).
 _FOLDED = re.compile(rb"\r\n[ \t]")
 _CODINGS = re.compile(rb"\r\ntransfer-encoding:([^\r\n]*)", re.IGNORECASE)
@@ -158,7 +158,7 @@ class _Parser(HTTPRequestParser):
         longest = self.adj.max_request_body_size
         if self.body_bytes_received >= longest:
             self._refuse(RequestEntityTooLarge("The body is too long."))
-        elif self._framed >= _FRAMED * longest:
+        elif self._framed >= longest + _MOST_FRAMING:
             self._refuse(BadRequest("Much more frames the chunks than is in them."))
         # Both are searched for their ends from their beginnings with each piece that comes.
         elif len(self.body_rcv.control_line) > _LONGEST_CHUNK_LINE:

@@ -22,12 +22,16 @@ _ESCAPE = re.compile(
     r"%(?:25)*(?P<percent>[0-9A-Fa-f]{2})"
     r"|(?<!\\)\\+(?:u00(?P<json>[0-9A-Fa-f]{2})|(?P<slash>/))"
     # Where a line was broken, perhaps within a frame.
-    r"|(?P<fold>(?<![ \t|\u2502])[ \t|\u2502]*\n[ \t|\u2502]*)"
+    r"|(?P<fold>(?<![ \t|\u2502])[ \t|\u2502]*\r?\n[ \t|\u2502]*)"
 )
 #: Characters of the longest escape; a text may begin within one.
 _LONGEST_ESCAPE = 7
 #: The last characters of a token that betray nothing, and that any text may begin with by chance.
 _HARMLESS = 4
+_IN_WORD = re.compile(r"[A-Za-z0-9]")
+# What ends with a letter and is no word: an escape as ``repr`` writes it, a colour of a terminal.
+_MARK = re.compile(r"(?:\\[bfnrt]|\x1b\[[0-9;]*m)\Z")
+_LONGEST_MARK = 16
 _RAGGED_END = re.compile(r"[A-Za-z0-9+/_-]?=*")
 _RAGGED_START = frozenset(string.ascii_letters + string.digits + "+/_-")
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
@@ -102,8 +106,12 @@ def masked(text: str, secret: str) -> str:
 
 def masked_alone(text: str, secret: str) -> str:
     """A text with ``***`` in place of a whole token, however it is written, that is no part of a word."""
-    written = UnescapedText(text)
-    return covered(text, (written.span(*found) for found in _found_alone(written.plain, secret)))
+    # It may be broken over lines, and its line may have been joined to another's.
+    both = [UnescapedText(text, joins_lines=joins) for joins in (True, False)]
+    return covered(
+        text,
+        [written.span(*found) for written in both for found in _found_alone(written.plain, secret)],
+    )
 
 
 def covered(text: str, spans: Iterable[tuple[int, int]]) -> str:
@@ -173,7 +181,10 @@ def _found_alone(plain: str, secret: str) -> Iterator[tuple[int, int]]:
 
 
 def _is_within_word(text: str, start: int, end: int) -> bool:
-    return text[start - 1 : start].isalnum() or text[end : end + 1].isalnum()
+    before, after = text[max(start - _LONGEST_MARK, 0) : start], text[end : end + 1]
+    return (_IN_WORD.fullmatch(before[-1:]) and not _MARK.search(before)) or bool(
+        _IN_WORD.fullmatch(after)
+    )
 
 
 def _common(one: str, other: str) -> int:

@@ -146,7 +146,7 @@ def manifest_of(document: bytes) -> Manifest:
         ValueError: it is neither, or could be both.
     """
     try:
-        content = json.loads(document, object_pairs_hook=_Object)
+        content = json.loads(document, object_pairs_hook=_object)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     if not all(each.is_plain for each in _objects(content)):
@@ -158,12 +158,19 @@ def manifest_of(document: bytes) -> Manifest:
 
 
 class _Object(dict[str, object]):
-    """An object of a JSON document, and whether there is one way to read it."""
+    """The fields of a JSON object that engines know, and whether there is one way to read it."""
+
+    __slots__ = ("is_plain",)
 
     def __init__(self, pairs: list[tuple[str, object]]) -> None:
         super().__init__(pairs)
-        known = [name for name, _ in pairs if name.casefold() in _FOLDED]
-        self.is_plain = len(known) == len(set(known)) and set(known) <= set(_FIELDS)
+        self.is_plain = len(pairs) == len(self) and self.keys() <= set(_FIELDS)
+
+
+def _object(pairs: list[tuple[str, object]]) -> _Object | None:
+    """Keep what engines know; an object of which they know nothing is none, however many there are."""
+    known = [pair for pair in pairs if pair[0].casefold() in _FOLDED]
+    return _Object(known) if known else None
 
 
 def _objects(content: object) -> Iterator[_Object]:
@@ -181,7 +188,7 @@ def _objects(content: object) -> Iterator[_Object]:
 def is_document(body: bytes) -> bool:
     """Whether something looks like a manifest at all, and not like a page of some proxy."""
     try:
-        return isinstance(json.loads(body), dict)
+        return isinstance(json.loads(body, object_pairs_hook=_object), _Object)
     except (ValueError, RecursionError):
         return False
 

@@ -30,6 +30,10 @@ from die_algorithm.stopwatches import Stopwatches
 LOGGER = logging.getLogger(__name__)
 
 
+#: Outages of a job that count as past when the next begins; who breaks each long transfer off has as many.
+_MOST_PASSED = 5
+
+
 class JobChanges(TypedDict, total=False):
     """What steps write of a job; its state changes by :meth:`Ledger.reach` alone."""
 
@@ -78,7 +82,8 @@ class Ledger:
         self._store = store
         self._stopwatches = stopwatches
         #: Of jobs that still wait by their records: when the trouble began that is over.
-        self._passed: dict[str, datetime] = {}
+        #: When the last trouble began that is over, and how many of a job were before it.
+        self._passed: dict[str, tuple[datetime, int]] = {}
 
     def reach(self, job: Job, state: JobState, **changes: Unpack[JobChanges]) -> Job:
         """Record that a job has got into another state."""
@@ -136,14 +141,17 @@ class Ledger:
         """
         if job.waiting is None or job.waiting.reason == faults.WAITING_FOR_DISK:
             return
-        if lasted > self._settings.outage_patience:
-            self._passed[job.id] = job.waiting.since
+        since, before = self._passed.get(job.id, (None, -1))
+        is_another = since != job.waiting.since and before + 1 < _MOST_PASSED
+        if is_another and lasted > self._settings.outage_patience:
+            self._passed[job.id] = (job.waiting.since, before + 1)
 
     def _trouble(self, job: Job) -> Waiting | None:
         """What the job waits for, unless that is over."""
-        if job.waiting and self._passed.get(job.id) == job.waiting.since:
+        if job.waiting is None:
             return None
-        return job.waiting
+        since, _ = self._passed.get(job.id, (None, 0))
+        return None if since == job.waiting.since else job.waiting
 
     def forget(self, job: Job) -> None:
         """Remove the record of an ended job."""

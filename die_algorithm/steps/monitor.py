@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from die_algorithm import faults
 from die_algorithm.container_rules import ContainerRules
@@ -23,6 +23,9 @@ LOGGER = logging.getLogger(__name__)
 
 #: Seconds within which the tail of a log must be fetched; ``service logs`` can hang (swarm.md).
 _LOG_TIMEOUT = 5.0
+#: After so long, a program that has ended well is believed, though the engine is asked in vain whether it was
+#: restarted under it.
+_LONG_AGO = timedelta(minutes=10)
 #: Characters of what an engine says of a failed container that are logged.
 _REASON = 500
 #: A service this young may not have its task yet.
@@ -138,6 +141,9 @@ class Monitor:
                 return None, cut_off
             return self._swarm.oom_killed(report.container_id), cut_off
         except faults.PASSING:
+            ago = datetime.now(UTC) - report.told_at
+            if report.phase is TaskPhase.COMPLETE and ago > _LONG_AGO:
+                return None, None
             raise
         except SwarmError as error:
             LOGGER.warning("Job %s: nobody knows why it ended: %s", report.job_id, error)

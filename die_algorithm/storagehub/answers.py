@@ -25,8 +25,12 @@ _INVALID_TOKEN = re.compile(
 )
 
 
-#: In the names of StorageHub's exceptions: what is wrong is the item, not StorageHub.
-_ABOUT_ITEM = re.compile(r"NotFound|InvalidItem|InvalidCallParameters|ItemLocked|AlreadyExists")
+#: StorageHub's own exceptions that say that the item is wrong. Java's have names that look like them.
+_ABOUT_ITEM = re.compile(
+    r"(?:(?:Id|Item|Path)NotFound|InvalidItem|InvalidCallParameters|Item(?:Already)?Exists?)"
+    r"(?:Exception|Error)?"
+)
+_LOCKED = re.compile(r"ItemLocked(?:Exception|Error)?")
 _ABOUT_USER = re.compile(r"NotAuthorized")
 
 
@@ -87,8 +91,10 @@ def _failure(thrown: str) -> StorageHubError | MayPass:
     text = "StorageHub cannot use the item (HTTP 500)."
     if _ABOUT_USER.search(thrown):
         return Forbidden(text)
-    if _ABOUT_ITEM.search(thrown):
+    if _ABOUT_ITEM.fullmatch(thrown):
         return ItemUnusable(text)
+    if _LOCKED.fullmatch(thrown):
+        return MayPass(ItemUnusable(text))
     return MayPass(ItemDoubtful("StorageHub fails over the item (HTTP 500)."))
 
 

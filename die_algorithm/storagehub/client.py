@@ -319,6 +319,11 @@ class StorageHub:
                 limit //= 2
                 continue
             fresh = [item for item in page if item.id not in seen]
+            if not fresh and limit < _PAGE:
+                # Of so few, StorageHub may have filtered all.
+                start, limit = start + limit, _PAGE
+                asked_for += limit
+                continue
             if not fresh:
                 return
             seen.update(item.id for item in fresh)

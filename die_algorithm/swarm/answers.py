@@ -61,7 +61,6 @@ class Version(_Fields):
 class _SwarmInfo(_Fields):
     control_available: bool = Field(False, alias="ControlAvailable")
     nodes: int = Field(0, alias="Nodes")
-    node_id: str = Field("", alias="NodeID")
 
 
 class _InitCommit(_Fields):

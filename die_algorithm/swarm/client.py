@@ -42,8 +42,6 @@ _OURS = {"filters": json.dumps({"label": [JOB_LABEL]})}
 _CHUNK = 64 * 1024
 #: An engine says that a container ended a moment before it calls itself started, or stops it then.
 _RESTORE_TIME = timedelta(seconds=60)
-#: Between the moments at which a node is back in the Swarm and at which it tells of its tasks.
-_REJOIN_TIME = timedelta(seconds=5)
 #: Exit codes of containers that an engine has killed, has stopped, or has found dead.
 _KILLED = (137, 143, 255)
 #: Networks that every engine has, and lets services join.
@@ -395,29 +393,17 @@ class Swarm:
         """Whether a task's node joined the Swarm anew at about the time when it told of the end.
 
         The record of a node changes when its engine starts, but not when its cable was pulled for a
-        few seconds. It also changes when somebody edits it, and those of all nodes change when another
-        manager takes the lead: so an end that does not look like a kill has to be told at that very
-        moment, and by that node alone.
-
-        An engine that was stopped in good order removes its containers, and says of those that ran
-        that there is no such container; so what an end says that this engine has kept is true.
+        few seconds. It also changes when somebody edits it, when another manager takes the lead, and
+        when tasks of overlay networks come and go. So only of an end that looks like a kill anything
+        can be concluded from that.
         """
-        nodes = self._calls.call("GET", "/nodes").read(answers.CHANGED_NODES)
-        joined = {node.id: node.updated_at for node in nodes}
-        own = joined.pop(report.node_id or "", None)
-        if own is None:
+        if report.exit_code not in _KILLED:
             return None
-        is_killed = report.exit_code in _KILLED
-        apart = abs(own - report.told_at)
-        if own < report.created_at or apart > (_RESTORE_TIME if is_killed else _REJOIN_TIME):
-            return False
-        if is_killed:
-            return True
-        alone = all(abs(own - other) > _RESTORE_TIME for other in joined.values())
-        return alone and report.node_id != self._own_node()
-
-    def _own_node(self) -> str:
-        return self._calls.call("GET", "/info").read(answers.INFO).swarm.node_id
+        nodes = self._calls.call("GET", "/nodes").read(answers.CHANGED_NODES)
+        joined = next((node.updated_at for node in nodes if node.id == report.node_id), None)
+        if joined is None:
+            return None
+        return report.created_at < joined and abs(joined - report.told_at) < _RESTORE_TIME
 
     def _container(self, container_id: str) -> answers.Container | None:
         answer = self._calls.call("GET", f"/containers/{container_id}/json")
