@@ -39,12 +39,14 @@ PATIENCE = 30.0
 
 #: Pauses of the service, shortened: module, name, seconds.
 SHORT_PAUSES: Sequence[tuple[str, str, float | tuple[float, float] | timedelta]] = (
-    ("die_algorithm.worker", "_OUTAGE_PAUSE", 0.1),
-    ("die_algorithm.worker", "_IDLE", 0.05),
-    ("die_algorithm.worker", "_LOOK", 0.03),
-    ("die_algorithm.worker", "_IDLE_LOOK", 0.1),
-    ("die_algorithm.worker", "_CLAIM_EVERY", 0.1),
-    ("die_algorithm.worker", "_START_AGAIN", 0.3),
+    ("die_algorithm.worker.worker", "_TURN_AGAIN", 0.1),
+    ("die_algorithm.worker.held_jobs", "_ADMIT_EVERY", 0.05),
+    ("die_algorithm.worker.held_jobs", "_CLAIM_EVERY", 0.1),
+    ("die_algorithm.worker.watch", "_IDLE", 0.05),
+    ("die_algorithm.worker.watch", "_LOOK", 0.03),
+    ("die_algorithm.worker.watch", "_IDLE_LOOK", 0.1),
+    ("die_algorithm.worker.driver", "_OUTAGE_PAUSE", 0.1),
+    ("die_algorithm.worker.driver", "_START_AGAIN", 0.3),
     ("die_algorithm.worker_place", "_LOOK_AGAIN", 0.05),
     ("die_algorithm.janitor", "_SWEEP_EVERY", 0.2),
     ("die_algorithm.janitor", "_SECRETS_EVERY", 0.2),

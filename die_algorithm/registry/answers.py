@@ -8,9 +8,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
+from die_algorithm.image_reference import DIGEST
 from die_algorithm.models import TOKEN_FILE_LABEL
 
-DIGEST = r"^sha256:[0-9a-f]{64}$"
 #: The fields by which engines understand manifests and indexes.
 _FIELDS = (
     *("schemaVersion", "mediaType", "config", "layers", "manifests"),
@@ -52,7 +52,7 @@ class _Platform(_Fields):
 class Descriptor(_Fields):
     """What another document, or a layer, is known by."""
 
-    digest: str = Field(pattern=DIGEST)
+    digest: str = Field(pattern=f"^{DIGEST.pattern}$")
     size: int = Field(ge=0)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import re
 import threading
 import time
 from collections import OrderedDict
@@ -12,7 +11,7 @@ from collections import OrderedDict
 from pydantic import ValidationError
 
 from die_algorithm.errors import ImageDoubtful, ImageUnusable, RegistryUnavailable
-from die_algorithm.image_reference import ImageReference
+from die_algorithm.image_reference import DIGEST, ImageReference
 from die_algorithm.models import ImageFacts
 from die_algorithm.registry import answers
 from die_algorithm.registry.calls import Calls
@@ -110,7 +109,7 @@ class Registry:
     def _digest(self, image: ImageReference, deadline: float) -> str:
         path = f"manifests/{image.tag}"
         digest = self._calls.ask("HEAD", image, path, _MANIFEST_TYPES, deadline).digest
-        if re.fullmatch(answers.DIGEST, digest):
+        if DIGEST.fullmatch(digest):
             return digest
         body = self._calls.ask("GET", image, path, _MANIFEST_TYPES, deadline).body
         if not answers.is_document(body):
@@ -152,7 +151,7 @@ class Registry:
         return found
 
     def _manifest(self, image: ImageReference, digest: str, deadline: float) -> answers.Manifest:
-        if not re.fullmatch(answers.DIGEST, digest):
+        if not DIGEST.fullmatch(digest):
             raise _no_image(image)
         body = self._document(image, f"manifests/{digest}", digest, deadline)
         try:

@@ -33,7 +33,7 @@ _TASK_APPEARS = timedelta(seconds=10)
 
 
 class Monitor:
-    """Takes what looks at the Swarm tell.
+    """Records what looks at the Swarm tell.
 
     Args:
         settings: the operator's.
@@ -64,20 +64,20 @@ class Monitor:
         return self._ledger.in_state(job) > _TASK_APPEARS
 
     def lost(self, job: Job) -> Job:
-        """Take that there is no task, and will be none."""
+        """Record that there is no task, and will be none."""
         # With a service, it is its deadline that is over.
         if self._ledger.is_overdue(job):
             return self._ledger.fail(job, self._overdue(job, None))
         return self._ledger.write(job, failure=faults.disappeared(), waiting=None, task_over=True)
 
     def run(self, job: Job, report: TaskReport) -> Job:
-        """Take what one look told about a dispatched job's task."""
+        """Record what one look told about a dispatched job's task."""
         if report.phase in (TaskPhase.STARTING, TaskPhase.RUNNING):
             return self._going_on(job, report)
         return self._ended(job, report)
 
     def overflow(self, job: Job, report: TaskReport) -> Job:
-        """Take that a running job's container has written more than it may."""
+        """Record that a running job's container has written more than it may."""
         limits = self._rules.limits_of(job, self._settings)
         failure = faults.wrote_too_much(limits.disk)
         return self._over(job, report, failure, task_over=False)

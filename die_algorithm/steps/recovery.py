@@ -18,6 +18,7 @@ from die_algorithm.errors import (
 from die_algorithm.image_reference import ImageReference
 from die_algorithm.job_store import JobStore
 from die_algorithm.models import (
+    JOB_ID,
     Folder,
     Item,
     Job,
@@ -39,9 +40,7 @@ LOGGER = logging.getLogger(__name__)
 
 _FOLDER_PREFIX = service_name("")
 _FOLDER = re.compile(
-    r"die-(?P<id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?P<input>-input)?"
-    r"(?P<number>\(\d+\))?",
-    re.ASCII,
+    rf"die-(?P<id>{JOB_ID.pattern})(?P<input>-input)?(?P<number>\(\d+\))?", re.ASCII
 )
 #: Seconds between two searches of one owner's workspace.
 _SEARCH_EVERY = 600.0

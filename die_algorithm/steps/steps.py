@@ -110,15 +110,15 @@ class Steps:
         return self._guarded(job, self._dispatch.start)
 
     def observe(self, job: Job, report: TaskReport) -> Job:
-        """Take what one look at the Swarm told about a dispatched job's task."""
+        """Record what one look at the Swarm told about a dispatched job's task."""
         return self._guarded(job, lambda job: self._monitor.run(job, report))
 
     def overflow(self, job: Job, report: TaskReport) -> Job:
-        """Take that a running job's container has written more than it may."""
+        """Record that a running job's container has written more than it may."""
         return self._guarded(job, lambda job: self._monitor.overflow(job, report))
 
     def lose(self, job: Job) -> Job:
-        """Take that a dispatched job is lost, see :meth:`is_lost`."""
+        """Record that a dispatched job is lost, see :meth:`is_lost`."""
         return self._guarded(job, self._monitor.lost)
 
     def forget_engine(self) -> None:

@@ -21,13 +21,14 @@ from unittest import mock
 
 from storagehub_fixture import ALICE
 
-from die_algorithm import images, janitor, worker
+from die_algorithm import images, janitor
 from die_algorithm.errors import DieError
 from die_algorithm.fail_points import FailPoints
 from die_algorithm.job_options import JobOptions
 from die_algorithm.models import ImageFacts, Job, ResponseForm, UserToken
 from die_algorithm.runtime import Runtime
 from die_algorithm.settings import Settings
+from die_algorithm.worker import driver, held_jobs, watch, worker
 
 #: In place of a name: the first point that is reached.
 ANY = "any"
@@ -35,15 +36,10 @@ ANY = "any"
 _TOKEN = UserToken(ALICE.token)
 #: Less than in production, so that thousands of runs take minutes.
 _PAUSES = {
-    worker: {
-        "_LOOK": 0.02,
-        "_LOOK_PER_JOB": 0.0,
-        "_IDLE": 0.03,
-        "_OUTAGE_PAUSE": 0.2,
-        "_IDLE_LOOK": 0.1,
-        "_CLAIM_EVERY": 0.1,
-        "_START_AGAIN": 0.5,
-    },
+    worker: {"_TURN_AGAIN": 0.2},
+    held_jobs: {"_ADMIT_EVERY": 0.03, "_CLAIM_EVERY": 0.1},
+    watch: {"_LOOK": 0.02, "_LOOK_PER_JOB": 0.0, "_IDLE": 0.03, "_IDLE_LOOK": 0.1},
+    driver: {"_OUTAGE_PAUSE": 0.2, "_START_AGAIN": 0.5},
     janitor: {"_SWEEP_EVERY": 0.2, "_SECRETS_EVERY": 0.2, "_EXPIRE_EVERY": 0.2},
 }
 

@@ -28,7 +28,9 @@ from die_algorithm.steps.stage_in import StageIn
 from die_algorithm.steps.transfers import Transfers
 from die_algorithm.stopwatches import Stopwatches
 from die_algorithm.storagehub import StorageHub
-from die_algorithm.worker import Worker
+from die_algorithm.worker.driver import Driver
+from die_algorithm.worker.held_jobs import HeldJobs
+from die_algorithm.worker.pools import Pools
 from die_algorithm.worker_place import WorkerPlace
 
 LEASE = timedelta(minutes=1)
@@ -135,12 +137,12 @@ def test_a_worker_takes_no_step_of_a_job_that_it_has_lost_and_does_not_let_it_fa
     hand_over(store, "one")
     (job,) = store.held("one")
     steps: Any = Steps(store)
-    nobody: Any = None
-    place = WorkerPlace(tmp_path / "worker.lock")
-    worker = Worker(
-        store, steps, nobody, place, nobody, disk_watch=nobody, lease=LEASE, transfers=1
-    )
-    worker._work(job, worker._carry_on)
+    held = HeldJobs(store, WorkerPlace(tmp_path / "worker.lock"), LEASE)
+    pools, woken, ended = Pools(1), threading.Event(), list[str]()
+    driver = Driver(steps, held, pools, wake=woken, stopping=threading.Event(), on_end=ended.append)
+    driver.carry_on(job)
+    assert woken.wait(30)
+    pools.shut_down()
     assert steps.taken == [JobState.STAGED_IN]
     assert steps.failed == []
     (kept,) = store.held("two")

@@ -55,7 +55,7 @@ def lying(
             **changes,
         }
         with pytest.MonkeyPatch.context() as patch, quick.service(**settings) as service:
-            patch.setattr("die_algorithm.worker._OUTAGE_PAUSE", 0.2)
+            patch.setattr("die_algorithm.worker.driver._OUTAGE_PAUSE", 0.2)
             yield service
 
 

@@ -17,17 +17,18 @@ from quick_fixture import PROBE, Quick, soon, status, submit
 from service_fixture import Service, status_path
 from storagehub_fixture import ALICE
 
-from die_algorithm import worker
 from die_algorithm.archive import round as archive_round
 from die_algorithm.job_store import database
 from die_algorithm.models import Job, JobState
+from die_algorithm.worker import driver, worker
 
 Disk = Callable[[str, str], Path]
 
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_OUTAGE_PAUSE", 0.3)
+    monkeypatch.setattr(driver, "_OUTAGE_PAUSE", 0.3)
+    monkeypatch.setattr(worker, "_TURN_AGAIN", 0.3)
     monkeypatch.setattr(database, "_LOCK_PATIENCE", 1)
 
 
@@ -172,7 +173,7 @@ class Flaky:
 def test_an_error_of_the_disk_that_passes_is_waited_for(
     quick: Quick, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(worker, "_OUTAGE_PAUSE", 0.5)
+    monkeypatch.setattr(driver, "_OUTAGE_PAUSE", 0.5)
     monkeypatch.setattr(archive_round, "sync_folder", Flaky(getattr(errno, name), 2))
     with quick.service() as service:
         job_id = submit(service, "probe write a.txt b", quick.item)
@@ -184,7 +185,7 @@ def test_an_error_of_the_disk_that_passes_is_waited_for(
 def test_an_error_of_the_disk_that_does_not_pass_ends_the_job_after_the_patience(
     quick: Quick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "_OUTAGE_PAUSE", 0.1)
+    monkeypatch.setattr(driver, "_OUTAGE_PAUSE", 0.1)
     monkeypatch.setattr(archive_round, "sync_folder", Flaky(errno.EIO, 10**6))
     with quick.service(outage_patience="1s") as service:
         job = end(service, submit(service, "probe write a.txt b", quick.item))

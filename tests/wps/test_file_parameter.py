@@ -24,7 +24,6 @@ from service_fixture import Service, elements, job_id_of, text_of
 from service_process import Submit, end_after_death
 from storagehub_fixture import ALICE, BOB, HubClient
 
-from die_algorithm import worker
 from die_algorithm.description import IDENTIFIER
 from die_algorithm.fail_points import InputPoint
 from die_algorithm.models import InputContent, Job, JobState
@@ -32,6 +31,7 @@ from die_algorithm.runtime import job_store
 from die_algorithm.settings import Settings
 from die_algorithm.steps import recovery
 from die_algorithm.steps.job_folder import folder_mark
+from die_algorithm.worker import driver
 
 DATA = "b;ü\na;1\n"
 NAME = "größe 1.csv"
@@ -498,7 +498,7 @@ def test_a_link_that_is_no_more_what_it_was_fails_the_job(
 def test_an_outage_of_the_links_host_is_waited_out(
     world: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "_OUTAGE_PAUSE", 0.2)
+    monkeypatch.setattr(driver, "_OUTAGE_PAUSE", 0.2)
     half = http("200 OK", b"half", "Content-Length: 9", length=False)
     answers = (http("200 OK", b"x"), http("503 Sorry"), b"", half, half, http("200 OK", b"whole"))
     with (

@@ -25,7 +25,7 @@ from relay import Relay
 from service_fixture import Service, elements, job_id_of, status_path, unfinished_jobs
 from storagehub_fixture import ALICE, BOB, HubUser
 
-from die_algorithm import callers, janitor, worker
+from die_algorithm import callers, janitor
 from die_algorithm.errors import StorageHubUnavailable, SwarmUnavailable
 from die_algorithm.fail_points import FailPoints
 from die_algorithm.janitor import Findings, Janitor
@@ -38,6 +38,7 @@ from die_algorithm.steps.ledger import Ledger
 from die_algorithm.steps.stage_out import StageOut
 from die_algorithm.stopwatches import Stopwatches
 from die_algorithm.swarm import Swarm
+from die_algorithm.worker import driver, worker
 
 #: Far longer than anything here takes that does not wait for StorageHub.
 STORAGEHUB_TIMEOUT = "60s"
@@ -47,7 +48,8 @@ STORAGEHUB_TIMEOUT = "60s"
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(janitor, "_SWEEP_EVERY", 0.1)
     monkeypatch.setattr(monitor, "_TASK_APPEARS", timedelta(seconds=0.1))
-    monkeypatch.setattr(worker, "_OUTAGE_PAUSE", 0.1)
+    monkeypatch.setattr(driver, "_OUTAGE_PAUSE", 0.1)
+    monkeypatch.setattr(worker, "_TURN_AGAIN", 0.1)
     monkeypatch.setattr(clean_up, "_STOP_TIME", timedelta(seconds=0.2))
 
 

@@ -17,11 +17,12 @@ from service_process import Answer, Beginning, ServiceProcess, Submit
 from stand_in_engine import image
 from storagehub_fixture import ALICE, BOB
 
-from die_algorithm import registry_rests, worker
+from die_algorithm import registry_rests
 from die_algorithm.fail_points import FetchPoint
 from die_algorithm.models import FaultClass, Job, JobState, TaskPhase, TaskReport, UserToken
 from die_algorithm.steps import Steps
 from die_algorithm.swarm import Swarm
+from die_algorithm.worker import driver
 
 #: What an engine passes on.
 LIMITS = "toomanyrequests: You have reached your pull rate limit."
@@ -31,7 +32,7 @@ LIMITED = http("429 Too Many Requests", b"", "Retry-After: 600")
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_OUTAGE_PAUSE", 0.1)
+    monkeypatch.setattr(driver, "_OUTAGE_PAUSE", 0.1)
     monkeypatch.setattr(registry_rests, "_REST", (0.2, 0.4))
     monkeypatch.setattr(registry_rests, "_LONGEST_REST", 0.3)
 
@@ -305,7 +306,7 @@ def test_a_registry_that_hangs_holds_up_no_job_of_another(
 def test_a_registry_that_limits_us_is_asked_for_all_jobs_once_in_a_while(
     quick: Quick, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "_OUTAGE_PAUSE", 0.1)
+    monkeypatch.setattr(driver, "_OUTAGE_PAUSE", 0.1)
     by_engine: list[object] = []
     resolve = Swarm.resolve_digest
 

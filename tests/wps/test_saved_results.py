@@ -9,10 +9,10 @@ from quick_fixture import Quick, soon, status, submit
 from service_fixture import Service
 from storagehub_fixture import ALICE, HubClient, hub_client
 
-from die_algorithm import worker
 from die_algorithm.errors import ItemUnusable, StorageHubUnavailable
 from die_algorithm.models import Job, JobState
 from die_algorithm.storagehub import StorageHub
+from die_algorithm.worker import driver
 
 
 def end(service: Service, job_id: str) -> Job:
@@ -84,7 +84,7 @@ def test_a_copy_that_cannot_be_made_hinders_nothing(
         raise error
 
     monkeypatch.setattr(StorageHub, "upload", refuse)
-    monkeypatch.setattr(worker, "_OUTAGE_PAUSE", 0.1)
+    monkeypatch.setattr(driver, "_OUTAGE_PAUSE", 0.1)
     with quick.service(save_results="true", outage_patience="100ms") as service:
         job = end(service, submit(service, "probe noop", quick.item))
         assert job.state is JobState.SUCCEEDED

@@ -17,13 +17,14 @@ from quick_fixture import PROBE, Quick, cancel, quick_world, soon, status
 from service_fixture import Service, status_path
 from storagehub_fixture import ALICE, BOB, HubUser, hub_client
 
-from die_algorithm import credentials, worker
+from die_algorithm import credentials
 from die_algorithm.documents import failure_texts
 from die_algorithm.errors import SwarmUnavailable, TokenNotAccepted
 from die_algorithm.models import FaultClass, Job, JobState, UserToken
 from die_algorithm.storagehub import StorageHub
 from die_algorithm.swarm import Swarm
 from die_algorithm.web import WPS_PATH
+from die_algorithm.worker import driver
 
 #: Seconds: a token lives long enough to be accepted, and not until its job's end.
 SHORT = 3.0
@@ -201,7 +202,7 @@ def test_a_token_that_expires_while_its_job_waits_costs_no_container(
 def test_a_token_that_expires_while_its_job_waits_for_the_swarm_costs_no_container(
     world_of: Callable[[HubUser], Quick], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "_OUTAGE_PAUSE", 0.2)
+    monkeypatch.setattr(driver, "_OUTAGE_PAUSE", 0.2)
     user = carol(exp=time.time() + SHORT)
     world = world_of(user)
     with world.service() as service:
@@ -224,7 +225,7 @@ def test_a_token_that_expires_while_its_job_waits_for_the_swarm_costs_no_contain
 def test_a_token_that_expires_before_the_start_costs_no_container_and_after_it_ends_none(
     world_of: Callable[[HubUser], Quick], monkeypatch: pytest.MonkeyPatch, is_started: bool
 ) -> None:
-    monkeypatch.setattr(worker, "_OUTAGE_PAUSE", 0.2)
+    monkeypatch.setattr(driver, "_OUTAGE_PAUSE", 0.2)
     user = carol(exp=time.time() + SHORT)
     world = world_of(user)
     start, expired = Swarm.start_service, threading.Event()

@@ -14,7 +14,6 @@ from service_fixture import Service, connect, elements, running_service
 from storagehub_fixture import ALICE, HubClient
 from swarm_fixture import PROBE, registry_outage
 
-from die_algorithm import worker as worker_module
 from die_algorithm.engine import Engine
 from die_algorithm.links import Links
 from die_algorithm.local_swarm import LocalSwarm
@@ -24,11 +23,13 @@ from die_algorithm.runtime import Runtime
 from die_algorithm.settings import Settings
 from die_algorithm.storagehub import StorageHub
 from die_algorithm.swarm import Swarm
+from die_algorithm.worker import driver, worker
 
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "_OUTAGE_PAUSE", 0.2)
+    monkeypatch.setattr(driver, "_OUTAGE_PAUSE", 0.2)
+    monkeypatch.setattr(worker, "_TURN_AGAIN", 0.2)
 
 
 @pytest.fixture

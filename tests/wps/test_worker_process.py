@@ -268,7 +268,7 @@ def test_a_second_worker_waits_for_its_place_and_takes_over(
     soon(lambda: waits in processes.log.read_text())
     first.kill()
     first.wait()
-    works = f"worker[{second.pid}] INFO die_algorithm.worker: The worker works."
+    works = f"worker[{second.pid}] INFO die_algorithm.worker.worker: The worker works."
     soon(lambda: works in processes.log.read_text())
     processes.get(f"{CANCEL_PATH}?id={job_id}&gcube-token={ALICE.token}")
     processes.wait_for(job_id, "Computation cancelled.")
