@@ -593,19 +593,30 @@ def test_the_challenge_for_a_token_is_found_among_others(played: Played, challen
             registry.resolve(IMAGE)
 
 
-def test_where_tokens_are_given_nothing_may_be_missing() -> None:
+@pytest.mark.parametrize(
+    ("refusal", "error"),
+    [
+        # There is no such service, or it does not take this name; whose it is does not matter then.
+        ("404 Not Found", RegistryUnavailable),
+        ("400 Bad Request", ImageDoubtful),
+        ("405 Method Not Allowed", ImageDoubtful),
+    ],
+)
+def test_what_refuses_a_token_for_one_name_may_give_it_for_others(
+    refusal: str, error: type[Exception]
+) -> None:
     def guarded(connection: Connection) -> None:
         request = connection.request
         assert request is not None
         realm = f'Bearer realm="http://{request.headers["host"]}/token"'
-        status = "404 Not Found" if "/token" in request.target else "401 Unauthorized"
+        status = refusal if "/token" in request.target else "401 Unauthorized"
         connection.send(http(status, b"", f"WWW-Authenticate: {realm}"))
 
     with RawServer(guarded) as server:
         url = f"http://127.0.0.1:{server.port}"
         with (
             closing(Registry(url, "linux/amd64", 5)) as registry,
-            pytest.raises(RegistryUnavailable, match="HTTP 404"),
+            pytest.raises(error, match=f"HTTP {refusal[:3]}"),
         ):
             registry.resolve(IMAGE)
 

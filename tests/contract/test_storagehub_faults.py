@@ -307,12 +307,25 @@ STATUSES: list[tuple[str, bytes, type[StorageHubError]]] = [
     ("409 Conflict", b'{"message":"locked"}', ItemUnusable),
     ("500 Error", error_form("InvalidItemException"), ItemUnusable),
     ("500 Error", error_form("IdNotFoundException"), ItemUnusable),
+    ("500 Error", error_form("ItemLockedException"), ItemUnusable),
     ("500 Error", b"<html>", StorageHubUnavailable),
     ("500 Error", b"[" * 60_000, StorageHubUnavailable),
     ("410 Gone", b"", StorageHubUnavailable),
     ("415 Type", b"", StorageHubError),
     ("301 Moved", b"", StorageHubUnavailable),
 ]
+
+
+@pytest.mark.parametrize("name", ["FileNotFoundException", "ClassNotFoundException"])
+def test_what_javas_own_exceptions_say_is_not_certain(name: str) -> None:
+    # A machine with too many open files, or without its disks.
+    with (
+        RawServer(http("500 Error", error_form(name), JSON)) as server,
+        client(server) as storagehub,
+    ):
+        with pytest.raises(ItemDoubtful):
+            storagehub.item(TOKEN, "f0")
+        assert len(server.requests) > 1
 
 
 @pytest.mark.parametrize(("status", "body", "error"), STATUSES)
@@ -851,6 +864,27 @@ def test_a_page_that_is_too_long_is_asked_for_again_with_half_as_many_items() ->
             (500, 500),
             (500, 250),
         ]
+
+
+def test_a_short_page_of_which_all_is_filtered_is_not_the_end() -> None:
+    children = [file(f"i{number}", f"f{number}") for number in range(700)]
+    children[0]["description"] = "d" * (17 * 2**20 // 4)
+    children[1:4] = [
+        children[0] | {"id": f"i{number}", "name": f"f{number}"} for number in (1, 2, 3)
+    ]
+    filtered = range(10, 200)
+
+    def answer(connection: Connection) -> None:
+        assert connection.request is not None
+        start, limit = asked(connection.request)
+        window = range(700)[start : start + limit]
+        connection.send(page(*(children[number] for number in window if number not in filtered)))
+
+    with RawServer(answer) as server, StorageHub(server.url) as storagehub:
+        # Where what is left out counts for the next page's start, is StorageHub's affair.
+        found = {listed.path[0] for listed in storagehub.walk(TOKEN, "a", max_items=1000)}
+        assert {f"f{number}" for number in range(10)} <= found
+        assert "f699" in found
 
 
 def test_a_page_of_one_item_that_is_too_long_is_an_outage() -> None:

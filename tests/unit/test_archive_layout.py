@@ -207,6 +207,20 @@ def test_a_zip_of_pythons_is_clean_written_to_a_file_or_a_stream(tmp_path: Path)
         assert inspected(data, tmp_path / "a.zip").clean
 
 
+def test_a_zip_of_pythons_is_clean_that_is_too_long_for_its_own_end_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It writes the records of ZIP64 from 2 GiB on, and in the other one the numbers up to 4 GiB, too.
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 10)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as target:
+        for name, content in FILES.items():
+            target.writestr(zipfile.ZipInfo(f"{TOP}/{name}"), content)
+    monkeypatch.undo()
+    assert b"PK\x06\x06" in buffer.getvalue()
+    assert inspected(buffer.getvalue(), tmp_path / "a.zip").clean
+
+
 # -- what is something else for another reader
 
 

@@ -269,6 +269,7 @@ def test_of_a_cut_text_nothing_else_goes(text: str) -> None:
         lambda text: textwrap.indent(textwrap.fill(text, 20, break_on_hyphens=False), "\t| "),
         lambda text: base64.encodebytes(f"some.long.user.name:{text}".encode() * 3).decode(),
         lambda text: textwrap.fill(base64.b64encode(text.encode()).decode(), 16),
+        lambda text: base64.encodebytes(text.encode() * 3).decode().replace("\n", "\r\n"),
     ],
 )
 def test_a_token_is_masked_however_it_was_written(secret: str, write: Callable[[str], str]) -> None:

@@ -222,6 +222,16 @@ def test_what_came_as_a_token_is_masked_in_its_own_request_alone() -> None:
         assert another.submit(mask.mask, ODD).result() == ODD
 
 
+@pytest.mark.parametrize(
+    "text", ["bad token\n{}\nsee", "b'x\\n{}\\n'", "\x1b[31m{}\x1b[0m", "é{}é", "a {}\r\nb"]
+)
+def test_what_came_as_a_token_is_masked_beside_what_is_no_word(text: str) -> None:
+    mask = TokenMask()
+    for secret in (BARE, ODD):
+        mask.suspect(UserToken(secret))
+        assert secret not in mask.mask(text.format(secret))
+
+
 def test_a_known_token_is_masked_in_any_case(mask: TokenMask) -> None:
     for secret in TOKENS:
         assert secret[12:].upper() not in mask.mask(f"x {secret.upper()} y").upper()

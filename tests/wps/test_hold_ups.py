@@ -208,6 +208,24 @@ def test_an_outage_after_a_long_time_without_one_is_another_one(tmp_path: Path) 
         assert ledger.wait_out(broken, error).failure is not None
 
 
+def test_who_breaks_off_each_long_transfer_is_not_tried_for_ever(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, outage_patience=timedelta(minutes=30))
+    error = StorageHubUnavailable("away")
+    with closing(job_store(settings)) as store:
+        ledger = Ledger(settings, store, FailPoints(), Stopwatches())
+        job = make_job(state=JobState.STAGING_OUT)
+        store.add_found(job)
+        for tries in range(100):
+            job = ledger.wait_out(job, error)
+            if job.failure:
+                break
+            assert job.waiting is not None
+            began = datetime.now(UTC) - timedelta(minutes=31 + tries)
+            job = dataclasses.replace(job, waiting=Waiting(reason="", since=began))
+            ledger.goes_well(job, timedelta(minutes=31))
+        assert 1 < tries < 10
+
+
 # -- a StorageHub that hangs
 
 
