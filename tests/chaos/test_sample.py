@@ -48,6 +48,7 @@ def test_a_job_cancelled_at_any_step_ends_once_and_runs_no_longer(lanes: Lanes) 
     assert wrong(lanes, all_cancels(_RACES)) == []
 
 
+@pytest.mark.slow
 def test_a_worker_frozen_past_its_lease_does_no_harm(
     lanes: Lanes, postgresql: PostgresqlServer
 ) -> None:

@@ -386,6 +386,7 @@ class TestArchive:
         assert self._upload(alice, folder, archive).status_code == 400
         assert alice.names(folder) == []
 
+    @pytest.mark.slow
     def test_a_very_deep_tree_comes_back_and_can_be_deleted(
         self, alice: HubClient, folder: str
     ) -> None:

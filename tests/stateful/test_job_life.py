@@ -42,7 +42,7 @@ from die_algorithm.models import Job, JobState
 
 EXAMPLES = int(os.environ.get("JOB_LIFE_EXAMPLES", "0"))
 #: Stories of the short run, and the steps of one.
-_FEW, _STEPS = 9, 30
+_FEW, _STEPS = 6, 30
 
 _FAIL_POINTS = [f"{point.value}:{side}" for point in Point for side in ("before", "after")]
 _LOSSES = [

@@ -213,6 +213,7 @@ def test_more_entries_than_a_plain_zip_can_count(destination: Path) -> None:
     assert destination.read_bytes() == folder.zip_bytes
 
 
+@pytest.mark.slow
 def test_appending_beyond_what_a_plain_zip_can_count(destination: Path) -> None:
     files: dict[Path_, bytes] = {(f"f{number}",): b"" for number in range(65_534)}
     files |= {(f"g{number}",): b"x" for number in range(10)}

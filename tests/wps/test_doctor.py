@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from doctor_fixture import ask_doctor
+from open_folder import open_to_all
 
 from die_algorithm.runtime import job_store
 from die_algorithm.settings import Settings
@@ -19,8 +20,7 @@ NOBODY = 65534
 @pytest.fixture(autouse=True)
 def _open_to_all(tmp_path: Path) -> None:
     """Let other users look into the test's folder."""
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(0o755)
+    open_to_all(tmp_path)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from open_folder import open_to_all
 from postgresql_fixture import PostgresqlServer
 from quick_fixture import Processes, Quick, soon
 from storagehub_fixture import ALICE
@@ -48,8 +49,7 @@ def processes(
     """A service whose two processes have a folder each, and a third one together."""
     if os.geteuid() != 0:
         pytest.skip("only root can be two other users")
-    for folder in (quick.folder, quick.folder.parent, quick.folder.parent.parent):
-        folder.chmod(0o755)
+    open_to_all(quick.folder)
     (quick.folder / "engine.sock").chmod(0o666)
     for name, user, mode in (("web", WEB, 0o700), ("worker", WORKER, 0o700), ("own", 0, 0o2770)):
         (quick.folder / name).mkdir()
