@@ -29,7 +29,7 @@ doctor: tools ## Say what is missing for the service to work; DOCTOR=--probe: an
 	@$(PYTHON) scripts/local_stack.py doctor $(DOCTOR)
 
 test: testbed check ## Run all tests but the longest, on a private Swarm
-	$(PYTHON) -m pytest -n 2 --dist loadgroup -m "not nodes and not slow"
+	$(PYTHON) -m pytest -n 3 --dist loadgroup -m "not nodes and not slow"
 
 slow: testbed ## Run those that test leaves out because it has one of their kind
 	$(PYTHON) -m pytest -m slow
