@@ -16,14 +16,7 @@ from die_algorithm.models import ImageFacts
 from die_algorithm.registry import answers
 from die_algorithm.registry.calls import Calls
 
-_MANIFEST_TYPES = ", ".join(
-    (
-        "application/vnd.oci.image.index.v1+json",
-        "application/vnd.docker.distribution.manifest.list.v2+json",
-        "application/vnd.oci.image.manifest.v1+json",
-        "application/vnd.docker.distribution.manifest.v2+json",
-    )
-)
+_MANIFEST_TYPES = ", ".join(answers.MANIFEST_TYPES)
 #: What Linux calls processors, and registries otherwise.
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 #: The engine cannot stack more (moby, ``maxLayerDepth``).
@@ -157,6 +150,12 @@ class Registry:
         try:
             return answers.manifest_of(body)
         except ValueError:
+        except answers.OtherAddresses:
+            raise ImageUnusable(
+                f"The image {image.familiar} has parts that lie elsewhere than in its registry, at "
+                "addresses that it names; no such image is run here. Build and publish it again, with all "
+                "its layers in the registry."
+            ) from None
             raise _no_image(image) from None
 
     def _config(
