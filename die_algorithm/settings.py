@@ -155,8 +155,9 @@ class Settings(BaseModel):
     docker_hub_url: HubUrl = Field(
         "https://registry-1.docker.io",
         description="Where the service asks about images of Docker Hub when a job is submitted: there, or "
-        "a mirror's address; `engine`: it asks no registry, and the worker learns what it can through "
-        "the engine when it starts the job.",
+        "a mirror's address; `engine`: it asks no registry, and the worker asks the engine when it "
+        "starts the job, which tells neither size nor label `die.token-file`, nor whether an image leads its "
+        "machine to other addresses.",
     )
     docker_host: EngineAddress = Field(
         "unix:///var/run/docker.sock",

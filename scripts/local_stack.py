@@ -7,8 +7,7 @@
                             container can do and reach
 
 Started are a private Docker engine with a one-node Swarm and a registry that stands in for Docker Hub,
-the embedded StorageHub with a demo user, and the service. DIE_DOCKER_HOST names an engine of yours to
-be used in place of the private one; it must be a Swarm manager and able to pull the example image.
+the embedded StorageHub with a demo user, and the service.
 """
 
 from __future__ import annotations
@@ -56,7 +55,8 @@ class LocalStack:
 
     Args:
         state: the folder.
-        docker_host: an engine of the user's; empty: a private one.
+        docker_host: an engine in place of the private one, for benchmarks; its containers must reach
+            this machine's loopback, where StorageHub listens then.
         settings: of the service, as ``DIE_*`` in its environment.
     """
 
@@ -168,7 +168,6 @@ class LocalStack:
                 "DIE_DATA_DIR": str(self.state / "service"),
                 "DIE_STORAGEHUB_URL": storagehub,
                 "DIE_DOCKER_HOST": self._docker_host,
-                # An engine of the user's may pull from elsewhere than Docker Hub: it is asked itself.
                 "DIE_DOCKER_HUB_URL": self.swarm.registry_url if self.swarm else "engine",
                 "DIE_EXTRA_HOSTS": f"registry.d4science.org:{address}",
                 **self._settings,
@@ -310,7 +309,7 @@ def main() -> int:
     parser.add_argument("--probe", action="store_true", help="with doctor")
     parser.add_argument("--state", type=Path, default=REPOSITORY / ".die", metavar="FOLDER")
     arguments = parser.parse_args()
-    stack = LocalStack(arguments.state, os.environ.get("DIE_DOCKER_HOST", ""))
+    stack = LocalStack(arguments.state)
     try:
         if arguments.command == "doctor":
             return doctor(stack, *(["--probe"] if arguments.probe else []))

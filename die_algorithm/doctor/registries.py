@@ -13,9 +13,17 @@ from die_algorithm.runtime import registry_client
 from die_algorithm.settings import Settings
 from die_algorithm.shown_address import shown_address
 
+_NOT_ASKED = Check(
+    name="registries",
+    level=Level.WARN,
+    text="Only the engine asks about images. It does not tell which of them want the token in a file, so "
+    "they get none, nor whether one would lead its machine to addresses outside its registry.",
+    remedy="If this service reaches the registry or a mirror, name that in the setting 'docker_hub_url'.",
+)
+
 
 def registry_checks(settings: Settings, policy: Policy) -> list[Check]:
-    """Warn of registries that do not answer; nothing is said where the engine asks them.
+    """Warn of registries that do not answer, and of what nobody learns where the engine asks them.
 
     Args:
         settings: the operator's.
@@ -33,7 +41,7 @@ def registry_checks(settings: Settings, policy: Policy) -> list[Check]:
             )
         ]
     if registry is None:
-        return []
+        return [_NOT_ASKED]
     try:
         return [_registry(registry, name, settings) for name in policy.images.registries]
     finally:

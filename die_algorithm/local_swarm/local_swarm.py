@@ -222,8 +222,8 @@ class LocalSwarm:
 def _check_machine() -> None:
     if os.geteuid() != 0:
         raise LocalSwarmError(
-            "Only root can start or stop a private Swarm. Run this as root, or name a Swarm that "
-            "runs already, with DIE_DOCKER_HOST."
+            "Only root can start or stop a private Swarm. Run this as root; on a Swarm of yours, run "
+            "'die serve' (README, \"Operate it\")."
         )
     missing = [name for name in _PROGRAMS if not shutil.which(name, path=ENVIRONMENT["PATH"])]
     if missing:

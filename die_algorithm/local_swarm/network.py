@@ -92,7 +92,7 @@ class Network:
             raise LocalSwarmError(
                 "A private Swarm needs a network namespace of its own, and this machine does not "
                 "permit one. It takes root rights and, inside a container, a privileged one. "
-                f"Otherwise name a Swarm that runs already, with DIE_DOCKER_HOST.\n{error}"
+                f"On a Swarm of yours, run 'die serve' (README, \"Operate it\").\n{error}"
             ) from None
 
     def close(self) -> None:

@@ -17,6 +17,13 @@ _FIELDS = (
     *("digest", "size", "urls", "platform", "os", "architecture", "variant"),
 )
 _FOLDED = frozenset(name.casefold() for name in _FIELDS)
+#: What manifests and indexes are, by their types; those that can be understood here.
+MANIFEST_TYPES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
 
 
 class _Fields(BaseModel):
@@ -54,6 +61,7 @@ class Descriptor(_Fields):
 
     digest: str = Field(pattern=f"^{DIGEST.pattern}$")
     size: int = Field(ge=0)
+    media_type: object = Field(None, alias="mediaType")
 
 
 class Variant(_Fields):
@@ -79,6 +87,11 @@ class Manifest(_Fields):
     layers: tuple[Descriptor, ...] = ()
     #: Of an index.
     manifests: tuple[Variant, ...] | None = None
+
+    @property
+    def parts(self) -> tuple[Descriptor, ...]:
+        """Configuration and layers of an image."""
+        return self.layers if self.config is None else (self.config, *self.layers)
 
     def variants(self, platform: str) -> tuple[Variant, ...]:
         """Those of an index that an engine on a platform may choose; which, is its affair.
@@ -143,6 +156,7 @@ def manifest_of(document: bytes) -> Manifest:
     it is written in the specification, would be something else to them (CVE-2021-41190 is of that kind).
 
     Raises:
+        OtherAddresses: an engine would fetch something from elsewhere than its registry.
         ValueError: it is neither, or could be both.
     """
     try:
@@ -151,10 +165,21 @@ def manifest_of(document: bytes) -> Manifest:
         raise ValueError("it is nested too deep") from None
     if not all(each.is_plain for each in _objects(content)):
         raise ValueError("it can be read in two ways")
+    # The engine's machine would fetch them (containerd, ``dockerFetcher.Fetch``): they would lead it
+    # to whatever it reaches, past the operator's rules for containers and for registries.
+    if any(each.get("urls") for each in _objects(content)):
+        raise OtherAddresses("it names addresses of its own")
     manifest = MANIFEST.validate_python(content)
     if manifest.manifests is not None and ("config" in content or "layers" in content):
         raise ValueError("it is an index and an image")
+    # Engines follow what is of such a type wherever it stands (containerd, ``images.Children``).
+    if any(each.media_type in MANIFEST_TYPES for each in manifest.parts):
+        raise ValueError("a part of it is another image")
     return manifest
+
+
+class OtherAddresses(ValueError):
+    """An image names addresses that parts of it are to be fetched from."""
 
 
 class _Object(dict[str, object]):

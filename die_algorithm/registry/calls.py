@@ -20,12 +20,12 @@ from pydantic import ValidationError
 from die_algorithm import __version__
 from die_algorithm.errors import (
     ImageDoubtful,
-    ImageNotFound,
     ImageUnusable,
     RegistryLimits,
     RegistryUnavailable,
 )
 from die_algorithm.image_reference import DOCKER_HUB, ImageReference
+from die_algorithm.image_refusals import not_public
 from die_algorithm.paced_http import (
     NETWORK_ERRORS,
     PacedAdapter,
@@ -190,7 +190,7 @@ class Calls:
         found = _bearer(challenge)
         realm = found.get("realm", "")
         if not realm:
-            raise _not_public(image)
+            raise not_public(image)
         if _origin(realm) != _origin(base):
             _demand_https(realm)
         query = {
@@ -242,7 +242,7 @@ def _check(response: requests.Response, image: ImageReference, path: str) -> Non
         if path.startswith(_BLOBS):
             raise ImageDoubtful(f"The image registry lacks a part of the image (HTTP {status}).")
         if path != _TOKENS or not missing:
-            raise _not_public(image)
+            raise not_public(image)
     if status == 429:
         raise RegistryLimits(
             "The image registry is asked too often.", retry_after(response.headers)
@@ -258,14 +258,6 @@ def _unavailable(status: int, pause: float = 0.0) -> RegistryUnavailable:
 
 def _with_error(status: int) -> str:
     return f"The image registry answers with an error (HTTP {status})."
-
-
-def _not_public(image: ImageReference) -> ImageNotFound:
-    # One sentence for both: nobody learns here which private images there are (safety, I22).
-    return ImageNotFound(
-        f"The image {image.familiar} does not exist on {image.place}, or is not public. Check "
-        "its name and tag, or publish it."
-    )
 
 
 def _body(

@@ -12,18 +12,12 @@ from pydantic import ValidationError
 
 from die_algorithm.errors import ImageDoubtful, ImageUnusable, RegistryUnavailable
 from die_algorithm.image_reference import DIGEST, ImageReference
+from die_algorithm.image_refusals import wrong_platform
 from die_algorithm.models import ImageFacts
 from die_algorithm.registry import answers
 from die_algorithm.registry.calls import Calls
 
-_MANIFEST_TYPES = ", ".join(
-    (
-        "application/vnd.oci.image.index.v1+json",
-        "application/vnd.docker.distribution.manifest.list.v2+json",
-        "application/vnd.oci.image.manifest.v1+json",
-        "application/vnd.docker.distribution.manifest.v2+json",
-    )
-)
+_MANIFEST_TYPES = ", ".join(answers.MANIFEST_TYPES)
 #: What Linux calls processors, and registries otherwise.
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 #: The engine cannot stack more (moby, ``maxLayerDepth``).
@@ -129,7 +123,7 @@ class Registry:
         configs = [self._config(image, each, deadline) for each in manifests]
         runnable = [each for each in configs if each.platform_name == self._platform]
         if not runnable:
-            raise self._wrong_platform(image)
+            raise wrong_platform(image, self._platform)
         return ImageFacts(
             digest=digest,
             # Nodes choose by their processors' abilities, so it may be any of them.
@@ -156,6 +150,12 @@ class Registry:
         body = self._document(image, f"manifests/{digest}", digest, deadline)
         try:
             return answers.manifest_of(body)
+        except answers.OtherAddresses:
+            raise ImageUnusable(
+                f"The image {image.familiar} has parts that lie elsewhere than in its registry, at "
+                "addresses that it names; no such image is run here. Build and publish it again, with all "
+                "its layers in the registry."
+            ) from None
         except ValueError:
             raise _no_image(image) from None
 
@@ -187,12 +187,6 @@ class Registry:
         if answers.is_schema_1(body):
             raise _no_image(image)
         raise ImageDoubtful("The image registry sent another document than was asked for.")
-
-    def _wrong_platform(self, image: ImageReference) -> ImageUnusable:
-        return ImageUnusable(
-            f"The image {image.familiar} has no variant for {self._platform}. Build it for this "
-            "platform and publish it again."
-        )
 
 
 def this_platform() -> str:

@@ -10,8 +10,6 @@ from datetime import timedelta
 from pathlib import Path
 
 from die_algorithm.errors import (
-    ImageNotFound,
-    ImageUnusable,
     RegistryLimits,
     RegistryUnavailable,
     ServiceGone,
@@ -20,6 +18,7 @@ from die_algorithm.errors import (
     SwarmUnavailable,
 )
 from die_algorithm.image_reference import ImageReference
+from die_algorithm.image_refusals import not_public, wrong_platform
 from die_algorithm.models import (
     EngineFacts,
     JobSecret,
@@ -156,10 +155,7 @@ class Swarm:
         if answer.status >= 400 and not answer.message:
             answer.check()  # the engine would say why
         if answer.status in (400, 401, 403, 404):
-            raise ImageNotFound(
-                f"The image {image.familiar} does not exist on {image.place}, or is not public. Check "
-                "its name and tag, or publish it."
-            )
+            raise not_public(image)
         if answer.status >= 400:
             answer.refuse_non_manager()
             LOGGER.warning("The registry of %s: %s", image.canonical, answer.message)
@@ -179,10 +175,7 @@ class Swarm:
             f"{each.os}/{each.architecture}" for each in found.platforms if each.architecture
         }
         if offered and wanted not in offered:
-            raise ImageUnusable(
-                f"The image {image.familiar} has no variant for {wanted}. "
-                "Build it for this platform and publish it again."
-            )
+            raise wrong_platform(image, wanted)
 
     # -- services
 

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from typing import Any
 
 import pytest
 from raw_server import Answer, Connection, RawServer, http, json_answer
@@ -295,6 +296,44 @@ def test_a_document_that_engines_read_otherwise_is_no_image(played: Played, more
     played.tags["latest"] = evil
     with pytest.raises(ImageUnusable, match="no image that an engine can run"):
         resolved(played)
+
+
+@pytest.mark.parametrize("place", ["config", "layers", "manifests"])
+def test_an_image_that_would_lead_engines_to_other_addresses_is_unusable(
+    played: Played, place: str
+) -> None:
+    digest = played.tags["latest"] = played.add_image(count=2)
+    content = json.loads(played.documents[digest])
+    if place == "manifests":
+        content = {"manifests": [amd64("x", architecture="arm64"), amd64(digest)]}
+    nothing: tuple[object, ...] = (None, [])
+    for urls in nothing:
+        last(content[place])["urls"] = urls
+        played.tags["latest"] = played.add(content)
+        resolved(played)
+    last(content[place])["urls"] = ["http://169.254.169.254/latest/meta-data"]
+    played.tags["latest"] = played.add(content)
+    with pytest.raises(ImageUnusable, match="lie elsewhere than in its registry"):
+        resolved(played)
+
+
+@pytest.mark.parametrize("place", ["config", "layers"])
+@pytest.mark.parametrize("kind", [MANIFEST, INDEX])
+def test_an_image_with_another_one_for_a_part_is_unusable(
+    played: Played, place: str, kind: str
+) -> None:
+    # Engines would fetch what that one names, of which nothing was looked at here.
+    content = json.loads(played.documents[played.add_image(count=2)])
+    last(content[place])["mediaType"] = kind
+    played.tags["latest"] = played.add(content)
+    with pytest.raises(ImageUnusable, match="no image that an engine can run"):
+        resolved(played)
+
+
+def last(part: Any) -> dict[str, object]:
+    """A descriptor, or the last of several."""
+    found: dict[str, object] = part[-1] if isinstance(part, list) else part
+    return found
 
 
 def test_annotations_may_be_named_as_one_likes(played: Played) -> None:

@@ -30,6 +30,7 @@ LAYERS: dict[str, set[str]] = {
         "token_mask",
         "job_in_hand",
         "image_reference",
+        "image_refusals",
         "repository_pattern",
         "image_policy",
         "policy",

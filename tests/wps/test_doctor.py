@@ -92,3 +92,12 @@ def test_who_asks_as_another_user_than_the_services_is_told(tmp_path: Path) -> N
         _, output = ask_doctor(data_dir=folder)
     assert "ok    jobs' database" in output
     assert "warn  user" not in output
+
+
+@pytest.mark.parametrize("way", ["engine", "http://127.0.0.1:9"])
+def test_the_doctor_says_what_nobody_learns_where_only_the_engine_asks(
+    tmp_path: Path, way: str
+) -> None:
+    _, output = ask_doctor(data_dir=tmp_path / "data", docker_hub_url=way)
+    assert ("warn  registries: Only the engine asks about images." in output) is (way == "engine")
+    assert ("want the token in a file" in output) is (way == "engine")
