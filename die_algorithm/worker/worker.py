@@ -28,6 +28,8 @@ LOGGER = logging.getLogger(__name__)
 _BREATH = 0.05
 #: Seconds until a failed turn is tried again.
 _TURN_AGAIN = 5.0
+#: Seconds until documents are made again that could not be in an unforeseen way.
+_PUBLISH_AGAIN = 60.0
 #: Seconds without a turn after which the loop counts as stuck.
 _STUCK = 60.0
 
@@ -67,6 +69,8 @@ class Worker:
         self._place = place
         self._janitor = janitor
         self._publish = publish
+        #: When jobs' documents are made again, by their ids.
+        self._publish_at: dict[str, float] = {}
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._held = HeldJobs(store, place, lease)
@@ -157,13 +161,20 @@ class Worker:
         return self._watch.look_at_tasks([job for job in jobs if is_watched(job)])
 
     def _publish_changed(self) -> None:
-        """Publish what has changed; what cannot be is tried again in the next turn."""
+        """Publish what has changed; what cannot be is tried again in a later turn."""
         if self._publish is None:
             return
         for job in self._store.unpublished():
+            if time.monotonic() < self._publish_at.get(job.id, 0.0):
+                continue
             try:
                 self._publish(job)
             except OSError:
                 LOGGER.exception("Job %s: its documents could not be written.", job.id)
                 return
+            except Exception:  # one job's documents must not keep all jobs from being looked at
+                LOGGER.exception("Job %s: its documents could not be made.", job.id)
+                self._publish_at[job.id] = time.monotonic() + _PUBLISH_AGAIN
+                continue
+            self._publish_at.pop(job.id, None)
             self._store.mark_published(job)

@@ -1,0 +1,96 @@
+"""Trouble of one job, or of one outside thing, is no other's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from quick_fixture import PROBE, Quick, soon
+from storagehub_fixture import ALICE
+
+from die_algorithm.engine import Engine
+from die_algorithm.errors import StorageHubUnavailable, SwarmUnavailable
+from die_algorithm.models import EngineFacts, Job, JobState, ResponseForm, UserToken
+from die_algorithm.runtime import Runtime
+from die_algorithm.settings import Settings
+from die_algorithm.storagehub import StorageHub
+from die_algorithm.swarm import Swarm
+from die_algorithm.worker import driver, worker
+
+
+@contextmanager
+def running(quick: Quick, publish: Callable[[Job, Settings], None] | None) -> Iterator[Engine]:
+    runtime = Runtime(quick.settings, publish)
+    try:
+        yield runtime.engine
+    finally:
+        runtime.stop()
+
+
+def submit(engine: Engine, item: str) -> str:
+    inputs = {"Image": [PROBE], "CommandName": ["probe noop"], "FileParam": [item]}
+    return engine.submit(inputs, UserToken(ALICE.token), ResponseForm(store=True, status=True)).id
+
+
+def test_documents_that_cannot_be_made_keep_no_job_from_its_end(
+    quick: Quick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_PUBLISH_AGAIN", 0.1)
+    odd: list[str] = []
+    is_odd, published = [True], set()
+
+    def publish(job: Job, _: Settings) -> None:
+        odd.append(job.id)
+        if job.id == odd[0] and is_odd:
+            raise ValueError("unforeseen")
+        published.add((job.id, job.state))
+
+    with running(quick, publish) as engine:
+        first, second = submit(engine, quick.item), submit(engine, quick.item)
+        for job_id in (first, second):
+            assert engine.wait(job_id, 20).state is JobState.SUCCEEDED
+        other = ({first, second} - {odd[0]}).pop()
+        soon(lambda: (other, JobState.SUCCEEDED) in published)
+        assert odd[0] not in {job_id for job_id, _ in published}
+        is_odd.clear()
+        soon(lambda: (odd[0], JobState.SUCCEEDED) in published)
+
+
+@pytest.mark.parametrize(
+    ("kind", "call", "error", "looks"),
+    [
+        (StorageHub, "create_folder", StorageHubUnavailable("away"), 1),
+        (Swarm, "create_service", SwarmUnavailable("away"), 2),
+    ],
+)
+def test_an_engine_is_asked_anew_what_it_is_after_its_own_outage_only(
+    quick: Quick,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type,
+    call: str,
+    error: Exception,
+    looks: int,
+) -> None:
+    monkeypatch.setattr(driver, "_OUTAGE_PAUSE", 0.1)
+    facts, asked = Swarm.facts, []
+    original = getattr(kind, call)
+    errors: list[Exception] = []
+
+    def counted(self: Swarm) -> EngineFacts:
+        asked.append(1)
+        return facts(self)
+
+    def fails(*arguments: object) -> object:
+        if errors:
+            raise errors.pop()
+        return original(*arguments)
+
+    monkeypatch.setattr(Swarm, "facts", counted)
+    monkeypatch.setattr(kind, call, fails)
+    with running(quick, None) as engine:
+        assert engine.wait(submit(engine, quick.item), 20).state is JobState.SUCCEEDED
+        errors.append(error)
+        assert engine.wait(submit(engine, quick.item), 20).state is JobState.SUCCEEDED
+    assert errors == []
+    assert len(asked) == looks
