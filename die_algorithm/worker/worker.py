@@ -32,6 +32,8 @@ _TURN_AGAIN = 5.0
 _PUBLISH_AGAIN = 60.0
 #: Seconds without a turn after which the loop counts as stuck.
 _STUCK = 60.0
+#: Seconds after which it hangs for good: no call of a turn waits so long, even if the database is away.
+_HOPELESS = 600.0
 
 
 class Worker:
@@ -100,8 +102,16 @@ class Worker:
     @property
     def is_stuck(self) -> bool:
         """Whether the loop has begun to work and not come round for a minute."""
+        return self._has_paused(_STUCK)
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether the loop has begun to work and will not come round any more."""
+        return self._has_paused(_HOPELESS)
+
+    def _has_paused(self, seconds: float) -> bool:
         last = self._last_turn
-        return last is not None and time.monotonic() - last > _STUCK
+        return last is not None and time.monotonic() - last > seconds
 
     def wake(self) -> None:
         """Take the next turn now, and look for new jobs, and those cancelled while they waited."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -94,3 +97,36 @@ def test_an_engine_is_asked_anew_what_it_is_after_its_own_outage_only(
         assert engine.wait(submit(engine, quick.item), 20).state is JobState.SUCCEEDED
     assert errors == []
     assert len(asked) == looks
+
+
+#: ``die worker`` whose loop ends after its first turn, or hangs in it for as long as a test needs.
+ODD_WORKER = """
+import sys, time
+from die_algorithm.cli import main
+from die_algorithm.commands import worker as command
+from die_algorithm.worker import worker
+def ends(_): raise MemoryError
+def hangs(_):
+    if _._last_turn is not None: time.sleep(30)
+    return 0.0
+worker._HOPELESS = 0.2
+command._LOOK_AGAIN, command._STEPS_END_BY = 0.1, 0.2
+worker.Worker._turn = {"ends": ends, "hangs": hangs}[sys.argv[1]]
+main(["worker"])
+"""
+
+
+@pytest.mark.parametrize("how", ["ends", "hangs"])
+def test_a_worker_that_works_no_more_ends_so_that_it_is_started_again(
+    quick: Quick, how: str
+) -> None:
+    environment = {**os.environ, **quick.environment()}
+    ended = subprocess.run(
+        [sys.executable, "-c", ODD_WORKER, how],
+        check=False,
+        env=environment,
+        capture_output=True,
+        timeout=30,
+    )
+    assert ended.returncode == 1
+    assert b"The worker has stopped working" in ended.stderr
