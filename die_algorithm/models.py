@@ -441,6 +441,8 @@ class Waiting:
     #: What is waited for, as a sentence without a full stop.
     reason: str
     since: datetime
+    #: Whether that is this service's own disk.
+    is_for_disk: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
