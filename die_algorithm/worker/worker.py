@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from datetime import timedelta
 
 from die_algorithm.errors import StoreError
@@ -16,7 +17,7 @@ from die_algorithm.steps import DiskWatch, Steps
 from die_algorithm.swarm import Swarm
 from die_algorithm.worker.driver import Driver
 from die_algorithm.worker.held_jobs import HeldJobs, log_store_error
-from die_algorithm.worker.next_step import is_watched
+from die_algorithm.worker.next_step import Pool, is_watched
 from die_algorithm.worker.pools import Pools
 from die_algorithm.worker.transfer_turns import TransferTurns
 from die_algorithm.worker.watch import Watch
@@ -97,6 +98,7 @@ class Worker:
             stopping=self._stopping,
             wake=self.wake,
         )
+        self._expiry: Future[None] | None = None
         self._last_turn: float | None = None
 
     @property
@@ -167,8 +169,21 @@ class Worker:
         for job in self._turns.choose([job for job in jobs if not is_watched(job)]):
             self._driver.carry_on(job)
         self._publish_changed()
+        self._begin_expiry()
         self._watch.look_at_disks()
         return self._watch.look_at_tasks([job for job in jobs if is_watched(job)])
+
+    def _begin_expiry(self) -> None:
+        if self._expiry is None or self._expiry.done():
+            self._expiry = self._pools.submit(Pool.EXPIRY, self._expire)
+
+    def _expire(self) -> None:
+        try:
+            self._janitor.expire()
+        except StoreError as error:
+            log_store_error("What has had its time cannot be removed", error)
+        except Exception:  # it is tried again, whatever nobody foresaw
+            LOGGER.exception("What has had its time could not be removed.")
 
     def _publish_changed(self) -> None:
         """Publish what has changed; what cannot be is tried again in a later turn."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -13,7 +14,8 @@ from quick_fixture import PROBE, Quick, soon
 from storagehub_fixture import ALICE
 
 from die_algorithm.engine import Engine
-from die_algorithm.errors import StorageHubUnavailable, SwarmUnavailable
+from die_algorithm.errors import StorageHubUnavailable, StoreUnavailable, SwarmUnavailable
+from die_algorithm.janitor import Janitor
 from die_algorithm.models import EngineFacts, Job, JobState, ResponseForm, UserToken
 from die_algorithm.runtime import Runtime
 from die_algorithm.settings import Settings
@@ -97,6 +99,25 @@ def test_an_engine_is_asked_anew_what_it_is_after_its_own_outage_only(
         assert engine.wait(submit(engine, quick.item), 20).state is JobState.SUCCEEDED
     assert errors == []
     assert len(asked) == looks
+
+
+@pytest.mark.parametrize("is_slow", [True, False])
+def test_what_expires_keeps_no_job_from_its_end(
+    quick: Quick, monkeypatch: pytest.MonkeyPatch, *, is_slow: bool
+) -> None:
+    asked, done = threading.Event(), threading.Event()
+
+    def expire(_: Janitor) -> None:
+        asked.set()
+        if not is_slow:
+            raise StoreUnavailable("locked")
+        assert done.wait(30)
+
+    monkeypatch.setattr(Janitor, "expire", expire)
+    with running(quick, None) as engine:
+        assert asked.wait(20)
+        assert engine.wait(submit(engine, quick.item), 10).state is JobState.SUCCEEDED
+        done.set()
 
 
 #: ``die worker`` whose loop ends after its first turn, or hangs in it for as long as a test needs.
