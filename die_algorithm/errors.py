@@ -271,7 +271,10 @@ class JobFault(DieError):
 
 
 class StepInterrupted(DieError):
-    """A step was broken off because the service stops or the job was cancelled; it is no failure."""
+    """A step was broken off, which is no failure.
+
+    The service stops, or the job was cancelled, has taken too long, or has gone to another worker.
+    """
 
 
 class StorageHubError(DieError):
@@ -373,7 +376,7 @@ class NotASwarm(SwarmError):
 
 
 class ServiceRefused(SwarmError):
-    """The engine refuses to create the service."""
+    """The engine refuses to create or start the service, or its secret, or cannot protect as is demanded."""
 
 
 class ServiceGone(SwarmError):

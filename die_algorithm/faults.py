@@ -84,9 +84,6 @@ _SENTENCES: dict[type[DieError], tuple[FaultClass, str]] = {
     ),
 }
 
-#: What a job waits for that cannot write its result.
-WAITING_FOR_DISK = "waiting until this service can write its result, which it cannot at the moment"
-
 _NEW_LINK = "Check the link, and submit the job again."
 _STORAGEHUB = "StorageHub"
 _LINK_HOST = "the host of the public link"
@@ -137,7 +134,7 @@ def waiting_for(error: DieError) -> str:
     if isinstance(error, RegistryLimits):
         return "waiting until the image registry may be asked again, which limits how often that is"
     if isinstance(error, DiskTrouble):
-        return WAITING_FOR_DISK
+        return "waiting until this service can write its result, which it cannot at the moment"
     return f"waiting for {_away(error)}, which does not answer as it should"
 
 

@@ -25,7 +25,7 @@ _SECRETS_EVERY = 300.0
 #: Seconds between two looks for expired results and records.
 _EXPIRE_EVERY = 5.0
 #: Seconds between two looks for results without a record, which are left over only where a database was lost;
-#: and how many are removed at once, while nobody watches the Swarm.
+#: and how many are removed at once.
 _RESULTS_EVERY, _RESULTS_AT_ONCE = 3600.0, 100
 
 
@@ -128,7 +128,11 @@ class Janitor:
         return self._steps.is_ours(secret) and (job is None or job.state.is_final)
 
     def expire(self) -> None:
-        """Remove what has had its time, if it is time to look."""
+        """Remove what has had its time, if it is time to look.
+
+        Raises:
+            StoreError: it cannot be found out.
+        """
         now = time.monotonic()
         if now < self._expire_at:
             return

@@ -21,7 +21,11 @@ TOKEN_FILE_LABEL = "die.token-file"  # noqa: S105 - a name, not a secret
 
 
 class JobState(enum.Enum):
-    """Where a job is. Each state is reached at most once, and the final ones exclude each other."""
+    """Where a job is. The final states exclude each other, and each is reached at most once.
+
+    So are the others, but that a job whose image no machine could fetch goes back from dispatched to
+    staged in, and is dispatched again.
+    """
 
     #: The record is committed; the client may know the job's id.
     ACCEPTED = "accepted"
@@ -441,6 +445,8 @@ class Waiting:
     #: What is waited for, as a sentence without a full stop.
     reason: str
     since: datetime
+    #: Whether that is this service's own disk.
+    is_for_disk: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

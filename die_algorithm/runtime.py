@@ -57,6 +57,10 @@ class _WorkerThread:
     def works(self) -> bool:
         return self._thread.is_alive() and not self.worker.is_stuck
 
+    @property
+    def is_lost(self) -> bool:
+        return not self._thread.is_alive() or self.worker.is_hopeless
+
     def end(self) -> None:
         self.worker.stop()
 
@@ -160,6 +164,15 @@ class Runtime:
         """Whether the worker of this process works, or waits for its turn to."""
         parts = self._parts
         return parts is not None and (parts.worker is None or parts.worker.works)
+
+    @property
+    def has_lost_worker(self) -> bool:
+        """Whether the worker of this process has ended by itself, or hangs for good.
+
+        One that waits for its turn, or for a database that is away, has not.
+        """
+        parts = self._parts
+        return parts is not None and parts.worker is not None and parts.worker.is_lost
 
     def worker_reports(self) -> list[WorkerReport]:
         """What the workers on the jobs' database say of themselves.

@@ -3,8 +3,9 @@
 The two are joined by pipes, which carry hints and no more: a line to the worker says that a job was
 accepted or is to be cancelled, a line from it that a job, whose id it holds, has ended, or, if it is
 empty, that the worker lives. What is true stands in the database. When the web process ends, however
-it does, the worker's standard input ends, and it stops. A worker that is silent, because something has
-frozen it, is killed and replaced.
+it does, the worker's standard input ends, and it stops. A worker process that is silent, because something
+has frozen it whole, is killed and replaced. What it does is not looked at from here: one whose loop has
+ended, or hangs, ends by itself, and is replaced, too.
 
 What the web process hands over to each worker it starts, settings with their secrets among it, is in a
 file that has no name and is in memory alone.

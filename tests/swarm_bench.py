@@ -230,7 +230,7 @@ class AnswerLoser:
                 self._pass_on(connection)
 
     def _pass_on(self, connection: socket.socket) -> None:
-        request = b"".join(_whole_request(connection))
+        request = b"".join(whole_request(connection))
         head, _, body = request.partition(b"\r\n\r\n")
         with socket.socket(socket.AF_UNIX) as engine:
             engine.connect(self._engine)
@@ -243,7 +243,7 @@ class AnswerLoser:
             connection.sendall(head + b"\r\nConnection: close\r\n\r\n" + body)
 
 
-def _whole_request(sock: socket.socket) -> Iterator[bytes]:
+def whole_request(sock: socket.socket) -> Iterator[bytes]:
     """The parts of a request with Content-Length, or without a body."""
     data = b""
     while b"\r\n\r\n" not in data and (part := sock.recv(65536)):

@@ -116,13 +116,18 @@ def end_of_program() -> threading.Event:
     return end
 
 
-def end_in_time(seconds: float = _END_BY) -> None:
-    """End this process in some seconds, if it has not ended by itself."""
+def end_in_time(seconds: float = _END_BY, code: int = 0) -> None:
+    """End this process in some seconds, if it has not ended by itself.
+
+    Args:
+        seconds: so many.
+        code: what it ends with then.
+    """
 
     def end() -> None:
         LOGGER.warning("Something hangs; the program ends without waiting for it.")
         logging.shutdown()
-        os._exit(0)
+        os._exit(code)
 
     timer = threading.Timer(seconds, end)
     timer.daemon = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 
 import click
@@ -24,6 +25,8 @@ LOGGER = logging.getLogger(__name__)
 #: Seconds that steps get to end in good order. One that hangs, because StorageHub does, must not keep
 #: the place from the next worker, when there is no web process any more that would kill this one.
 _STEPS_END_BY = 5.0
+#: Seconds between two looks whether the worker still works.
+_LOOK_AGAIN = 2.0
 
 
 @click.command("worker")
@@ -53,10 +56,15 @@ def command(config: Path | None, *, supervised: int | None) -> None:
         supervisor = Supervisor(engine.on_submit, end.set)
         engine.on_end = supervisor.tell
         supervisor.listen()
-    end.wait()
-    LOGGER.info("Stopping; jobs under way go on at the next start.")
-    end_in_time(_STEPS_END_BY)
+    while not (lost := runtime.has_lost_worker) and not end.wait(_LOOK_AGAIN):
+        pass
+    if lost:
+        LOGGER.error("The worker has stopped working; its process ends, to be started again.")
+    else:
+        LOGGER.info("Stopping; jobs under way go on at the next start.")
+    end_in_time(_STEPS_END_BY, int(lost))
     runtime.stop()
+    sys.exit(int(lost))
 
 
 def _taken_over(descriptor: int) -> Configuration:

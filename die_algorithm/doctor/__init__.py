@@ -8,6 +8,7 @@ administrators   the file of their tokens
 manager          the engine that the service talks to, and its Swarm
 protections      what containers are not protected by
 nodes            what the settings demand of the machines
+withheld         what a proxy before the engine keeps from the service
 placement        which machines jobs may run on
 probing          what containers can do, seen from inside
 ================ =========================================================

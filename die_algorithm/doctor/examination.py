@@ -11,6 +11,7 @@ from die_algorithm.doctor.nodes import node_checks
 from die_algorithm.doctor.places import look_at_database, look_at_results, user_checks
 from die_algorithm.doctor.protections import engine_checks, shortfall_checks
 from die_algorithm.doctor.registries import registry_checks
+from die_algorithm.doctor.withheld import withheld_checks
 from die_algorithm.policy import Policy
 from die_algorithm.readiness import database_check, results_check, storagehub_check
 from die_algorithm.settings import Settings
@@ -41,6 +42,7 @@ def examine(settings: Settings, policy: Policy) -> list[Check]:
         checks += shortfall_checks(settings, policy.containers, facts)
         if swarm.passed:
             checks += node_checks(settings, policy.containers, facts)
+            checks += withheld_checks(settings, policy.containers)
     return [
         dataclasses.replace(check, name=f"{check.name} at {check.place}") if check.place else check
         for check in checks

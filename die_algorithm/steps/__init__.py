@@ -2,6 +2,8 @@
 
 ::
 
+                             ┌── not fetched ───┐
+                             ▼                  │
     ACCEPTED ─stage in─► STAGED_IN ─dispatch─► DISPATCHED ─monitor─► RUNNING ─┐
                                                     └──────────monitor────────┤
       SUCCEEDED ◄─┐             ┌─ copy ◄─ result ◄─┐                         ▼

@@ -10,7 +10,7 @@ from typing import TypedDict, Unpack
 
 from die_algorithm import faults
 from die_algorithm.credentials import has_expired, holds, redact
-from die_algorithm.errors import DieError
+from die_algorithm.errors import DieError, DiskTrouble
 from die_algorithm.fail_points import FailPoints
 from die_algorithm.job_store import JobStore
 from die_algorithm.models import (
@@ -81,8 +81,8 @@ class Ledger:
         self._settings = settings
         self._store = store
         self._stopwatches = stopwatches
-        #: Of jobs that still wait by their records: when the trouble began that is over.
-        #: When the last trouble began that is over, and how many of a job were before it.
+        #: Of jobs that still wait by their records: when the last trouble began that is over, and how many
+        #: of the job's were before it.
         self._passed: dict[str, tuple[datetime, int]] = {}
 
     def reach(self, job: Job, state: JobState, **changes: Unpack[JobChanges]) -> Job:
@@ -130,7 +130,11 @@ class Ledger:
         if former:
             return job
         LOGGER.warning("Job %s waits: %s", job.id, error)
-        waiting = Waiting(reason=faults.waiting_for(error), since=datetime.now(UTC))
+        waiting = Waiting(
+            reason=faults.waiting_for(error),
+            since=datetime.now(UTC),
+            is_for_disk=isinstance(error, DiskTrouble),
+        )
         return self.write(job, waiting=waiting)
 
     def goes_well(self, job: Job, lasted: timedelta) -> None:
@@ -139,7 +143,7 @@ class Ledger:
         After as long as the job may wait, the next trouble is another one. Not at once: who breaks each
         transfer off would be tried for ever. Nor with a disk: it is written to the end before it fails.
         """
-        if job.waiting is None or job.waiting.reason == faults.WAITING_FOR_DISK:
+        if job.waiting is None or job.waiting.is_for_disk:
             return
         since, before = self._passed.get(job.id, (None, -1))
         is_another = since != job.waiting.since and before + 1 < _MOST_PASSED

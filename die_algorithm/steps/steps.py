@@ -195,7 +195,8 @@ class Steps:
         try:
             return step(job)
         except faults.PASSING as error:
-            self._dispatch.forget_engine()
+            if isinstance(error, SwarmError):
+                self.forget_engine()
             return self.wait_out(job, error)
         except (
             StorageHubError,

@@ -126,7 +126,12 @@ class StorageHub:
 
         StorageHub looks it up: a workspace may have thousands of children.
         """
-        found = self._named(token, folder_id, name)
+        try:
+            found = self._named(token, folder_id, name)
+        except AnswerTooLong:
+            if "*" not in name:
+                raise
+            return None  # StorageHub takes it for a pattern, and gives all that fits
         return next((item for item in found if item.name == name), None)
 
     def find_children(self, token: UserToken, folder_id: str, prefix: str) -> list[Item]:
@@ -304,7 +309,8 @@ class StorageHub:
 
         A page may be short because of what StorageHub filters, so only one with nothing new is the
         end. That also ends the listing of a server which ignores the paging. A page that is too long,
-        for the items' descriptions may be of any length, is asked for again with half as many items.
+        for the items' descriptions may be of any length, is asked for again with half as many items; the
+        next ones may be longer again.
         """
         seen: set[str] = set()
         start = asked_for = 0
@@ -321,8 +327,9 @@ class StorageHub:
             fresh = [item for item in page if item.id not in seen]
             if not fresh and limit < _PAGE:
                 # Of so few, StorageHub may have filtered all.
-                start, limit = start + limit, _PAGE
+                start += limit
                 asked_for += limit
+                limit = _PAGE
                 continue
             if not fresh:
                 return
@@ -330,6 +337,7 @@ class StorageHub:
             yield from (item for item in fresh if not item.trashed)
             start += len(page)
             asked_for += limit
+            limit = min(2 * limit, _PAGE)
         raise StorageHubUnavailable("StorageHub's listing of a folder does not end.")
 
     def _page(self, token: UserToken, folder_id: str, start: int, limit: int) -> list[Item]:

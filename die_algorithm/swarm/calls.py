@@ -35,6 +35,8 @@ _T = TypeVar("_T")
 #: The API of engine 20.10; named to the library, which would ask the engine for it by itself.
 _OLDEST_API = "1.41"
 _CONNECTIONS = 16
+#: What proxies of the socket, and plugins of the engine, answer to what they do not let pass.
+_WITHHELD = (401, 403, 404, 405)
 #: How an engine answers with 400 to a call in a version of its API that it does not speak.
 _OTHER_VERSION = re.compile(r"client version \S+ is too (?:new|old)")
 
@@ -64,6 +66,11 @@ class Answer:
     def says_missing(self) -> bool:
         """Whether the engine itself says that there is no such thing, and not a proxy before it."""
         return self.status == 404 and bool(self.message)
+
+    @property
+    def is_withheld(self) -> bool:
+        """Whether the engine, or a proxy before it, does not let this caller ask that."""
+        return self.status in _WITHHELD and not self.says_missing
 
     def refuse_other_version(self) -> None:
         """Raise SwarmUnavailable if the engine does not speak the version that it was asked in."""

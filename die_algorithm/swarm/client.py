@@ -8,6 +8,9 @@ import time
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
+
+from pydantic import TypeAdapter
 
 from die_algorithm.errors import (
     RegistryLimits,
@@ -35,6 +38,8 @@ from die_algorithm.swarm.log_tail import LogTail
 from die_algorithm.swarm.tls import TlsFiles
 
 LOGGER = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 #: The filter for what belongs to jobs; on tasks it is their service's labels that count.
 _OURS = {"filters": json.dumps({"label": [JOB_LABEL]})}
@@ -331,9 +336,7 @@ class Swarm:
             try:
                 reports.append(task.report)
             except SwarmError as error:
-                if task.status.state not in self._complained_of:
-                    self._complained_of.add(task.status.state)
-                    LOGGER.error("Job %s: %s", task.job_id, error)  # noqa: TRY400
+                self._complain_once(task.status.state, f"Job {task.job_id}: {error}")
         return reports
 
     def task_report(self, service_id: str) -> TaskReport | None:
@@ -372,10 +375,10 @@ class Swarm:
             None if nobody knows.
         """
         container = self._container(report.container_id) if report.container_id else None
-        bridge = self._calls.call("GET", "/networks/bridge")
-        if container is None or bridge.says_missing:
+        bridge = self._told("its networks", "/networks/bridge", answers.NETWORK)
+        if container is None or bridge is None:
             return self._node_came_back(report)
-        engine_started = bridge.read(answers.NETWORK).created
+        engine_started = bridge.created
         grace = timedelta(seconds=container.configuration.stop_timeout)
         return (
             container.state.started_at < engine_started < report.told_at
@@ -392,15 +395,57 @@ class Swarm:
         """
         if report.exit_code not in _KILLED:
             return None
-        nodes = self._calls.call("GET", "/nodes").read(answers.CHANGED_NODES)
-        joined = next((node.updated_at for node in nodes if node.id == report.node_id), None)
+        nodes = self._told("nodes", "/nodes", answers.CHANGED_NODES)
+        joined = next((node.updated_at for node in nodes or () if node.id == report.node_id), None)
         if joined is None:
             return None
         return report.created_at < joined and abs(joined - report.told_at) < _RESTORE_TIME
 
     def _container(self, container_id: str) -> answers.Container | None:
-        answer = self._calls.call("GET", f"/containers/{container_id}/json")
-        return None if answer.says_missing else answer.read(answers.CONTAINER)
+        path = f"/containers/{container_id}/json"
+        return self._told("single containers", path, answers.CONTAINER)
+
+    # -- what a proxy may withhold
+
+    def withheld_of_ends(self) -> list[str]:
+        """What tells why containers ended and may not be asked, as the rules of a proxy name it."""
+        # The engine has no such container, and says so to whom it lets ask.
+        asked = {
+            "GET /containers/*/json": "/containers/none/json",
+            "GET /networks/bridge": "/networks/bridge",
+        }
+        return [rule for rule, path in asked.items() if self._calls.call("GET", path).is_withheld]
+
+    def withholds_disks(self) -> bool:
+        """Whether it may not be asked what containers write to disks of their own."""
+        return self._calls.call("GET", "/containers/json", params=_OURS).is_withheld
+
+    def _told(
+        self,
+        what: str,
+        path: str,
+        kind: TypeAdapter[_T],
+        params: Mapping[str, str] | None = None,
+    ) -> _T | None:
+        """What an engine tells of its own things; None if it has no such thing, or they are withheld.
+
+        A proxy that passes the Swarm's calls alone, as is recommended (reference: safety 2.9), keeps no
+        job from its end.
+        """
+        answer = self._calls.call("GET", path, params=params)
+        if answer.is_withheld:
+            self._complain_once(
+                what,
+                f"The Docker engine, or a proxy before it, tells nothing of {what} "
+                f"(HTTP {answer.status}); 'die doctor' says what to do.",
+            )
+            return None
+        return None if answer.says_missing else answer.read(kind)
+
+    def _complain_once(self, about: str, words: str) -> None:
+        if about not in self._complained_of:
+            self._complained_of.add(about)
+            LOGGER.error("%s", words)
 
     # -- disks
 
@@ -414,8 +459,13 @@ class Swarm:
         Returns:
             Bytes by the container's id, the volumes that its image asks for included.
         """
-        answer = self._calls.call("GET", "/containers/json", params={"size": "1", **_OURS})
-        containers = answer.read(answers.LISTED_CONTAINERS)
+        params = {"size": "1", **_OURS}
+        containers = (
+            self._told(
+                "what containers write", "/containers/json", answers.LISTED_CONTAINERS, params
+            )
+            or []
+        )
         # Dear: the engine adds up all of its volumes, and older ones their images, too.
         sizes = self._volumes() if any(each.volumes for each in containers) else {}
         return {
@@ -426,13 +476,14 @@ class Swarm:
     def written_by(self, container_id: str) -> int | None:
         """The same of one container, without its volumes; None if it is not on this engine."""
         path = f"/containers/{container_id}/json"
-        answer = self._calls.call("GET", path, params={"size": "1"})
-        return None if answer.says_missing else answer.read(answers.INSPECTED_CONTAINER).written
+        kind, params = answers.INSPECTED_CONTAINER, {"size": "1"}
+        container = self._told("single containers", path, kind, params)
+        return container.written if container else None
 
     def _volumes(self) -> dict[str, int]:
         """Bytes of each volume; engines before API 1.42 tell of everything, whatever is asked."""
-        params = {"type": "volume"}
-        return self._calls.call("GET", "/system/df", params=params).read(answers.DISK_USE).sizes
+        use = self._told("volumes", "/system/df", answers.DISK_USE, {"type": "volume"})
+        return use.sizes if use else {}
 
     # -- logs
 

@@ -23,6 +23,8 @@ class Pool(enum.Enum):
     WATCH = "watch"
     #: Looking at what containers have written: the engine may need long to tell.
     DISKS = "disks"
+    #: Removing what has had its time: a large file takes seconds.
+    EXPIRY = "expiry"
 
 
 #: What takes long there: each owner gets a turn.

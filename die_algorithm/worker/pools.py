@@ -16,6 +16,7 @@ _THREADS = {
     Pool.CLEAN_UP: 8,
     Pool.WATCH: 1,
     Pool.DISKS: 1,
+    Pool.EXPIRY: 1,
 }
 
 
@@ -84,6 +85,6 @@ class Pools:
 
     def shut_down(self) -> None:
         """Begin nothing more, and wait for what is under way."""
-        # The watches first: they give jobs to the others.
+        # The watches before the others: they give jobs to the others.
         for pool in reversed(Pool):
             self._executors[pool].shutdown(cancel_futures=True)

@@ -106,7 +106,6 @@ class Watch:
 
     def _look(self, jobs: list[Job]) -> None:
         try:
-            self._janitor.expire()
             reports = self._reports(jobs)
             self._running = {
                 job_id: report

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from datetime import timedelta
 
 from die_algorithm.errors import StoreError
@@ -16,7 +17,7 @@ from die_algorithm.steps import DiskWatch, Steps
 from die_algorithm.swarm import Swarm
 from die_algorithm.worker.driver import Driver
 from die_algorithm.worker.held_jobs import HeldJobs, log_store_error
-from die_algorithm.worker.next_step import is_watched
+from die_algorithm.worker.next_step import Pool, is_watched
 from die_algorithm.worker.pools import Pools
 from die_algorithm.worker.transfer_turns import TransferTurns
 from die_algorithm.worker.watch import Watch
@@ -28,8 +29,12 @@ LOGGER = logging.getLogger(__name__)
 _BREATH = 0.05
 #: Seconds until a failed turn is tried again.
 _TURN_AGAIN = 5.0
+#: Seconds until documents are made again that could not be in an unforeseen way.
+_PUBLISH_AGAIN = 60.0
 #: Seconds without a turn after which the loop counts as stuck.
 _STUCK = 60.0
+#: Seconds after which it hangs for good: no call of a turn waits so long, even if the database is away.
+_HOPELESS = 600.0
 
 
 class Worker:
@@ -67,6 +72,8 @@ class Worker:
         self._place = place
         self._janitor = janitor
         self._publish = publish
+        #: When jobs' documents are made again, by their ids.
+        self._publish_at: dict[str, float] = {}
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._held = HeldJobs(store, place, lease)
@@ -91,13 +98,22 @@ class Worker:
             stopping=self._stopping,
             wake=self.wake,
         )
+        self._expiry: Future[None] | None = None
         self._last_turn: float | None = None
 
     @property
     def is_stuck(self) -> bool:
         """Whether the loop has begun to work and not come round for a minute."""
+        return self._has_paused(_STUCK)
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether the loop has begun to work and will not come round any more."""
+        return self._has_paused(_HOPELESS)
+
+    def _has_paused(self, seconds: float) -> bool:
         last = self._last_turn
-        return last is not None and time.monotonic() - last > _STUCK
+        return last is not None and time.monotonic() - last > seconds
 
     def wake(self) -> None:
         """Take the next turn now, and look for new jobs, and those cancelled while they waited."""
@@ -153,17 +169,37 @@ class Worker:
         for job in self._turns.choose([job for job in jobs if not is_watched(job)]):
             self._driver.carry_on(job)
         self._publish_changed()
+        self._begin_expiry()
         self._watch.look_at_disks()
         return self._watch.look_at_tasks([job for job in jobs if is_watched(job)])
 
+    def _begin_expiry(self) -> None:
+        if self._expiry is None or self._expiry.done():
+            self._expiry = self._pools.submit(Pool.EXPIRY, self._expire)
+
+    def _expire(self) -> None:
+        try:
+            self._janitor.expire()
+        except StoreError as error:
+            log_store_error("What has had its time cannot be removed", error)
+        except Exception:  # it is tried again, whatever nobody foresaw
+            LOGGER.exception("What has had its time could not be removed.")
+
     def _publish_changed(self) -> None:
-        """Publish what has changed; what cannot be is tried again in the next turn."""
+        """Publish what has changed; what cannot be is tried again in a later turn."""
         if self._publish is None:
             return
         for job in self._store.unpublished():
+            if time.monotonic() < self._publish_at.get(job.id, 0.0):
+                continue
             try:
                 self._publish(job)
             except OSError:
                 LOGGER.exception("Job %s: its documents could not be written.", job.id)
                 return
+            except Exception:  # one job's documents must not keep all jobs from being looked at
+                LOGGER.exception("Job %s: its documents could not be made.", job.id)
+                self._publish_at[job.id] = time.monotonic() + _PUBLISH_AGAIN
+                continue
+            self._publish_at.pop(job.id, None)
             self._store.mark_published(job)

@@ -864,6 +864,9 @@ def test_a_page_that_is_too_long_is_asked_for_again_with_half_as_many_items() ->
             (500, 500),
             (500, 250),
         ]
+        # The two cost no more than their own neighbourhood.
+        assert asked(server.requests[-1])[1] > 1
+        assert len(server.requests) < 40
 
 
 def test_a_short_page_of_which_all_is_filtered_is_not_the_end() -> None:
@@ -921,6 +924,15 @@ def test_find_child_compares_the_whole_name_and_skips_the_trash() -> None:
         assert found.id == "c"
         assert server.requests[0].target.startswith("/workspace/items/r/items/die-1?")
         assert storagehub.find_child(TOKEN, "r", "die") is None
+
+
+@pytest.mark.parametrize("name", ["*", "a*", "*a"])
+def test_a_name_that_storagehub_takes_for_a_pattern_is_not_found_among_too_many(name: str) -> None:
+    answer = page(file("i", "f") | {"description": "d" * (17 * 2**20)})
+    with RawServer(answer) as server, StorageHub(server.url) as storagehub:
+        assert storagehub.find_child(TOKEN, "r", name) is None
+        with pytest.raises(StorageHubUnavailable, match="longer"):
+            storagehub.find_child(TOKEN, "r", "f")
 
 
 def test_items_are_read_leniently() -> None:

@@ -178,6 +178,8 @@ CALLS: dict[str, Callable[[Swarm], object]] = {
     "cut_off": lambda swarm: swarm.cut_off(ENDED),
     "remove_service": lambda swarm: swarm.remove_service("die-1"),
 }
+#: What jobs can end without (test_swarm_proxy).
+WITHHELD = ("cut_off", "oom_killed")
 AWAY = (SwarmUnavailable, RegistryUnavailable)
 
 
@@ -309,7 +311,7 @@ def test_a_log_is_had_from_an_engine_that_has_come_back_as_another_version(
     assert swarm.log_tail("s", limit=100, timeout=10) == b"out\n"
 
 
-@pytest.mark.parametrize("name", [name for name in CALLS if name != "facts"])
+@pytest.mark.parametrize("name", [name for name in CALLS if name not in ("facts", *WITHHELD)])
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_what_stands_before_the_engine_and_refuses_is_an_outage_and_no_answer(
     engine: ScriptedEngine, swarm: Swarm, name: str, status: int
@@ -320,6 +322,15 @@ def test_what_stands_before_the_engine_and_refuses_is_an_outage_and_no_answer(
     )
     with pytest.raises(SwarmUnavailable):
         CALLS[name](swarm)
+
+
+@pytest.mark.parametrize("name", WITHHELD)
+@pytest.mark.parametrize("status", [401, 403, 404, 405])
+def test_of_what_a_proxy_lets_nobody_ask_nothing_is_known(
+    engine: ScriptedEngine, swarm: Swarm, name: str, status: int
+) -> None:
+    engine.answers[".*"] = answer(status, b"<html><h1>Forbidden</h1></html>")
+    assert CALLS[name](swarm) is None
 
 
 @pytest.mark.parametrize("name", [name for name in CALLS if name != "facts"])

@@ -26,7 +26,7 @@ from service_fixture import Service, elements, job_id_of, status_path, unfinishe
 from storagehub_fixture import ALICE, BOB, HubUser
 
 from die_algorithm import callers, janitor
-from die_algorithm.errors import StorageHubUnavailable, SwarmUnavailable
+from die_algorithm.errors import DiskTrouble, StorageHubUnavailable, SwarmUnavailable
 from die_algorithm.fail_points import FailPoints
 from die_algorithm.janitor import Findings, Janitor
 from die_algorithm.models import FaultClass, Job, JobState, TaskReport, Waiting
@@ -206,6 +206,22 @@ def test_an_outage_after_a_long_time_without_one_is_another_one(tmp_path: Path) 
         broken = dataclasses.replace(again, waiting=long_ago)
         ledger.goes_well(broken, timedelta(minutes=29))
         assert ledger.wait_out(broken, error).failure is not None
+
+
+def test_a_disk_that_is_written_for_long_before_it_fails_is_forgiven_nothing(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(data_dir=tmp_path, outage_patience=timedelta(minutes=30))
+    with closing(job_store(settings)) as store:
+        ledger = Ledger(settings, store, FailPoints(), Stopwatches())
+        job = make_job(state=JobState.STAGING_OUT)
+        store.add_found(job)
+        job = ledger.wait_out(job, DiskTrouble("full"))
+        assert job.waiting is not None
+        long_ago = dataclasses.replace(job.waiting, since=job.waiting.since - timedelta(hours=3))
+        job = dataclasses.replace(job, waiting=long_ago)
+        ledger.goes_well(job, timedelta(minutes=31))
+        assert ledger.patience_is_over(job)
 
 
 def test_who_breaks_off_each_long_transfer_is_not_tried_for_ever(tmp_path: Path) -> None:
