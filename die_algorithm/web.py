@@ -349,13 +349,13 @@ class WebApplication:
     def _single_file(self, request: Request, key: str, name: str, path: str) -> Response:
         zip_name = f"{name}.zip"
         job_id = job_id_in(zip_name)
-        zip_path = self._results.find(key, zip_name)
-        if job_id is None or zip_path is None:
+        copy = self._results.find_single_file(key, zip_name, path)
+        if job_id is None or copy is None:
             raise _no_such_result()
         self._check_reader(job_id, request)
         try:
-            return single_file_response(zip_path, path, self._settings.single_file_limit)
-        except (KeyError, FileNotFoundError):
+            return single_file_response(copy, path, request.environ)
+        except FileNotFoundError:
             raise _no_such_result() from None
 
     # -- the operator
