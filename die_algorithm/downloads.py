@@ -17,6 +17,7 @@ from werkzeug.wsgi import wrap_file
 from die_algorithm.archive import media_type_of
 from die_algorithm.errors import PreconditionFailed
 
+_MEDIA_TYPES = {".zip": "application/zip", ".log": "text/plain", ".xml": "text/xml"}
 _ONE_RANGE = re.compile(r"bytes=(?:\d{1,18}-\d{0,18}|-\d{1,18})", re.ASCII)
 
 
@@ -33,7 +34,7 @@ def file_response(path: Path, environ: dict[str, Any]) -> Response:
         OSError: there is no such file.
     """
     is_zip = path.suffix == ".zip"
-    media_type = {".zip": "application/zip", ".log": "text/plain"}[path.suffix]
+    media_type = _MEDIA_TYPES[path.suffix]
     return _sent(path, environ, media_type, attached_as=path.name if is_zip else None)
 
 

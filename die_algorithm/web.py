@@ -6,6 +6,7 @@ needed here.
 
 from __future__ import annotations
 
+import hmac
 import json
 import logging
 import re
@@ -259,12 +260,14 @@ class WebApplication:
                 f"A body of type {request.mimetype[:60]!r} is not read here; send XML with the header "
                 "'Content-Type: text/xml'."
             )
-        if request.headers.get("Content-Encoding", "identity").lower() in _COMPRESSED:
+        codings = request.headers.get("Content-Encoding", "").lower().split(",")
+        if any(coding.strip(" \t") in _COMPRESSED for coding in codings):
             raise UnsupportedMediaType("Send the body uncompressed.")
         limit = self._settings.max_request_size
         if (request.content_length or 0) > limit:
             raise FileSizeExceeded(f"The request is larger than {limit} bytes.")
-        return request.get_data()
+        # Who waits for a job would keep the request in memory until its end.
+        return request.get_data(cache=False)
 
     def _execute(self, operation: Execute, request: Request) -> Response:
         if request.method == "HEAD":
@@ -315,13 +318,17 @@ class WebApplication:
         path = self._results.find(key, name)
         if path is not None:
             self._check_reader(job_id, request)
-            return file_response(path, request.environ)
+            try:
+                return file_response(path, request.environ)
+            except FileNotFoundError:
+                # It has expired since it was looked for.
+                raise Gone from None
         try:
             job = self._runtime.engine.job(job_id)
         except NotFound:
             # In these words: whether there is such a job is its owner's affair.
             raise _no_such_result() from None
-        if job.result_key != key:
+        if not hmac.compare_digest(job.result_key.encode(), key.encode()):
             raise _no_such_result()
         self._check_reader(job_id, request)
         if job.expiry and job.expiry.files_at <= datetime.now(UTC):

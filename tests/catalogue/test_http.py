@@ -118,7 +118,7 @@ ROWS = [
       for kind in ("text/plain", "multipart/form-data; boundary=x", "multipart/mixed", "application/x-yaml", "application/octet-stream", "application/soap+xml", "text/html", "xml", "*/*")),
     Row(name="H20-absent", ask=Ask(raw=(head().replace("Content-Type: text/xml\r\n\r\n", f"Content-Length: {len(BODY)}\r\n\r\n") + BODY).encode()), code=IPV, locator="FileParam", asks_storagehub=True),
     *(Row(name=f"H20-taken-{n}", ask=post(BODY, ("Content-Type", kind)), code=IPV, locator="FileParam", asks_storagehub=True) for n, kind in enumerate(("application/xml", "text/xml; charset=utf-8", "TEXT/XML"))),
-    *(Row(name=f"H21-{coding}", ask=post(BODY, ("Content-Encoding", coding)), status=415, code=NAC) for coding in ("gzip", "br", "deflate")),
+    *(Row(name=f"H21-{coding}", ask=post(BODY, ("Content-Encoding", coding)), status=415, code=NAC) for coding in ("gzip", "br", "deflate", "gzip, identity", "identity ,GZIP")),
 ]  # fmt: skip
 
 

@@ -151,6 +151,14 @@ def test_the_log_is_utf_8_and_says_so_once(tmp_path: Path) -> None:
     assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
 
 
+def test_the_document_that_names_zip_and_log_is_sent_as_xml(tmp_path: Path) -> None:
+    path = tmp_path / "die-x.xml"
+    path.write_text("<x/>")
+    answer = file_response(path, EnvironBuilder().get_environ())
+    answer.close()
+    assert answer.headers["Content-Type"] == "text/xml; charset=utf-8"
+
+
 def test_a_single_file_is_told_by_its_own_name_and_sent_by_range(tmp_path: Path) -> None:
     copy = tmp_path / "die-x.zip.0a"
     copy.write_bytes(b"a,b\n")
