@@ -10,8 +10,10 @@ import hmac
 import json
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from contextvars import copy_context
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -113,6 +115,8 @@ _REFUSED_AS = "die.refused_as"
 _WPS2_MARKS = (b"version=2.0.0", b"acceptversions=2.0.0", b"http://www.opengis.net/wps/2.0")
 #: How much of a body is looked at for them.
 _BEGINNING = 2048
+#: Bytes of a large one, and how many of those are read at once: XML takes many times as much when it is read.
+_LARGE_BODY, _LARGE_BODIES = 2**16, 2
 #: The methods of HTTP (RFC 9110, 9.1; RFC 5789); others are unknown to it.
 _METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
@@ -148,6 +152,7 @@ class WebApplication:
         self._wps2 = Wps2Jobs(runtime, self._executes, Wps2Documents(self._links, self._documents))
         self._refusals = Refusals()
         self._readiness = Readiness(lambda: service_checks(settings))
+        self._large_bodies = threading.Semaphore(_LARGE_BODIES)
         self._requests = RateLimits(settings.max_requests_per_minute)
         self._endpoints: dict[str, Callable[..., Response]] = {
             "wps": self._wps,
@@ -250,9 +255,11 @@ class WebApplication:
             query = _query(request)
             request.environ[_WPS2] = is_wps2_query(query)
             return parse_wps2_kvp(query) if _speaks_wps2(request) else parse_kvp(query)
-        root = read_root(self._body(request))
-        request.environ[_WPS2] = is_wps2_body(root)
-        return read_wps2(root) if _speaks_wps2(request) else read_wps(root)
+        body = self._body(request)
+        with self._large_bodies if len(body) > _LARGE_BODY else nullcontext():
+            root = read_root(body)
+            request.environ[_WPS2] = is_wps2_body(root)
+            return read_wps2(root) if _speaks_wps2(request) else read_wps(root)
 
     def _body(self, request: Request) -> bytes:
         if request.mimetype not in _XML_TYPES:
