@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,12 @@ from urllib.parse import quote
 from werkzeug.http import dump_options_header, is_resource_modified, parse_date, parse_etags
 from werkzeug.utils import send_file
 from werkzeug.wrappers import Response
-from werkzeug.wsgi import ClosingIterator
+from werkzeug.wsgi import wrap_file
 
-from die_algorithm.archive import open_single_file
+from die_algorithm.archive import media_type_of
 from die_algorithm.errors import PreconditionFailed
 
+_MEDIA_TYPES = {".zip": "application/zip", ".log": "text/plain", ".xml": "text/xml"}
 _ONE_RANGE = re.compile(r"bytes=(?:\d{1,18}-\d{0,18}|-\d{1,18})", re.ASCII)
 
 
@@ -33,19 +33,50 @@ def file_response(path: Path, environ: dict[str, Any]) -> Response:
         PreconditionFailed: it is not what the client has made a condition.
         OSError: there is no such file.
     """
+    is_zip = path.suffix == ".zip"
+    media_type = _MEDIA_TYPES[path.suffix]
+    return _sent(path, environ, media_type, attached_as=path.name if is_zip else None)
+
+
+def _sent(
+    path: Path, environ: dict[str, Any], media_type: str, *, attached_as: str | None
+) -> Response:
     file = path.stat()
     tag = f"{file.st_mtime}-{file.st_size}"
     response = send_file(
         path,
         _conditions(environ, file, tag),
-        mimetype={".zip": "application/zip", ".log": "text/plain"}[path.suffix],
-        as_attachment=path.suffix == ".zip",
+        mimetype=media_type,
         download_name=path.name,
         conditional=True,
         etag=tag,
         last_modified=file.st_mtime,
     )
-    return _private(response)
+    if response.status_code == 206 and "wsgi.file_wrapper" in environ:
+        _send_rest_from_file(response, path, environ)
+    if attached_as is not None:
+        response.headers["Content-Disposition"] = _attachment(attached_as)
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cache-Control"] = "private, no-transform"
+    return response
+
+
+def _send_rest_from_file(response: Response, path: Path, environ: dict[str, Any]) -> None:
+    """Leave a range to the server, too: a thread of werkzeug would wait for a slow reader.
+
+    The server sends as much as the length of the content says.
+    """
+    file = path.open("rb")
+    response.close()
+    file.seek(response.content_range.start or 0)
+    response.response = wrap_file(environ, file)
+
+
+def _attachment(name: str) -> str:
+    """What makes a browser save a file; a name beyond ASCII once more, percent-encoded (RFC 6266, 4.3)."""
+    plain = name.encode("ascii", "replace").decode()
+    whole = {} if plain == name else {"filename*": f"UTF-8''{quote(name, safe='')}"}
+    return dump_options_header("attachment", {"filename": plain, **whole})
 
 
 def _conditions(environ: dict[str, Any], file: os.stat_result, tag: str) -> dict[str, Any]:
@@ -101,35 +132,25 @@ def _is_range_of(file: os.stat_result, asked: str) -> bool:
     return bool(_ONE_RANGE.fullmatch(asked)) and not is_too_long
 
 
-def single_file_response(zip_path: Path, path: str, max_size: int) -> Response:
+def single_file_response(copy: Path, path: str, environ: dict[str, Any]) -> Response:
     """Answer with one file of a zip.
 
     Args:
-        zip_path: the zip.
+        copy: the copy of the file that lies beside the zip.
         path: of the file, below the job's folder.
-        max_size: bytes of the largest that is given alone.
+        environ: as for :func:`file_response`.
 
     Raises:
-        KeyError: there is no such file, or none that is given alone.
-        OSError: the zip cannot be read.
+        PreconditionFailed: it is not what the client has made a condition.
+        OSError: there is no such file.
     """
-    opened = ExitStack()
-    file, content = opened.enter_context(open_single_file(zip_path, path, max_size))
-    response = Response(
-        ClosingIterator(content, opened.close),
-        content_type=file.media_type,
-        direct_passthrough=True,
-    )
-    response.content_length = file.size
-    name = path.rpartition("/")[2]
-    plain = name.encode("ascii", "replace").decode()
-    # RFC 6266, 4.3: a name beyond ASCII once more, percent-encoded.
-    whole = {} if plain == name else {"filename*": f"UTF-8''{quote(name, safe='')}"}
-    value = dump_options_header("attachment", {"filename": plain, **whole})
-    response.headers["Content-Disposition"] = value
+    media_type = media_type_of(path) or "application/octet-stream"
+    response = _sent(copy, environ, media_type, attached_as=path.rpartition("/")[2])
+    # Without a character set: what a program writes into a table is its own affair.
+    response.content_type = media_type
     # DataMiner's portal shows pictures of a result in a page of its own.
     response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
-    return _private(response)
+    return response
 
 
 def _is_beyond_time(date: str | None) -> bool:
@@ -139,9 +160,3 @@ def _is_beyond_time(date: str | None) -> bool:
     except OverflowError:
         return True
     return False
-
-
-def _private(response: Response) -> Response:
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Cache-Control"] = "private, no-transform"
-    return response

@@ -29,6 +29,8 @@ _CONNECTIONS = 8192
 _BACKLOG = 1024
 #: Seconds in which the headers of a request must have come since its first byte.
 _HEADERS_WITHIN = 12.0
+#: Bytes of all bodies together that are not whole. Each may be a client's who means to fill the disk.
+_MOST_UNFINISHED = 256 * 2**20
 #: Bytes a second that a body must come with, beside the pause that it may make.
 _BODY_RATE = 1024
 #: Seconds between two looks for requests that do not come, and for silent connections.
@@ -110,16 +112,36 @@ class Channel(HTTPChannel):
         Called by the server's own thread now and then.
         """
         with self.requests_lock:
-            if not self._is_late():
-                return
-            late, self.request = self.request, None
-            if not late.headers_finished:
-                # Something that can be answered, as waitress does with headers that are too long.
-                late.parse_header(b"GET / HTTP/1.0\r\n")
-            late.error = RequestLate("The request did not come to its end.")
-            late.completed = True
-            self.requests.append(late)
+            if self._is_late():
+                self._give_up()
+
+    def refuse_body(self) -> None:
+        """Give up a request whose body is not whole yet; called as :meth:`refuse_late` is."""
+        with self.requests_lock:
+            if self.unfinished:
+                self._give_up()
+
+    def _give_up(self) -> None:
+        late, self.request = self.request, None
+        if not late.headers_finished:
+            # Something that can be answered, as waitress does with headers that are too long.
+            late.parse_header(b"GET / HTTP/1.0\r\n")
+        late.error = RequestLate("The request did not come to its end.")
+        late.completed = True
+        self.requests.append(late)
+        if len(self.requests) == 1:
+            # Otherwise waitress goes on to it from the one before.
             self.server.add_task(self)
+
+    @property
+    def unfinished(self) -> int:
+        """Bytes that have come of a body that is not whole."""
+        return 0 if self.request is None else int(self.request.body_bytes_received)
+
+    @property
+    def began(self) -> float:
+        """When the first byte of the request that is being read came, by the monotonic clock."""
+        return self._began
 
     def _is_late(self) -> bool:
         now = time.monotonic()
@@ -294,11 +316,14 @@ class HttpServer:
 
 
 def _connection_limit() -> int:
-    """How many connections are held: they leave a quarter of the process's descriptors to its work."""
+    """How many connections are held: they leave a quarter of the process's descriptors to its work.
+
+    Each may need another one, for a file in which its body lies or that it is sent.
+    """
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors == resource.RLIM_INFINITY:
         return _CONNECTIONS
-    return min(_CONNECTIONS, descriptors * 3 // 4)
+    return min(_CONNECTIONS, descriptors * 3 // 8)
 
 
 def _accept_waiting(listener: BaseWSGIServer) -> None:
@@ -315,10 +340,20 @@ def _accept_waiting(listener: BaseWSGIServer) -> None:
 
 
 def _look_after(listener: BaseWSGIServer, now: float) -> None:
-    """Close silent connections, as waitress does, and give up requests that do not come."""
+    """Close silent connections, as waitress does, and give up requests that do not come.
+
+    Of bodies that are too much together, those go that have taken longest.
+    """
     BaseWSGIServer.maintenance(listener, now)
-    for channel in tuple(listener.active_channels.values()):
+    channels = tuple(listener.active_channels.values())
+    for channel in channels:
         channel.refuse_late()
+    excess = sum(channel.unfinished for channel in channels) - _MOST_UNFINISHED
+    # An honest client's body is whole soon.
+    for channel in sorted(channels, key=lambda channel: channel.began):
+        if excess > 0:
+            excess -= channel.unfinished
+            channel.refuse_body()
 
 
 def _listener(address: str) -> socket.socket:

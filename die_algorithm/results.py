@@ -1,8 +1,12 @@
-"""The published files of jobs: a folder each, with an unguessable name, holding zip and log."""
+"""The published files of jobs: a folder each, with an unguessable name, holding zip and log.
+
+Beside the zip lie copies of the pictures and tables in it that have addresses of their own.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import secrets
@@ -37,6 +41,17 @@ def zip_name(job: Job) -> str:
         return job.result.name
     holders = f".{job.fence}" if job.fence > 1 else ""
     return f"{job.service_name}{holders}.zip"
+
+
+def single_file_path(zip_path: Path, path: str) -> Path:
+    """Where the copy of a file in a zip lies: beside it, under a name that any path can have.
+
+    Args:
+        zip_path: the zip.
+        path: of the file, below the job's folder.
+    """
+    digest = hashlib.sha256(path.encode("utf-8", "surrogatepass")).hexdigest()
+    return zip_path.with_name(f"{zip_path.name}.{digest}")
 
 
 def log_name(job: Job) -> str:
@@ -88,9 +103,13 @@ class Results:
             OSError: something cannot be removed.
         """
         folder = self._path / job.result_key
-        kept = zip_name(job) if job.result else ""
+        kept = set()
+        if job.result:
+            zip_path = self.zip_path(job)
+            copies = (single_file_path(zip_path, file.path) for file in job.result.single_files)
+            kept = {zip_path, *copies}
         for path in (*folder.glob("*die-*.zip*"), *folder.glob(f".{log_name(job)}.*")):
-            if path.name != kept:
+            if path not in kept:
                 path.unlink(missing_ok=True)
 
     def remove(self, job: Job) -> None:
@@ -181,6 +200,12 @@ class Results:
             return None
         path = self._path / key / name
         return path if path.is_file() else None
+
+    def find_single_file(self, key: str, name: str, path: str) -> Path | None:
+        """The copy of a file in the zip of that key and name, or None."""
+        zip_path = self.find(key, name)
+        copy = single_file_path(zip_path, path) if zip_path else None
+        return copy if copy and copy.is_file() else None
 
     def check(self) -> None:
         """See that files with content can be written.

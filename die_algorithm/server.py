@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from waitress.adjustments import Adjustments
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.receiver import ChunkedReceiver
 from waitress.utilities import BadRequest, RequestEntityTooLarge, ServerNotImplemented
@@ -22,6 +23,10 @@ from die_algorithm.runtime import Runtime
 from die_algorithm.settings import Settings
 from die_algorithm.web import WebApplication
 
+#: Bytes of a request's line and headers. An Execute by GET is encoded twice, and may carry a token of 8 KiB.
+_LONGEST_HEAD = 2**16
+#: Bytes of a body that are held in memory while it comes; more of them lie in a file.
+_BODY_IN_MEMORY = 2**16
 #: Seconds after which a silent connection is closed.
 _SILENCE = 60
 # Of the registered methods the longest has 17 characters (RFC 9110, 16.1.2).
@@ -37,6 +42,10 @@ _FOLDED = re.compile(rb"\r\n[ \t]")
 _CODINGS = re.compile(rb"\r\ntransfer-encoding:([^\r\n]*)", re.IGNORECASE)
 _HOST = re.compile(rb"\r\nhost:", re.IGNORECASE)
 _BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
+#: A request's line, after the blank lines that may precede it (RFC 9112, 2.2): waitress takes others.
+_BEGINNING = re.compile(rb"(?:\r\n)*(?:[!#$%&'*+.^_`|~0-9A-Za-z-]|\Z)")
+#: One whose target is no path, address or ``*`` (RFC 9112, 3.2), as that of CONNECT alone may be.
+_NO_TARGET = re.compile(rb"(?!CONNECT )\S+ (?!/|\*(?: |$)|[A-Za-z][A-Za-z0-9+.-]*://)")
 _NOT_IN_A_TARGET = re.compile(rb"[\x00-\x1f\x7f#]")
 _LENGTH = re.compile(rb"\r\ncontent-length:", re.IGNORECASE)
 
@@ -53,6 +62,8 @@ def service_server(settings: Settings, application: WebApplication) -> HttpServe
         threads=settings.threads,
         channel=_Channel,
         channel_timeout=_SILENCE,
+        max_request_header_size=_LONGEST_HEAD,
+        inbuf_overflow=_BODY_IN_MEMORY,
         # Lets a request that waits for a job notice that its client has left.
         channel_request_lookahead=1,
         # waitress refuses bodies of this size and above.
@@ -146,8 +157,31 @@ class _Parser(HTTPRequestParser):
     _framed = 0
     body_rcv: Any
 
+    def __init__(self, adj: Adjustments) -> None:
+        super().__init__(adj)
+        self._head = bytearray()
+
     def received(self, data: bytes) -> int:
+        if not (self.headers_finished or self.completed):
+            return self._head_received(data)
         return self._chunks_received(data) if self.chunked else int(super().received(data))
+
+    def _head_received(self, data: bytes) -> int:
+        """Collect the head; waitress would search all of it for its end with each piece that comes."""
+        before = len(self._head)
+        self._head += data
+        ends = self._head.find(b"\r\n\r\n", max(0, before - 3)) >= 0
+        if not ends and len(self._head) < self.adj.max_request_header_size:
+            return len(data)
+        head = bytes(self._head)
+        self._head.clear()
+        if ends and not _BEGINNING.match(head):
+            # Something that can be answered, as waitress does with headers that are too long.
+            self.parse_header(b"GET / HTTP/1.0\r\n")
+            self.headers_finished = True
+            self._refuse(BadRequest("A request that does not begin with its method."))
+            return len(data)
+        return int(super().received(head)) - before
 
     def _chunks_received(self, data: bytes) -> int:
         # waitress would count what frames the chunks to the body, too.
@@ -181,9 +215,9 @@ class _Parser(HTTPRequestParser):
     def _parse_header(self, header_plus: bytes, line: bytes) -> None:
         if _FOLDED.search(header_plus):
             raise ParsingError("A header that goes on in the next line.")
-        if _NOT_IN_A_TARGET.search(line):
+        if _NO_TARGET.match(line) or _NOT_IN_A_TARGET.search(line):
             # urlsplit() would leave out a part of them, and all that follows a '#'.
-            raise ParsingError("A character that no request's target holds.")
+            raise ParsingError("A target that is neither path nor address, or no character of one.")
         if len(_HOST.findall(header_plus)) != 1 and line.rstrip().endswith(b"HTTP/1.1"):
             raise ParsingError("No host, or several (RFC 9112, 3.2).")
         found = _CODINGS.findall(header_plus)

@@ -233,7 +233,8 @@ class Settings(BaseModel):
     single_file_limit: Size = Field(
         _as_written("0"),
         description="Largest picture (png, jpg, gif, bmp) or table (csv) of a result that is listed "
-        "between log and zip with an address of its own; 0: none. Not where `results_url` is set.",
+        "between log and zip with an address of its own, and lies twice on the disk; 0: none. Not where "
+        "`results_url` is set.",
     )
     open_status: bool = Field(
         default=False,

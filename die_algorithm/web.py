@@ -6,11 +6,14 @@ needed here.
 
 from __future__ import annotations
 
+import hmac
 import json
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from contextvars import copy_context
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -112,6 +115,8 @@ _REFUSED_AS = "die.refused_as"
 _WPS2_MARKS = (b"version=2.0.0", b"acceptversions=2.0.0", b"http://www.opengis.net/wps/2.0")
 #: How much of a body is looked at for them.
 _BEGINNING = 2048
+#: Bytes of a large one, and how many of those are read at once: XML takes many times as much when it is read.
+_LARGE_BODY, _LARGE_BODIES = 2**16, 2
 #: The methods of HTTP (RFC 9110, 9.1; RFC 5789); others are unknown to it.
 _METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
@@ -147,6 +152,7 @@ class WebApplication:
         self._wps2 = Wps2Jobs(runtime, self._executes, Wps2Documents(self._links, self._documents))
         self._refusals = Refusals()
         self._readiness = Readiness(lambda: service_checks(settings))
+        self._large_bodies = threading.Semaphore(_LARGE_BODIES)
         self._requests = RateLimits(settings.max_requests_per_minute)
         self._endpoints: dict[str, Callable[..., Response]] = {
             "wps": self._wps,
@@ -249,9 +255,11 @@ class WebApplication:
             query = _query(request)
             request.environ[_WPS2] = is_wps2_query(query)
             return parse_wps2_kvp(query) if _speaks_wps2(request) else parse_kvp(query)
-        root = read_root(self._body(request))
-        request.environ[_WPS2] = is_wps2_body(root)
-        return read_wps2(root) if _speaks_wps2(request) else read_wps(root)
+        body = self._body(request)
+        with self._large_bodies if len(body) > _LARGE_BODY else nullcontext():
+            root = read_root(body)
+            request.environ[_WPS2] = is_wps2_body(root)
+            return read_wps2(root) if _speaks_wps2(request) else read_wps(root)
 
     def _body(self, request: Request) -> bytes:
         if request.mimetype not in _XML_TYPES:
@@ -259,12 +267,14 @@ class WebApplication:
                 f"A body of type {request.mimetype[:60]!r} is not read here; send XML with the header "
                 "'Content-Type: text/xml'."
             )
-        if request.headers.get("Content-Encoding", "identity").lower() in _COMPRESSED:
+        codings = request.headers.get("Content-Encoding", "").lower().split(",")
+        if any(coding.strip(" \t") in _COMPRESSED for coding in codings):
             raise UnsupportedMediaType("Send the body uncompressed.")
         limit = self._settings.max_request_size
         if (request.content_length or 0) > limit:
             raise FileSizeExceeded(f"The request is larger than {limit} bytes.")
-        return request.get_data()
+        # Who waits for a job would keep the request in memory until its end.
+        return request.get_data(cache=False)
 
     def _execute(self, operation: Execute, request: Request) -> Response:
         if request.method == "HEAD":
@@ -315,13 +325,17 @@ class WebApplication:
         path = self._results.find(key, name)
         if path is not None:
             self._check_reader(job_id, request)
-            return file_response(path, request.environ)
+            try:
+                return file_response(path, request.environ)
+            except FileNotFoundError:
+                # It has expired since it was looked for.
+                raise Gone from None
         try:
             job = self._runtime.engine.job(job_id)
         except NotFound:
             # In these words: whether there is such a job is its owner's affair.
             raise _no_such_result() from None
-        if job.result_key != key:
+        if not hmac.compare_digest(job.result_key.encode(), key.encode()):
             raise _no_such_result()
         self._check_reader(job_id, request)
         if job.expiry and job.expiry.files_at <= datetime.now(UTC):
@@ -349,13 +363,13 @@ class WebApplication:
     def _single_file(self, request: Request, key: str, name: str, path: str) -> Response:
         zip_name = f"{name}.zip"
         job_id = job_id_in(zip_name)
-        zip_path = self._results.find(key, zip_name)
-        if job_id is None or zip_path is None:
+        copy = self._results.find_single_file(key, zip_name, path)
+        if job_id is None or copy is None:
             raise _no_such_result()
         self._check_reader(job_id, request)
         try:
-            return single_file_response(zip_path, path, self._settings.single_file_limit)
-        except (KeyError, FileNotFoundError):
+            return single_file_response(copy, path, request.environ)
+        except FileNotFoundError:
             raise _no_such_result() from None
 
     # -- the operator

@@ -21,6 +21,10 @@ _MOST_PARTS = 100
 _MOST_NAMESPACES = 100
 #: Beginnings of elements, and of all else; each costs the memory of some hundred characters.
 _MOST_MARKS = 100_000
+#: Attributes of all elements together, each of which costs as much.
+_MOST_ATTRIBUTES = 150_000
+#: Each byte is looked at once. What stands in a comment and looks like a start tag counts as one, too.
+_START_TAG = re.compile(rb"""<[A-Za-z_:\x80-\xff](?:[^<>"']++|"[^<"]*+"|'[^<']*+')*+""")
 _TOO_MANY_ATTRIBUTES = etree.XPath("boolean(//*[@*[101]])")
 _BLANKS = re.compile(rb"[ \t\r\n]*")
 #: What may stand before the root element, or a document type.
@@ -46,10 +50,10 @@ def read_root(body: bytes) -> Element:
         raise MalformedRequest("The request is not UTF-8.") from None
     if _has_document_type(text) or b"\x00" in text:
         raise MalformedRequest("The request holds a document type or a NUL, which is not accepted.")
-    if text.count(b"<") > _MOST_MARKS:
+    if text.count(b"<") > _MOST_MARKS or _attributes(text) > _MOST_ATTRIBUTES:
         raise MalformedRequest(
-            "The request has too many elements. Send XML of that size as base64, or put it into your "
-            "workspace."
+            "The request has too many elements or attributes. Send XML of that size as base64, or put it "
+            "into your workspace."
         )
     parser = etree.XMLParser(
         encoding="utf-8",
@@ -72,6 +76,11 @@ def read_root(body: bytes) -> Element:
             "An element has more attributes than any element of a request may have."
         )
     return root
+
+
+def _attributes(text: bytes) -> int:
+    """How many attributes are in the start tags of a document, roughly, and never fewer than there are."""
+    return sum(tag[0].count(b"=") for tag in _START_TAG.finditer(text))
 
 
 def _has_document_type(text: bytes) -> bool:

@@ -23,12 +23,12 @@ heads        the heads in front of entries, and their extra fields
 entries      what the zip should hold
 names        names that are safe to unpack
 disk         what an error of the disk means
-single_files pictures and tables in a published zip
+single_files pictures and tables beside a published zip
 ============ ==================================================================
 """
 
 from die_algorithm.archive.build import build_archive
 from die_algorithm.archive.disk import disk_errors
-from die_algorithm.archive.single_files import open_single_file, single_files
+from die_algorithm.archive.single_files import extract_single_files, media_type_of
 
-__all__ = ["build_archive", "disk_errors", "open_single_file", "single_files"]
+__all__ = ["build_archive", "disk_errors", "extract_single_files", "media_type_of"]

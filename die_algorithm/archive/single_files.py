@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
+import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
+from die_algorithm.lasting_files import sync_folder
 from die_algorithm.models import SingleFile
 
 #: What DataMiner's portal shows as a picture or offers as a table (reference: dataminer-wps, 2.3). None
 #: of them is anything that a browser would run.
-MEDIA_TYPES: Mapping[str, str] = {
+_MEDIA_TYPES: Mapping[str, str] = {
     ".png": "image/png",
     ".jpg": "image/jpeg",
     ".jpeg": "image/jpeg",
@@ -21,62 +23,58 @@ MEDIA_TYPES: Mapping[str, str] = {
 }
 #: A document that names more is of no use to a reader.
 _MOST = 20
-_CHUNK = 64 * 1024
+_CHUNK = 2**20
 
 
-def single_files(zip_path: Path, max_size: int) -> tuple[SingleFile, ...]:
-    """The pictures and tables in a zip, in the order of their names, twenty at most.
+def media_type_of(path: str) -> str | None:
+    """The media type of a picture or table, by its name; None if it is neither."""
+    return _MEDIA_TYPES.get(PurePosixPath(path).suffix.lower())
+
+
+def extract_single_files(
+    zip_path: Path, max_size: int, copy_of: Callable[[str], Path]
+) -> tuple[SingleFile, ...]:
+    """Copy the pictures and tables out of a zip, twenty at most.
+
+    A server can send a copy as it lies there; for each request to a zip, its whole directory would have
+    to be read, which may be large, and the file be unpacked by a thread that waits for the client.
 
     Args:
         zip_path: a zip that :func:`build_archive` has published.
-        max_size: bytes of the largest one that is told.
+        max_size: bytes of the largest one that is copied.
+        copy_of: where the copy of a file is put, by its path below the job's folder.
+
+    Returns:
+        Those that were copied, in the order of their names.
 
     Raises:
-        OSError: the zip cannot be read.
+        OSError: the zip cannot be read, or a copy not be written.
+        BadZipFile: the zip is damaged.
     """
     with zipfile.ZipFile(zip_path) as archive:
-        found = [_single_file(info) for info in archive.infolist() if _is_told(info, max_size)]
-    return tuple(sorted(found, key=lambda file: file.path)[:_MOST])
+        wanted = [info for info in archive.infolist() if _is_wanted(info, max_size)]
+        wanted = sorted(wanted, key=_below_top)[:_MOST]
+        files = tuple(_extract(archive, info, copy_of(_below_top(info))) for info in wanted)
+    if files:
+        sync_folder(zip_path.parent)
+    return files
 
 
-@contextlib.contextmanager
-def open_single_file(
-    zip_path: Path, path: str, max_size: int
-) -> Iterator[tuple[SingleFile, Iterator[bytes]]]:
-    """Open one of them; the zip stays open within the context.
-
-    Args:
-        zip_path: the zip.
-        path: below the job's folder, as :func:`single_files` tells it.
-        max_size: as there.
-
-    Yields:
-        The file, and its content piece by piece.
-
-    Raises:
-        KeyError: there is none.
-        OSError: the zip cannot be read.
-    """
-    with zipfile.ZipFile(zip_path) as archive:
-        for info in archive.infolist():
-            if _is_told(info, max_size) and _below_top(info) == path:
-                with archive.open(info) as content:
-                    yield _single_file(info), iter(lambda: content.read(_CHUNK), b"")
-                return
-    raise KeyError(path)
+def _is_wanted(info: zipfile.ZipInfo, max_size: int) -> bool:
+    return (
+        not info.is_dir()
+        and media_type_of(info.filename) is not None
+        and info.file_size <= max_size
+    )
 
 
-def _is_told(info: zipfile.ZipInfo, max_size: int) -> bool:
-    return not info.is_dir() and _suffix(info) in MEDIA_TYPES and info.file_size <= max_size
-
-
-def _single_file(info: zipfile.ZipInfo) -> SingleFile:
-    media_type = MEDIA_TYPES[_suffix(info)]
-    return SingleFile(path=_below_top(info), size=info.file_size, media_type=media_type)
-
-
-def _suffix(info: zipfile.ZipInfo) -> str:
-    return PurePosixPath(info.filename).suffix.lower()
+def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, copy: Path) -> SingleFile:
+    with archive.open(info) as content, copy.open("wb") as file:
+        shutil.copyfileobj(content, file, _CHUNK)
+        file.flush()
+        os.fsync(file.fileno())
+    path = _below_top(info)
+    return SingleFile(path=path, size=info.file_size, media_type=media_type_of(path) or "")
 
 
 def _below_top(info: zipfile.ZipInfo) -> str:

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from die_algorithm.archive import build_archive, disk_errors, single_files
+from die_algorithm.archive import build_archive, disk_errors, extract_single_files
 from die_algorithm.errors import DamagedDownload, StepInterrupted, StorageHubUnavailable
 from die_algorithm.fail_points import FailPoints, Point
 from die_algorithm.models import Job, ListedItem, SingleFile, UserToken
-from die_algorithm.results import Results
+from die_algorithm.results import Results, single_file_path
 from die_algorithm.settings import Settings
 from die_algorithm.steps.ledger import Ledger
 from die_algorithm.steps.possessions import folder_of, token_of
@@ -54,9 +54,11 @@ class StageOut:
         if not limit or self._settings.results_url:
             return ()
         try:
-            return single_files(zip_path, limit)
+            return extract_single_files(
+                zip_path, limit, lambda path: single_file_path(zip_path, path)
+            )
         except (OSError, zipfile.BadZipFile):
-            LOGGER.exception("Job %s: what is in its zip could not be listed.", job.id)
+            LOGGER.exception("Job %s: the files in its zip could not be given alone.", job.id)
             return ()
 
     def run(self, job: Job) -> Job:

@@ -66,6 +66,7 @@ LAUGHS = (
     + '<!ENTITY x "&l11;">]>'
 )
 DOCTYPES = doctypes("&x;")
+ATTRIBUTE_FEW = " ".join(f'a{n}="1"' for n in range(10))
 ATTRIBUTES = " ".join(f'a{n}="1"' for n in range(100_000))
 
 
@@ -157,6 +158,8 @@ ROWS = [
     *(bad(f"X26-namespaces-{name}-1.0.0", execute1(root=f'service="WPS" version="1.0.0" {declared}', FileParam=embedded1(content)), 400, IPV, "FileParam") for name, declared, content in EMBEDDED),
     *(bad(f"X26-namespaces-{name}-2.0.0", execute2(FileParam=data("FileParam", content, f'mimeType="text/xml" {declared}')), 400, WRONG_INPUT, "FileParam") for name, declared, content in EMBEDDED),
     *accepted("X26-namespaces-unused", post(execute1(root=f'service="WPS" version="1.0.0" {namespaces(100_000)}', FileParam=GONE1)), post(execute2(FileParam=data("FileParam", MISSING, namespaces(100_000))))),
+    bad("X26-attributes-many", execute1(more=f"<a {ATTRIBUTE_FEW}/>" * 16_000)), bad("X26-attributes-many-2.0", execute2(more=f"<a {ATTRIBUTE_FEW}/>" * 16_000)),
+    *accepted("X26-attributes-many-beside", post(execute1(more=f"<a {ATTRIBUTE_FEW}/>" * 14_000, FileParam=GONE1))),
     bad("X26-inputs", execute1(more=literal("Image", "a") * 10_000), 400, IPV, "DataInputs"),
     bad("X26-inputs-2.0", execute2(more=data("Image", "a") * 10_000), 400, "TooManyInputs", "Input"),
     # What is not of WPS is passed over wherever it stands. More than a hundred thousand of anything are not read:

@@ -418,6 +418,26 @@ def test_a_large_body_may_take_its_time() -> None:
         assert one_answer(client).startswith(b"HTTP/1.1 200 ")
 
 
+def test_of_too_much_that_is_not_whole_what_has_taken_longest_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("die_algorithm.http_server._MOST_UNFINISHED", 100_000)
+    with running(hello) as server, connect(server) as idle, connect(server) as first:
+        idle.sendall(KEEP_ALIVE[:10])
+        first.sendall(
+            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 80000\r\n\r\n" + bytes(60_000)
+        )
+        wait_until(lambda: sum(channel.unfinished for channel in server._clients()) == 60_000)
+        with connect(server) as second:
+            second.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 70000\r\n\r\n")
+            second.sendall(bytes(60_000))
+            assert rest_of(first).startswith(b"HTTP/1.1 408 ")
+            second.sendall(bytes(10_000))
+            assert one_answer(second).startswith(b"HTTP/1.1 200 ")
+        idle.sendall(KEEP_ALIVE[10:])
+        assert one_answer(idle).startswith(b"HTTP/1.1 200 ")
+
+
 @pytest.mark.parametrize("beside", [0, 3])
 def test_who_says_no_more_is_answered_all_the_same(slow: Slow, beside: int) -> None:
     with running(slow, channel_request_lookahead=1) as server, contextlib.ExitStack() as others:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 from collections.abc import Callable
@@ -13,13 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jobs_fixture import make_job
 
-from die_algorithm.models import Job
+from die_algorithm.models import Job, ResultFile, SingleFile
 from die_algorithm.results import (
     Results,
     collection_name,
     job_id_in,
     log_name,
     new_result_key,
+    single_file_path,
     zip_name,
 )
 
@@ -83,6 +85,34 @@ def test_what_is_not_published_yet_is_not_found(results: Results, job: Job) -> N
     assert results.find(job.result_key, zip_name(job)) is None
     results.new_zip_path(job)
     assert results.find(job.result_key, zip_name(job)) is None
+
+
+@pytest.mark.parametrize("fence", [1, 2])
+def test_copies_of_single_files_go_with_the_zips_that_do_not_count(
+    results: Results, tmp_path: Path, fence: int
+) -> None:
+    job = make_job(result_key=new_result_key(), fence=fence)
+    zip_path = results.new_zip_path(job)
+    former = zip_path.with_name(f"{job.service_name}.9.zip")
+    long_path = "/".join(["é" * 100] * 20)
+    for path in (zip_path, former):
+        path.write_bytes(b"PK")
+        for name in ("a.csv", "old.csv", long_path):
+            single_file_path(path, name).write_bytes(name.encode())
+    told = tuple(SingleFile(path=p, size=1, media_type="") for p in ("a.csv", long_path))
+    result = ResultFile(name=zip_path.name, size=2, sha256="", files=3, notes=(), single_files=told)
+    results.tidy(dataclasses.replace(job, result=result))
+    assert len(files_in(zip_path.parent)) == 3
+    for name in ("a.csv", long_path):
+        copy = results.find_single_file(job.result_key, zip_path.name, name)
+        assert copy is not None
+        assert copy.read_bytes() == name.encode()
+    for name in ("old.csv", "", ".", "../a.csv", "A.CSV", "a.csv/", "a\0.csv", "\udc80"):
+        assert results.find_single_file(job.result_key, zip_path.name, name) is None
+    assert results.find_single_file(job.result_key, former.name, "a.csv") is None
+    assert results.find_single_file("..", zip_path.name, "a.csv") is None
+    results.remove(job)
+    assert files_in(tmp_path) == set()
 
 
 def test_keys_cannot_be_guessed() -> None:

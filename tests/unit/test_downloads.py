@@ -11,7 +11,7 @@ import pytest
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Response
 
-from die_algorithm.downloads import file_response
+from die_algorithm.downloads import file_response, single_file_response
 from die_algorithm.errors import PreconditionFailed
 
 CONTENT = b"PK" + b"z" * 500
@@ -149,3 +149,24 @@ def test_the_log_is_utf_8_and_says_so_once(tmp_path: Path) -> None:
     answer = file_response(path, EnvironBuilder().get_environ())
     answer.close()
     assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+
+
+def test_the_document_that_names_zip_and_log_is_sent_as_xml(tmp_path: Path) -> None:
+    path = tmp_path / "die-x.xml"
+    path.write_text("<x/>")
+    answer = file_response(path, EnvironBuilder().get_environ())
+    answer.close()
+    assert answer.headers["Content-Type"] == "text/xml; charset=utf-8"
+
+
+def test_a_single_file_is_told_by_its_own_name_and_sent_by_range(tmp_path: Path) -> None:
+    copy = tmp_path / "die-x.zip.0a"
+    copy.write_bytes(b"a,b\n")
+    environ = EnvironBuilder(headers=[("Range", "bytes=2-")]).get_environ()
+    answer = single_file_response(copy, "sub/a ü.CSV", environ)
+    assert (answer.status_code, body(answer)) == (206, b"b\n")
+    answer.close()
+    assert answer.headers["Content-Type"] == "text/csv"
+    assert answer.headers["Content-Disposition"] == (
+        "attachment; filename=\"a ?.CSV\"; filename*=UTF-8''a%20%C3%BC.CSV"
+    )

@@ -21,6 +21,57 @@ def read(request: bytes, piece: int = 2**16) -> tuple[_Parser, int]:
     return parser, at
 
 
+@pytest.mark.parametrize("piece", PIECES)
+@pytest.mark.parametrize("blanks", [b"", b"\r\n"])
+def test_a_head_is_read_in_whatever_pieces_it_comes(blanks: bytes, piece: int) -> None:
+    request = blanks + b"POST /a?b HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"
+    parser, read_bytes = read(request + b"GET ", piece)
+    assert parser.error is None
+    assert (parser.path, parser.query) == ("/a", "b")
+    assert parser.get_body_stream().read() == b"body"
+    assert read_bytes == len(request)
+
+
+@pytest.mark.parametrize("piece", PIECES)
+@pytest.mark.parametrize(
+    "begin", [b" GET /", b"\x0b\x0cGET /", b"\nGET /", b"GET a", b"GET *a", b"GET ?"]
+)
+def test_a_line_that_is_no_requests_is_refused(begin: bytes, piece: int) -> None:
+    assert refusal(begin + b" HTTP/1.1\r\nHost: x\r\n\r\n", piece) == "400 Bad Request"
+
+
+@pytest.mark.parametrize("target", [b"/", b"*", b"http://x/", b"HTTP://x/"])
+def test_a_path_an_address_and_an_asterisk_are_targets(target: bytes) -> None:
+    parser, _ = read(b"OPTIONS " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert parser.error is None
+
+
+@pytest.mark.parametrize("piece", [1, 1000])
+def test_a_head_that_is_too_long_is_refused_before_its_end(piece: int) -> None:
+    parser = _Parser(Adjustments(max_request_header_size=5000))
+    head, at = b"GET / HTTP/1.1\r\nX: " + bytes(10_000), 0
+    while not parser.completed:
+        at += parser.received(head[at : at + piece])
+    assert parser.error is not None
+    assert parser.error.to_response()[0].startswith("431 ")
+    assert at == 5000
+
+
+def test_of_a_head_that_drips_each_byte_is_searched_once() -> None:
+    searched = []
+
+    class Head(bytearray):
+        def find(self, what: bytes, start: int = 0) -> int:  # type: ignore[override]
+            searched.append(len(self) - start)
+            return super().find(what, start)
+
+    parser = _Parser(Adjustments())
+    parser._head = Head()
+    for _ in range(1000):
+        parser.received(b"x")
+    assert max(searched) <= 4
+
+
 def chunked(body: bytes, size: int) -> bytes:
     parts = [body[n : n + size] for n in range(0, len(body), size)]
     return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"

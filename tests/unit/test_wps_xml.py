@@ -18,6 +18,7 @@ from die_algorithm.errors import RequestError
 from die_algorithm.models import InputContent, OutputRequest, ResponseForm
 from die_algorithm.wps_operations import DescribeProcess, Execute, GetCapabilities
 from die_algorithm.wps_xml import parse_xml
+from die_algorithm.xml_reader import _attributes, read_root
 
 WPS = "http://www.opengis.net/wps/1.0.0"
 NAMESPACES = (
@@ -488,6 +489,9 @@ def test_what_is_utf_8_and_calls_itself_something_else_is_refused() -> None:
         body("<wps:Input/>" * 200_000),
         body(attributes=" ".join(f'a{n}="1"' for n in range(100_000)) + ' service="WPS"'),
         body(" ".join(f"<!-- {n} -->" for n in range(200_000))),
+        body("<b {}/>".format(" ".join(f'a{n}=""' for n in range(99))) * 4_000),
+        body("<b '" * 99_000),
+        body("<b " + "'" * 3_000_000),
         (
             f'<wps:DescribeProcess service="WPS" version="1.0.0" {NAMESPACES}>'
             f"{'<ows:Identifier>x</ows:Identifier>' * 10_000}</wps:DescribeProcess>"
@@ -505,6 +509,26 @@ def test_a_flood_is_answered_in_less_than_a_second(document: bytes) -> None:
     with contextlib.suppress(RequestError):
         parse_xml(document)
     assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize(
+    ("document", "count"),
+    [
+        ("<a b='=' c = \"&lt;\" d='>\"'/>", 3),
+        ("<a\n\tb='1'>c='1' d=\"e\"<é:f xmlns:é='u' é:g='h'/></a>", 3),
+        ("<_a b='1'/>", 1),
+        ("<a><![CDATA[<b>c='d'</b>]]></a>", 0),
+    ],
+)
+def test_attributes_are_counted_and_never_too_few(document: str, count: int) -> None:
+    root = etree.fromstring(document)
+    assert sum(len(item.attrib) for item in root.iter()) <= count
+    # A sign of equality in a value counts as one more.
+    assert count <= _attributes(document.encode()) <= count + 1
+
+
+def test_many_signs_of_equality_in_a_text_are_no_attributes() -> None:
+    assert read_root(b"<a>" + b'a="b" ' * 500_000 + b"</a>").tag == "a"
 
 
 # -- anything

@@ -57,11 +57,13 @@ def wait_for_worker(settings: Settings, client: requests.Session) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.parametrize("sent", [0, 200_000])
 def test_connections_leave_the_service_files_for_its_work(
-    settings: Settings, tmp_path: Path
+    settings: Settings, tmp_path: Path, sent: int
 ) -> None:
     own = at_a_free_port(settings, tmp_path / "own")
     few = ("prlimit", "--nofile=256:256")
+    half = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + bytes(sent)
     log = tmp_path / "log"
     with (
         service_process(own, log, few),
@@ -70,10 +72,16 @@ def test_connections_leave_the_service_files_for_its_work(
     ):
         wait_for_worker(own, client)
         for _ in range(300):
-            stack.enter_context(connect(own))
+            connection = stack.enter_context(connect(own))
+            if sent:
+                # So much of a body lies in a file.
+                connection.setblocking(False)
+                connection.send(half)
         # Asks StorageHub, the engine and the database, and writes files.
-        ready = client.get(f"{own.url}/ready", timeout=30)
-        assert ready.status_code == 200, ready.text
+        for _ in range(20):
+            ready = client.get(f"{own.url}/ready", timeout=30)
+            assert ready.status_code == 200, ready.text
+            time.sleep(0.05)
         assert "Too many open files" not in log.read_text()
 
 

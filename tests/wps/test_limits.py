@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,9 +14,12 @@ from storagehub_fixture import ALICE, BOB
 from wps2_fixture import execute as execute2
 from wps2_fixture import inputs_of
 
+from die_algorithm import web
 from die_algorithm.models import JobState, UserToken
 from die_algorithm.storagehub import StorageHub
 from die_algorithm.web import CANCEL_PATH, WPS_PATH
+from die_algorithm.xml_reader import read_root
+from die_algorithm.xml_writer import Element
 
 CAPABILITIES = f"{WPS_PATH}?service=WPS&request=GetCapabilities"
 WRONG = "00000000-0000-4000-8000-{:012}-98187548"
@@ -27,6 +31,30 @@ def told(answer: requests.Response, version: str = "1.1") -> bool:
     assert root.tag == f"{{http://www.opengis.net/ows/{version}}}ExceptionReport"
     assert int(answer.headers["Retry-After"]) > 0
     return answer.status_code == 429
+
+
+def test_two_large_bodies_are_read_at_once_and_small_ones_beside_them(
+    quick: Quick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, free = threading.Semaphore(0), threading.Event()
+    most = threading.BoundedSemaphore(2)
+
+    def read(body: bytes) -> Element:
+        if len(body) > 2**16:
+            assert most.acquire(blocking=False)
+            reading.release()
+            free.wait(20)
+            most.release()
+        return read_root(body)
+
+    monkeypatch.setattr(web, "read_root", read)
+    with quick.service() as service, ThreadPoolExecutor(4) as clients:
+        answers = [clients.submit(service.post, f"<a>{'x' * 2**17}</a>") for _ in range(4)]
+        for _ in range(2):
+            assert reading.acquire(timeout=20)
+        assert service.post("<a/>").status_code == 400
+        free.set()
+        assert {answer.result().status_code for answer in answers} == {400}
 
 
 def test_requests_of_one_address_are_limited_and_health_is_not(quick: Quick) -> None:

@@ -6,6 +6,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from lxml import etree
@@ -82,6 +83,17 @@ def test_an_expired_result_is_gone_and_the_status_says_so(quick: Quick) -> None:
             answer = service.get(address)
             assert answer.status_code == 410
             assert "The result of this job has expired." in answer.text
+
+
+@pytest.mark.parametrize("ending", ["zip", "log", "xml"])
+def test_a_file_that_expires_while_it_is_asked_for_is_gone(
+    quick: Quick, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    with quick.service() as service:
+        job = run(service, "probe write a.txt b", quick.item)
+        monkeypatch.setattr(Results, "find", lambda _self, _key, name: Path("/") / name)
+        folder = f"{service.settings.url}/results/{job.result_key}"
+        assert service.get(f"{folder}/{job.service_name}.{ending}").status_code == 410
 
 
 def test_of_a_failed_job_the_log_expires_too(quick: Quick) -> None:
