@@ -118,6 +118,19 @@ OUTPUTS = (
 )
 
 
+def check_identifier(identifier: str) -> None:
+    """Refuse a process that is not offered.
+
+    Raises:
+        InvalidParameterValue: locator ``Identifier``.
+    """
+    if identifier != IDENTIFIER:
+        raise InvalidParameterValue(
+            f"There is no such process here; the one offered is {IDENTIFIER}.",
+            "Identifier",
+        )
+
+
 def check_outputs(form: ResponseForm) -> None:
     """Refuse outputs and formats that the process does not have, and an output asked for twice.
 

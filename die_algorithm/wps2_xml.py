@@ -13,8 +13,9 @@ from die_algorithm.errors import (
     OperationNotSupported,
 )
 from die_algorithm.inline_content import complex_value
+from die_algorithm.job_request import check_given_once, check_name
 from die_algorithm.models import OutputRequest
-from die_algorithm.wps2_errors import TooManyInputs, TooManyOutputs
+from die_algorithm.wps2_errors import NoSuchInput, TooManyInputs, TooManyOutputs
 from die_algorithm.wps2_operations import (
     OPERATIONS,
     VERSION,
@@ -23,6 +24,7 @@ from die_algorithm.wps2_operations import (
     GetResult,
     GetStatus,
     Operation,
+    check_identifier,
     check_input_format,
     is_file,
     output_request,
@@ -105,8 +107,11 @@ def _job_id(root: Element) -> str:
 
 
 def _execute(root: Element) -> Execute:
+    # First: what is said of inputs and outputs below is said of this process's.
+    identifier = _single(root, "ows:Identifier", "Identifier")
+    check_identifier(identifier)
     return Execute(
-        identifier=_single(root, "ows:Identifier", "Identifier"),
+        identifier=identifier,
         inputs=_inputs(root),
         response_form=response_form(root.get("mode", ""), root.get("response", ""), _outputs(root)),
     )
@@ -119,7 +124,9 @@ def _inputs(root: Element) -> dict[str, tuple[InputValue, ...]]:
     inputs: dict[str, tuple[InputValue, ...]] = {}
     for element in elements:
         name = _id(element, "Input")
+        check_name(name, NoSuchInput)
         inputs[name] = (*inputs.get(name, ()), _input_value(name, element))
+    check_given_once(inputs, TooManyInputs)
     return inputs
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import unquote, unquote_plus
 
+from die_algorithm.description import check_identifier
 from die_algorithm.errors import (
     InvalidParameterValue,
     MalformedRequest,
@@ -18,7 +19,7 @@ from die_algorithm.errors import (
     OperationNotSupported,
 )
 from die_algorithm.inline_content import complex_value
-from die_algorithm.job_request import FILE_PARAM, ITEM_PARAM
+from die_algorithm.job_request import FILE_PARAM, ITEM_PARAM, check_name
 from die_algorithm.models import OutputRequest, ResponseForm
 from die_algorithm.wps_operations import (
     BLANKS,
@@ -131,8 +132,10 @@ def _describe_process(query: Query) -> DescribeProcess:
 
 
 def _execute(query: Query) -> Execute:
+    identifier = required(query, "Identifier")
+    check_identifier(identifier)
     return Execute(
-        identifier=required(query, "Identifier"),
+        identifier=identifier,
         inputs=_inputs(optional(query, "DataInputs")),
         response_form=_response_form(query),
     )
@@ -149,6 +152,7 @@ def _inputs(text: str) -> dict[str, tuple[InputValue, ...]]:
                 "DataInputs",
             )
         name = _decoded_again(name.strip(BLANKS))
+        check_name(name)
         inputs[name] = (*inputs.get(name, ()), _input_value(name, rest))
     return inputs
 

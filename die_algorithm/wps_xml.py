@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from lxml import etree
 
+from die_algorithm.description import check_identifier
 from die_algorithm.errors import (
     InvalidParameterValue,
     MalformedRequest,
@@ -17,6 +18,7 @@ from die_algorithm.errors import (
     OperationNotSupported,
 )
 from die_algorithm.inline_content import XML, complex_value
+from die_algorithm.job_request import check_name
 from die_algorithm.models import OutputRequest, ResponseForm
 from die_algorithm.wps_operations import (
     VERSION,
@@ -112,6 +114,9 @@ def _identifiers(root: Element) -> tuple[str, ...]:
 
 def _execute(root: Element) -> Execute:
     check_version(root.get("version") or VERSION)
+    # First: what is said of inputs and outputs below is said of this process's.
+    identifier = _identifier(root)
+    check_identifier(identifier)
     if len(_find(root, "wps:DataInputs")) > 1 or len(_find(root, "wps:ResponseForm")) > 1:
         raise MalformedRequest("The Execute has DataInputs or ResponseForm more than once.")
     elements = _find(root, "wps:DataInputs/wps:Input")
@@ -120,8 +125,9 @@ def _execute(root: Element) -> Execute:
     inputs: dict[str, tuple[InputValue, ...]] = {}
     for element in elements:
         name = _identifier(element)
+        check_name(name)
         inputs[name] = (*inputs.get(name, ()), _input_value(name, element))
-    return Execute(identifier=_identifier(root), inputs=inputs, response_form=_response_form(root))
+    return Execute(identifier=identifier, inputs=inputs, response_form=_response_form(root))
 
 
 def _identifier(element: Element) -> str:

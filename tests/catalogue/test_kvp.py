@@ -56,6 +56,7 @@ ROWS = [
     row("K8-describe", "service=WPS&version=1.0.0&request=DescribeProcess", "Identifier", MPV),
     row("K8-describe-2.0", "service=WPS&version=2.0.0&request=DescribeProcess", "Identifier", MPV),
     row("K8-unknown", execute_query(GOOD, identifier="nix"), "Identifier"),
+    row("K8-unknown-inputs", execute_query("eps=1@datatype=integer", identifier="nix"), "Identifier"),
     row("K8-unknown-2.0", "service=WPS&version=2.0.0&request=DescribeProcess&Identifier=nix", "nix", "NoSuchProcess", 404),
     *accepted(
         "K10-digest",

@@ -16,6 +16,8 @@ from die_algorithm.wps_operations import DescribeProcess, Execute, GetCapabiliti
 
 BASE = f"service=WPS&version=1.0.0&request=Execute&Identifier={IDENTIFIER}"
 
+ANOTHER = "service=WPS&version=1.0.0&request=Execute&Identifier=nix"
+
 
 def parse(query_string: str) -> Operation:
     return parse_kvp(parse_query(query_string))
@@ -53,18 +55,16 @@ MALFORMED = (400, "NoApplicableCode", None)
 
 def test_the_wikis_sample_is_read() -> None:
     operation = execute(
-        "request=Execute&service=WPS&Version=1.0.0&gcube-token=a-b&lang=en-US&Identifier=x.y.DBSCAN"
-        "&DataInputs=OccurrencePointsClusterLabel=OccClustersTest;epsilon=10;min_points=1;"
-        "OccurrencePointsTable=http://goo.gl/VDzpch;FeaturesColumnNames=depthmean|sstmnmax;"
+        "request=Execute&service=WPS&Version=1.0.0&gcube-token=a-b&lang=en-US"
+        f"&Identifier={IDENTIFIER}&DataInputs=Image=OccClustersTest;"
+        "FileParam=http://goo.gl/VDzpch;CommandName=depthmean|sstmnmax;"
     )
-    assert operation.identifier == "x.y.DBSCAN"
+    assert operation.identifier == IDENTIFIER
     assert operation.response_form == ResponseForm()
     assert operation.texts() == {
-        "OccurrencePointsClusterLabel": ("OccClustersTest",),
-        "epsilon": ("10",),
-        "min_points": ("1",),
-        "OccurrencePointsTable": ("http://goo.gl/VDzpch",),
-        "FeaturesColumnNames": ("depthmean|sstmnmax",),
+        "Image": ("OccClustersTest",),
+        "FileParam": ("http://goo.gl/VDzpch",),
+        "CommandName": ("depthmean|sstmnmax",),
     }
 
 
@@ -82,7 +82,7 @@ def test_what_the_portal_shows_as_its_request_is_read() -> None:
 
 def test_names_of_parameters_are_read_in_any_case() -> None:
     operation = execute(
-        "SERVICE=wps&Version=1.0.0&ReQuEsT=execute&IDENTIFIER=x&datainputs=Image=a"
+        f"SERVICE=wps&Version=1.0.0&ReQuEsT=execute&IDENTIFIER={IDENTIFIER}&datainputs=Image=a"
         "&StoreExecuteResponse=TRUE&STATUS=1"
     )
     assert operation.response_form == ResponseForm(store=True, status=True)
@@ -147,12 +147,14 @@ def test_a_value_arrives_as_it_was_meant(text: str, value: str) -> None:
 PRINTABLE = st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" "))
 
 
-@given(PRINTABLE.filter(str.strip), PRINTABLE)
-def test_any_printable_text_survives_the_double_encoding_of_the_standard(
-    name: str, text: str
-) -> None:
-    twice = [quote(quote(part, safe=""), safe="") for part in (name.strip(), text)]
-    assert inputs("=".join(twice)) == {name.strip(): (text,)}
+@given(PRINTABLE)
+def test_any_printable_text_survives_the_double_encoding_of_the_standard(text: str) -> None:
+    twice = quote(quote(text, safe=""), safe="")
+    assert inputs(f"FileParam={twice}") == {"FileParam": (text,)}
+
+
+def test_a_name_may_be_encoded_twice_too() -> None:
+    assert inputs("Im%2561ge=a") == {"Image": ("a",)}
 
 
 @given(
@@ -244,7 +246,12 @@ def test_a_reference_with_a_format_is_a_reference(reference: str) -> None:
         (f"{BASE}&DataInputs=Image=a&datainputs=Image=a", invalid("DataInputs")),
         (f"{BASE}&DataInputs=Image", invalid("DataInputs")),
         (f"{BASE}&DataInputs=Image=a;x", invalid("DataInputs")),
-        (f"{BASE}&DataInputs={'x=1;' * 51}", invalid("DataInputs")),
+        (f"{BASE}&DataInputs={'Image=1;' * 51}", invalid("DataInputs")),
+        (ANOTHER, invalid("Identifier")),
+        (f"{ANOTHER}&DataInputs=eps=1@datatype=integer", invalid("Identifier")),
+        (f"{ANOTHER}&DataInputs=eps=1@uom=m", invalid("Identifier")),
+        (f"{ANOTHER}&RawDataOutput=a;b", invalid("Identifier")),
+        (f"{BASE}&DataInputs=Bogus=a@datatype=integer", invalid("Bogus")),
         (f"{BASE}&DataInputs=Image=a@datatype=integer", invalid("Image")),
         (f"{BASE}&DataInputs=Image=a@uom=m", invalid("Image")),
         (f"{BASE}&DataInputs=FileParam=abc@xlink:href=http://x", invalid("FileParam")),

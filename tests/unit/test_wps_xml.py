@@ -76,18 +76,18 @@ def missing(locator: str) -> tuple[int, str, str | None]:
 
 # -- what real clients send (reference: dataminer-wps, W3 and 2.3)
 
-JAVA_CLIENT = """<?xml version="1.0" encoding="UTF-8"?>
+JAVA_CLIENT = f"""<?xml version="1.0" encoding="UTF-8"?>
 <Execute xmlns="http://www.opengis.net/wps/1.0.0" xmlns:ns="http://www.opengis.net/ows/1.1"
     xmlns:xlin="http://www.w3.org/1999/xlink" service="WPS" version="1.0.0">
-  <ns:Identifier>some.process</ns:Identifier>
+  <ns:Identifier>{IDENTIFIER}</ns:Identifier>
   <DataInputs>
-    <Input><ns:Identifier>inputAudioFile</ns:Identifier>
+    <Input><ns:Identifier>FileParam</ns:Identifier>
       <Data><ComplexData mimeType="application/d4science">
         text
       </ComplexData></Data></Input>
-    <Input><ns:Identifier>language</ns:Identifier>
+    <Input><ns:Identifier>CommandName</ns:Identifier>
       <Data><LiteralData dataType="xs:string">en-US</LiteralData></Data></Input>
-    <Input><ns:Identifier>file</ns:Identifier>
+    <Input><ns:Identifier>ItemParam</ns:Identifier>
       <Reference mimeType="text/xml" xlin:href="https://data.d4science.org/shub/E_x=="/></Input>
   </DataInputs>
   <ResponseForm>
@@ -102,13 +102,13 @@ JAVA_CLIENT = """<?xml version="1.0" encoding="UTF-8"?>
 
 def test_the_java_clients_request_is_read() -> None:
     operation = execute(JAVA_CLIENT.encode())
-    assert operation.identifier == "some.process"
+    assert operation.identifier == IDENTIFIER
     assert operation.texts() == {
-        "inputAudioFile": (),
-        "language": ("en-US",),
-        "file": ("https://data.d4science.org/shub/E_x==",),
+        "FileParam": (),
+        "CommandName": ("en-US",),
+        "ItemParam": ("https://data.d4science.org/shub/E_x==",),
     }
-    (audio,) = operation.inputs["inputAudioFile"]
+    (audio,) = operation.inputs["FileParam"]
     assert audio.content is not None
     assert (audio.content.data.strip(), audio.content.media_type) == (
         b"text",
@@ -272,6 +272,10 @@ def complex_data(data: str, attributes: str = "") -> bytes:
     return body(given_as("FileParam", element))
 
 
+def another(inputs: str = "", form: str = "") -> bytes:
+    return body(inputs, form, identifier="<ows:Identifier>nix</ows:Identifier>")
+
+
 def form(content: str) -> bytes:
     return body(form=f"<wps:ResponseForm>{content}</wps:ResponseForm>")
 
@@ -346,7 +350,20 @@ def form(content: str) -> bytes:
         (complex_data("x", 'encoding="hex"'), invalid("FileParam")),
         (complex_data("x!", 'encoding="base64"'), invalid("FileParam")),
         (complex_data("<a>" * 9000 + "</a>" * 9000), MALFORMED),
-        (body(literal("x", "1") * 51), invalid("DataInputs")),
+        (body(literal("Image", "1") * 51), invalid("DataInputs")),
+        # Of another process, none of our rules for inputs and outputs is said.
+        (another(literal("epsilon", "1", 'dataType="xs:integer"')), invalid("Identifier")),
+        (
+            another(given_as("box", "<wps:Data><wps:BoundingBoxData/></wps:Data>")),
+            invalid("Identifier"),
+        ),
+        (another(given_as("pts", "")), invalid("Identifier")),
+        (
+            another(form="<wps:ResponseForm><wps:RawDataOutput/></wps:ResponseForm>"),
+            invalid("Identifier"),
+        ),
+        (body(given_as("Bogus", "")), invalid("Bogus")),
+        (body(given_as("Bogus", DATA * 2)), invalid("Bogus")),
         (body(literal("Image", "&undefined;")), MALFORMED),
         (body(literal("Image", "&#0;")), MALFORMED),
         (form('<wps:ResponseDocument status="true"/>'), invalid("status")),
