@@ -140,16 +140,18 @@ def _identifier(element: Element) -> str:
 
 
 def _input_value(name: str, element: Element) -> InputValue:
-    data, references = _find(element, "wps:Data/*"), _find(element, "wps:Reference")
-    if len(data) + len(references) > 1:
+    forms = _find(element, "wps:Data|wps:Reference")
+    data = _find(element, "wps:Data/*")
+    # The schema has one of the forms, once; an empty one beside another is still a second.
+    if len(forms) > 1 or len(data) > 1:
         raise MalformedRequest(
             f"The input {name[:80]!r} has more than one value in one Input element."
         )
-    if references:
-        return _reference(name, references[0])
+    if forms and forms[0].tag == f"{{{WPS}}}Reference":
+        return _reference(name, forms[0])
     if not data:
         raise MissingParameterValue(f"The input {name[:80]} has no value.", name)
-    if any(text_around(each) for each in _find(element, "wps:Data")):
+    if text_around(forms[0]):
         raise InvalidParameterValue(f"{name[:80]} has text beside its value's element.", name)
     if data[0].tag == f"{{{WPS}}}LiteralData":
         check_literal(name, data[0].get("dataType"), data[0].get("uom"))

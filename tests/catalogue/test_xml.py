@@ -201,6 +201,8 @@ ROWS = [
     *(bad(f"X40-{given}", execute1(**{given: literal(given, "a").replace("LiteralData", "ComplexData")}), 400, IPV, given) for given in ("Image", "CommandName")),
     *(bad(f"X40-box-{given}", execute1(**{given: literal(given, "a").replace("LiteralData", "BoundingBoxData")}), 400, IPV, given) for given in ("Image", "CommandName", "FileParam")),
     bad("X41", execute1(FileParam=literal("FileParam", "a").replace("</wps:Input>", '<wps:Reference xlink:href="http://127.0.0.1:8081/"/></wps:Input>'))),
+    bad("X41-text", execute1(FileParam=reference("FileParam", ITEM).replace("<wps:Reference", "<wps:Data>a</wps:Data><wps:Reference"))),
+    bad("X41-empty", execute1(FileParam=reference("FileParam", ITEM).replace("<wps:Reference", "<wps:Data/><wps:Reference"))),
     bad("X41-two-data", execute1(Image=literal("Image", "a</wps:LiteralData><wps:LiteralData>b"))),
     bad("X41-2.0", execute2(FileParam=data("FileParam", "a").replace("</wps:Input>", '<wps:Reference xlink:href="http://127.0.0.1:8081/"/></wps:Input>')), 400, "TooManyInputs", "FileParam"),
     bad("X43", execute1(identifier="<ows:Identifier>nix</ows:Identifier>"), 400, IPV, "Identifier"),

@@ -264,6 +264,7 @@ def test_a_reference_in_complex_data_is_a_reference(reference: str) -> None:
 
 # -- what is refused (reference: safety 4.1)
 
+REFERENCE = '<wps:Reference xlink:href="x"/>'
 DATA = "<wps:Data><wps:LiteralData>a</wps:LiteralData></wps:Data>"
 
 
@@ -332,6 +333,10 @@ def form(content: str) -> bytes:
         (body(given_as("Image", "<wps:Data><wps:BoundingBoxData/></wps:Data>")), invalid("Image")),
         (body(given_as("Image", DATA * 2)), MALFORMED),
         (body(given_as("Image", f'{DATA}<wps:Reference xlink:href="x"/>')), MALFORMED),
+        (body(given_as("Image", f"{DATA}<wps:Data/>")), MALFORMED),
+        (body(given_as("FileParam", f"<wps:Data>item-A</wps:Data>{REFERENCE}")), MALFORMED),
+        (body(given_as("FileParam", f"<wps:Data/>{REFERENCE}")), MALFORMED),
+        (body(given_as("FileParam", REFERENCE * 2)), MALFORMED),
         (body(given_as("FileParam", "<wps:Reference/>")), invalid("FileParam")),
         (body(given_as("FileParam", '<wps:Reference href="x"/>')), invalid("FileParam")),
         (
