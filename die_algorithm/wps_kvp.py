@@ -50,6 +50,9 @@ _ATTRIBUTE = re.compile(
     re.IGNORECASE,
 )
 
+#: Two names of one: the standard's examples call it Format (05-007r7, 10.2.2.1).
+_SAME_ATTRIBUTES = {"format": "mimetype", "xlink:href": "href"}
+_ESCAPED = "If it belongs to the text, percent-encode the '@' twice (%2540)."
 #: What clients say of the format of plain text.
 _TEXT_FORMATS = {
     "mimetype": re.compile(r"(?:[\w.+-]+/[\w.+-]+(?:;[^@]*)?)?", re.ASCII),
@@ -159,9 +162,9 @@ def _inputs(text: str) -> dict[str, tuple[InputValue, ...]]:
 
 def _input_value(name: str, text: str) -> InputValue:
     value, *attributes = _ATTRIBUTE.split(text)
-    given = _attributes(attributes)
+    given = _attributes(name, attributes)
     check_literal(name, given.get("datatype"), given.get("uom"))
-    href = given.get("xlink:href") or given.get("href")
+    href = given.get("href")
     if href and value:
         raise InvalidParameterValue(f"{name[:80]} is given as a value and by reference.", name)
     if href:
@@ -170,22 +173,22 @@ def _input_value(name: str, text: str) -> InputValue:
     text = _decoded_again(value)
     # What is no file has no format; some clients write one to every value.
     if name in (FILE_PARAM, ITEM_PARAM) and given.keys() & {"mimetype", "encoding"}:
+        # A schema is passed over, as it is in XML: a file is handed on as it is.
+        _refuse_attributes(name, given, ("method", "asreference"))
         return complex_value(
             name, text, mime_type=given.get("mimetype"), encoding=given.get("encoding")
         )
-    if name not in (FILE_PARAM, ITEM_PARAM):
-        _check_text_is_whole(name, given)
+    odd = [each for each, form in _TEXT_FORMATS.items() if not form.fullmatch(given.get(each, ""))]
+    _refuse_attributes(name, given, ("schema", "method", "asreference", *odd))
     return InputValue(text=text)
 
 
-def _check_text_is_whole(name: str, given: Mapping[str, str]) -> None:
+def _refuse_attributes(name: str, given: Mapping[str, str], refused: Sequence[str]) -> None:
     """Refuse what looks like an attribute and is more likely a part of the text."""
-    odd = [each for each in ("schema", "method", "asreference") if given.get(each)]
-    odd += [each for each, form in _TEXT_FORMATS.items() if not form.fullmatch(given.get(each, ""))]
+    odd = [each for each in refused if given.get(each)]
     if odd:
         raise InvalidParameterValue(
-            f"{name[:80]} holds '@{odd[0]}=', which begins an attribute that plain text does not have. If "
-            "it belongs to the text, percent-encode the '@' twice (%2540).",
+            f"{name[:80]} holds '@{odd[0]}=', which begins an attribute that it does not have. {_ESCAPED}",
             name,
         )
 
@@ -215,7 +218,7 @@ def _response_form(query: Query) -> ResponseForm:
 
 def _output(text: str) -> OutputRequest:
     identifier, *attributes = _ATTRIBUTE.split(text)
-    given = _attributes(attributes)
+    given = _attributes(identifier, attributes)
     return OutputRequest(
         # Some clients write an output like an input that has attributes alone: ``name=@asReference=true``.
         identifier=_decoded_again(identifier.strip(BLANKS).removesuffix("=")),
@@ -224,12 +227,17 @@ def _output(text: str) -> OutputRequest:
     )
 
 
-def _attributes(parts: Sequence[str]) -> dict[str, str]:
-    pairs = (part.partition("=") for part in parts)
-    given = {name.lower(): _decoded_again(value) for name, _, value in pairs}
-    # The standard's examples call it Format (05-007r7, 10.2.2.1).
-    if "format" in given:
-        given.setdefault("mimetype", given.pop("format"))
+def _attributes(owner: str, parts: Sequence[str]) -> dict[str, str]:
+    """What is said of an input or output, by the attributes' usual names in lower case."""
+    given: dict[str, str] = {}
+    for part in parts:
+        written, _, value = part.partition("=")
+        name = _SAME_ATTRIBUTES.get(written.lower(), written.lower())
+        if name in given:
+            raise InvalidParameterValue(
+                f"{owner[:80]} has '@{written}=' a second time. {_ESCAPED}", owner
+            )
+        given[name] = _decoded_again(value)
     return given
 
 

@@ -83,11 +83,13 @@ ROWS = [
     row("K16-version", execute_query(GOOD, "&version=2.0.0"), "version"),
     row("K16-input", execute_query(f"{GOOD};Image=alpine"), "Image"),
     row("K16-both-files", execute_query(f"{GOOD};ItemParam=@ITEM@"), "ItemParam"),
+    row("K16-href", execute_query("Image=a/b;CommandName=a;FileParam=@href=http://a/1@href=http://b/2"), "FileParam"),
     *accepted("K17-case", kvp(execute_query(GONE).replace("service", "SeRvIcE").replace("DataInputs", "DATAINPUTS"))),
     row("K17-input-case", execute_query(f"image=a;{GOOD}"), "image"),
     row("K17-unknown-input", execute_query(f"{GOOD};Bogus=1"), "Bogus"),
     row("K17-proto", execute_query(f"{GOOD};__proto__=1"), "__proto__"),
     row("K19-attribute", execute_query(f"Image=alpine@foo=bar;CommandName=a;FileParam={MISSING}"), "Image"),
+    row("K19-schema", execute_query("Image=a/b;CommandName=a;FileParam=abc@schema=2.txt"), "FileParam"),
     row("K19-uom", execute_query(f"Image=alpine@uom=m;CommandName=a;FileParam={MISSING}"), "Image"),
     row("K19-datatype", execute_query(f"Image=alpine@datatype=integer;CommandName=a;FileParam={MISSING}"), "Image"),
     *(

@@ -134,6 +134,7 @@ def test_capabilities_of_a_version_that_is_not_spoken_are_refused() -> None:
         ("%C3%A9", "é"),
         ("x@dataType=string", "x"),
         ("x@datatype=xs:string@uom=", "x"),
+        ("abc%2540schema=2.txt", "abc@schema=2.txt"),
         ("@xlink:href=http%3A%2F%2Fhub%2Fitems%2Fx%3Fa%3Db", "http://hub/items/x?a=b"),
         ("@href=http://hub/x@method=GET", "http://hub/x"),
         ("@xlink:href=", ""),
@@ -205,6 +206,7 @@ def content(data_inputs: str) -> InputContent | None:
         ("a/b.txt@mimeType=text/plain", b"a/b.txt", "text/plain"),
         ("%C3%BC@mimeType=;nonsense", "ü".encode(), "text/plain"),
         ("x@encoding=UTF-8", b"x", "text/plain"),
+        ("x@mimeType=text/xml@schema=http://h/x.xsd", b"x", "text/xml"),
     ],
 )
 def test_a_value_with_a_format_is_a_files_content(text: str, data: bytes, media_type: str) -> None:
@@ -259,6 +261,25 @@ def test_a_reference_with_a_format_is_a_reference(reference: str) -> None:
         (f"{BASE}&DataInputs=FileParam=x@encoding=base64", invalid("FileParam")),
         (f"{BASE}&DataInputs=FileParam=@mimeType=text/csv", invalid("FileParam")),
         (f"{BASE}&DataInputs=FileParam=@href=http://h/x@method=POST", invalid("FileParam")),
+        *(
+            (f"{BASE}&DataInputs=FileParam={text}", invalid("FileParam"))
+            for text in (
+                "@href=http://a/1@href=http://b/2",
+                "@xlink:href=http://a/1@href=http://b/2",
+                "@href=http://a/1@HREF=http://a/1",
+                "abc@mimeType=text/csv@format=text/plain",
+                "abc@schema=2.txt",
+                "abc@schema=x@asReference=true",
+                "abc@method=POST",
+                "abc@mimeType=text/csv@method=POST",
+                "abc@mimeType=text/csv@asReference=true",
+            )
+        ),
+        (f"{BASE}&DataInputs=Image=a@datatype=string@dataType=string", invalid("Image")),
+        (
+            f"{BASE}&ResponseDocument=Result@asReference=true@asReference=false",
+            invalid("Result"),
+        ),
         (f"{BASE}&status=true", invalid("status")),
         (f"{BASE}&status=true&storeExecuteResponse=false", invalid("status")),
         (f"{BASE}&storeExecuteResponse=maybe", invalid("storeExecuteResponse")),
