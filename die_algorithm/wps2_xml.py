@@ -90,7 +90,7 @@ def _get_capabilities(root: Element) -> GetCapabilities:
 
 def _describe_process(root: Element) -> DescribeProcess:
     identifiers = tuple(_texts(root, "ows:Identifier"))
-    if not any(identifiers):
+    if not identifiers or not all(identifiers):
         raise MissingParameterValue("The Identifier is missing.", "Identifier")
     if len(identifiers) > _MAX_IDENTIFIERS:
         raise InvalidParameterValue(

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import unquote, unquote_plus
 
-from die_algorithm.description import check_identifier
+from die_algorithm.description import check_identifier, check_output_form
 from die_algorithm.errors import (
     InvalidParameterValue,
     MalformedRequest,
@@ -199,16 +199,18 @@ def _check_method(name: str, method: str | None) -> None:
 
 
 def _response_form(query: Query) -> ResponseForm:
-    raw = [_output(part) for part in _parts(optional(query, "RawDataOutput"), "RawDataOutput")]
-    documents = optional(query, "ResponseDocument")
-    if len(raw) > 1 or (raw and documents):
+    raw = _outputs(query, "RawDataOutput", is_raw=True)
+    documents = _outputs(query, "ResponseDocument", is_raw=False)
+    # One that is given and names none is refused, too; without any value it is as if it were absent.
+    is_asked = bool(optional(query, "RawDataOutput"))
+    if is_asked and (len(raw) != 1 or optional(query, "ResponseDocument")):
         raise InvalidParameterValue(
             "RawDataOutput takes one output, and excludes ResponseDocument.", "RawDataOutput"
         )
     return check_response_form(
         ResponseForm(
             raw=raw[0] if raw else None,
-            outputs=tuple(_output(part) for part in _parts(documents, "ResponseDocument")),
+            outputs=documents,
             store=_flag(query, "storeExecuteResponse"),
             status=_flag(query, "status"),
             lineage=_flag(query, "lineage"),
@@ -216,15 +218,26 @@ def _response_form(query: Query) -> ResponseForm:
     )
 
 
-def _output(text: str) -> OutputRequest:
-    identifier, *attributes = _ATTRIBUTE.split(text)
+def _outputs(query: Query, parameter: str, *, is_raw: bool) -> tuple[OutputRequest, ...]:
+    parts = _parts(optional(query, parameter), parameter)
+    return tuple(_output(part, parameter, is_raw=is_raw) for part in parts)
+
+
+def _output(text: str, parameter: str, *, is_raw: bool) -> OutputRequest:
+    written, *attributes = _ATTRIBUTE.split(text)
+    # Some clients write an output like an input that has attributes alone: ``name=@asReference=true``.
+    identifier = _decoded_again(written.strip(BLANKS).removesuffix("="))
+    if not identifier:
+        raise MissingParameterValue(f"An output in {parameter} has no name.", parameter)
     given = _attributes(identifier, attributes)
-    return OutputRequest(
-        # Some clients write an output like an input that has attributes alone: ``name=@asReference=true``.
-        identifier=_decoded_again(identifier.strip(BLANKS).removesuffix("=")),
-        as_reference=truth(given.get("asreference", "false"), "asReference"),
-        mime_type=media_type(given.get("mimetype")),
+    wanted = OutputRequest(
+        identifier=identifier,
+        as_reference=truth(given.pop("asreference", "false"), "asReference"),
+        mime_type=media_type(given.pop("mimetype", None)),
     )
+    encoding = given.pop("encoding", "")
+    check_output_form(wanted, encoding=encoding, others=given, is_raw=is_raw)
+    return wanted
 
 
 def _attributes(owner: str, parts: Sequence[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from lxml import etree
 
-from die_algorithm.description import check_identifier
+from die_algorithm.description import check_identifier, check_output_form
 from die_algorithm.errors import (
     InvalidParameterValue,
     MalformedRequest,
@@ -103,7 +103,7 @@ def _describe_process(root: Element) -> DescribeProcess:
 
 def _identifiers(root: Element) -> tuple[str, ...]:
     identifiers = tuple(_texts(root, "ows:Identifier"))
-    if not identifiers:
+    if not identifiers or not all(identifiers):
         raise MissingParameterValue("The Identifier is missing.", "Identifier")
     if len(identifiers) > _MAX_IDENTIFIERS:
         raise InvalidParameterValue(
@@ -186,7 +186,7 @@ def _response_form(root: Element) -> ResponseForm:
     if len(raws) + len(documents) > 1:
         raise MalformedRequest("The ResponseForm asks for more than one form.")
     if raws:
-        return ResponseForm(raw=_output(raws[0]))
+        return ResponseForm(raw=_output(raws[0], is_raw=True))
     if not documents:
         return ResponseForm()
     document = documents[0]
@@ -200,12 +200,19 @@ def _response_form(root: Element) -> ResponseForm:
     )
 
 
-def _output(element: Element) -> OutputRequest:
-    return OutputRequest(
+def _output(element: Element, *, is_raw: bool = False) -> OutputRequest:
+    wanted = OutputRequest(
         identifier=_identifier(element),
         as_reference=_flag(element, "asReference"),
         mime_type=media_type(element.get("mimeType")),
     )
+    check_output_form(
+        wanted,
+        encoding=element.get("encoding", ""),
+        others={name: element.get(name, "") for name in ("schema", "uom")},
+        is_raw=is_raw,
+    )
+    return wanted
 
 
 def _flag(element: Element, name: str) -> bool:

@@ -106,6 +106,8 @@ ROWS = [
     *accepted("K23-encoded", kvp(execute_query(f"Image=a/b;CommandName=run%20g%2B%2B;FileParam={MISSING}"))),
     row("K25-raw", execute_query(GOOD, "&RawDataOutput=nix").replace("&storeExecuteResponse=true&status=true", ""), "nix"),
     row("K25-two", execute_query(GOOD, "&RawDataOutput=Result;non_deterministic_output"), "RawDataOutput"),
+    row("K25-empty", execute_query(GOOD, "&RawDataOutput=;").replace("&storeExecuteResponse=true&status=true", ""), "RawDataOutput"),
+    row("K25-encoding", execute_query(GOOD, "&RawDataOutput=Result@encoding=hex").replace("&storeExecuteResponse=true&status=true", ""), "Result"),
     row("K26-document", execute_query(GOOD, "&ResponseDocument=nix"), "nix"),
     row("K26-document-second", execute_query(GOOD, "&ResponseDocument=Result;nix"), "nix"),
     row("K28-status", execute_query(GOOD).replace("&storeExecuteResponse=true", ""), "status"),

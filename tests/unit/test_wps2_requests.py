@@ -322,6 +322,13 @@ def test_what_is_wrong_with_an_execute_is_named(
     assert refusal(body) == expected
 
 
+@pytest.mark.parametrize("more", ["", "<ows:Identifier>a</ows:Identifier>"])
+def test_an_empty_name_of_a_process_is_missing(more: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        read(request("DescribeProcess", f"{more}<ows:Identifier/>"))
+    assert (refused.value.code, refused.value.locator) == ("MissingParameterValue", "Identifier")
+
+
 @pytest.mark.parametrize("operation", ["GetStatus", "GetResult", "Dismiss"])
 @pytest.mark.parametrize(
     ("content", "code"),

@@ -280,6 +280,25 @@ def test_a_reference_with_a_format_is_a_reference(reference: str) -> None:
             f"{BASE}&ResponseDocument=Result@asReference=true@asReference=false",
             invalid("Result"),
         ),
+        (f"{BASE}&RawDataOutput=Result@encoding=hex", invalid("Result")),
+        (f"{BASE}&RawDataOutput=Result@encoding=base64", invalid("Result")),
+        (f"{BASE}&ResponseDocument=Result@encoding=base64@asReference=true", invalid("Result")),
+        (f"{BASE}&ResponseDocument=Result@encoding=base64@mimeType=text/xml", invalid("Result")),
+        (
+            f"{BASE}&ResponseDocument=non_deterministic_output@encoding=base64",
+            invalid("non_deterministic_output"),
+        ),
+        (f"{BASE}&ResponseDocument=Result@schema=x@uom=m", invalid("Result")),
+        (f"{BASE}&ResponseDocument=Result@uom=m", invalid("Result")),
+        (f"{BASE}&ResponseDocument=Result@href=http://x", invalid("Result")),
+        (f"{BASE}&RawDataOutput==", missing("RawDataOutput")),
+        (f"{BASE}&RawDataOutput=@mimeType=application/zip", missing("RawDataOutput")),
+        (f"{BASE}&ResponseDocument=Result;=", missing("ResponseDocument")),
+        *(
+            (f"{BASE}&RawDataOutput={nothing}{form}", invalid("RawDataOutput"))
+            for nothing in (";", "[]", "%20", "[;]")
+            for form in ("", "&ResponseDocument=Result")
+        ),
         (f"{BASE}&status=true", invalid("status")),
         (f"{BASE}&status=true&storeExecuteResponse=false", invalid("status")),
         (f"{BASE}&storeExecuteResponse=maybe", invalid("storeExecuteResponse")),
@@ -449,6 +468,17 @@ def test_lists_may_stand_in_brackets_as_in_old_examples() -> None:
     operation = execute(f"{BASE}&DataInputs=[Image=alpine;CommandName=x]&RawDataOutput=[Result]")
     assert operation.texts() == {"Image": ("alpine",), "CommandName": ("x",)}
     assert operation.response_form.raw == OutputRequest(identifier=RESULT)
+
+
+def test_a_form_whose_fields_are_empty_asks_for_nothing() -> None:
+    operation = execute(f"{BASE}&RawDataOutput=&ResponseDocument=Result&status=")
+    assert operation.response_form == ResponseForm(outputs=(OutputRequest(identifier=RESULT),))
+
+
+@pytest.mark.parametrize("attributes", ["@encoding=base64", "@encoding=UTF-8@schema=@uom="])
+def test_an_output_may_be_asked_for_as_it_is(attributes: str) -> None:
+    form = execute(f"{BASE}&ResponseDocument=Result{attributes}").response_form
+    assert form.outputs == (OutputRequest(identifier=RESULT),)
 
 
 def test_a_query_that_was_not_escaped_is_read_as_utf_8() -> None:

@@ -273,6 +273,27 @@ def complex_data(data: str, attributes: str = "") -> bytes:
     return body(given_as("FileParam", element))
 
 
+def raw(attributes: str) -> bytes:
+    name = "<ows:Identifier>Result</ows:Identifier>"
+    return form(f"<wps:RawDataOutput {attributes}>{name}</wps:RawDataOutput>")
+
+
+def output(attributes: str) -> bytes:
+    name = "<ows:Identifier>Result</ows:Identifier>"
+    document = f"<wps:Output {attributes}>{name}</wps:Output>"
+    return form(f"<wps:ResponseDocument>{document}</wps:ResponseDocument>")
+
+
+def describe(identifiers: str) -> bytes:
+    return f'<wps:DescribeProcess service="WPS" {NAMESPACES}>{identifiers}</wps:DescribeProcess>'.encode()
+
+
+@pytest.mark.parametrize("attributes", ['encoding="base64"', 'encoding="UTF-8" schema="" uom=""'])
+def test_an_output_may_be_asked_for_as_it_is(attributes: str) -> None:
+    outputs = execute(output(attributes)).response_form.outputs
+    assert outputs == (OutputRequest(identifier="Result"),)
+
+
 def another(inputs: str = "", form: str = "") -> bytes:
     return body(inputs, form, identifier="<ows:Identifier>nix</ows:Identifier>")
 
@@ -377,6 +398,19 @@ def form(content: str) -> bytes:
         (form("<wps:ResponseDocument/><wps:ResponseDocument/>"), MALFORMED),
         (form("<wps:ResponseDocument><wps:Output/></wps:ResponseDocument>"), missing("Identifier")),
         (form("<wps:RawDataOutput/>"), missing("Identifier")),
+        (raw('encoding="hex"'), invalid("Result")),
+        (raw('encoding="base64"'), invalid("Result")),
+        (raw('uom="m"'), invalid("Result")),
+        (output('encoding="hex"'), invalid("Result")),
+        (output('encoding="base64" asReference="true"'), invalid("Result")),
+        (output('encoding="base64" mimeType="text/xml"'), invalid("Result")),
+        (output('schema="http://x"'), invalid("Result")),
+        (describe(""), missing("Identifier")),
+        (describe("<ows:Identifier/>"), missing("Identifier")),
+        (
+            describe("<ows:Identifier>a</ows:Identifier><ows:Identifier> </ows:Identifier>"),
+            missing("Identifier"),
+        ),
         (body(form="<wps:ResponseForm/><wps:ResponseForm/>"), MALFORMED),
         (body(form="<wps:DataInputs/>"), MALFORMED),
         (body(given_as("Image", DATA.replace("<wps:Data>", "<wps:Data>b"))), invalid("Image")),
