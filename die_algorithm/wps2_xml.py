@@ -63,7 +63,7 @@ def is_wps2_body(root: Element) -> bool:
 
 
 def read_wps2(root: Element) -> Operation:
-    """Read the operation that a body of WPS 2.0 asks for.
+    """Read the operation that a body of WPS 2.0 asks for; its namespace says the version that it leaves out.
 
     Raises:
         RequestError: it asks for none, or not as the standard wants it; the locator names where.
@@ -76,7 +76,8 @@ def read_wps2(root: Element) -> Operation:
     if service is None:
         raise MissingParameterValue("The attribute service is missing.", "service")
     check_service(service)
-    if root.get("version", VERSION) != VERSION:
+    # The same leniency as in WPS 1.0.0 (check_version).
+    if root.get("version", "") not in ("", VERSION):
         raise InvalidParameterValue(
             f"In the namespace {WPS_2} the version is {VERSION}.", "version"
         )

@@ -24,7 +24,6 @@ from die_algorithm.models import OutputRequest, ResponseForm
 from die_algorithm.wps_operations import (
     BLANKS,
     SPOKEN,
-    VERSION,
     DescribeProcess,
     Execute,
     GetCapabilities,
@@ -107,10 +106,10 @@ def parse_kvp(query: Query) -> Operation:
         case "getcapabilities":
             return _get_capabilities(query)
         case "describeprocess":
-            check_version(optional(query, "version") or VERSION)
+            check_version(optional(query, "version"))
             return _describe_process(query)
         case "execute":
-            check_version(optional(query, "version") or VERSION)
+            check_version(optional(query, "version"))
             return _execute(query)
     raise OperationNotSupported(
         "WPS 1.0.0 has GetCapabilities, DescribeProcess and Execute; ask for what WPS 2.0.0 has "

@@ -97,7 +97,7 @@ def _get_capabilities(root: Element) -> GetCapabilities:
 
 
 def _describe_process(root: Element) -> DescribeProcess:
-    check_version(root.get("version") or VERSION)
+    check_version(root.get("version", ""))
     return DescribeProcess(identifiers=_identifiers(root))
 
 
@@ -113,7 +113,7 @@ def _identifiers(root: Element) -> tuple[str, ...]:
 
 
 def _execute(root: Element) -> Execute:
-    check_version(root.get("version") or VERSION)
+    check_version(root.get("version", ""))
     # First: what is said of inputs and outputs below is said of this process's.
     identifier = _identifier(root)
     check_identifier(identifier)

@@ -52,6 +52,7 @@ ROWS = [
     row("K7-version", f"service=WPS&version=1.0&request=DescribeProcess&Identifier={IDENTIFIER}", "version"),
     row("K7-versions", "service=WPS&request=GetCapabilities&AcceptVersions=9.0.0,0.1", None, VNF),
     row("K7-version-3", f"service=WPS&version=3.0.0&request=DescribeProcess&Identifier={IDENTIFIER}", "version"),
+    *accepted("K7-none", *(kvp(execute_query(GONE).replace("version=1.0.0&", version)) for version in ("", "version=&"))),
     row("K8-identifier", execute_query(GOOD, identifier=""), "Identifier", MPV),
     row("K8-describe", "service=WPS&version=1.0.0&request=DescribeProcess", "Identifier", MPV),
     row("K8-describe-2.0", "service=WPS&version=2.0.0&request=DescribeProcess", "Identifier", MPV),

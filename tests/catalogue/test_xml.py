@@ -113,6 +113,8 @@ ROWS = [
     # Both versions are spoken here; what is refused is a version in the other's namespace.
     bad("X7-2.0-in-1.0", execute1(root='service="WPS" version="2.0.0"'), 400, IPV, "version"),
     bad("X7-1.0-in-2.0", execute2().replace('version="2.0.0"', 'version="1.0.0"'), 400, IPV, "version"),
+    *accepted("X7-none", *(post(execute1(root=f'service="WPS" {version}', FileParam=GONE1)) for version in ("", 'version=""'))),
+    *accepted("X7-none-2.0", *(post(execute2(FileParam=GONE2).replace('version="2.0.0"', version)) for version in ("", 'version=""'))),
     bad("X7-9", execute1(root='service="WPS" version="9"'), 400, IPV, "version"),
     *(bad(f"X8-{n}", body) for n, body in enumerate((
         f"<!DOCTYPE a>{execute1()}", f"<!DOCTYPE a>{execute2()}", f"<!doctype a>{execute1()}",

@@ -322,6 +322,13 @@ def test_what_is_wrong_with_an_execute_is_named(
     assert refusal(body) == expected
 
 
+@pytest.mark.parametrize("version", ["", 'version=""'])
+def test_a_body_that_leaves_its_version_out_is_of_its_namespaces(version: str) -> None:
+    assert execution(execute().replace('version="2.0.0"', version)).identifier == IDENTIFIER
+    job = request("GetStatus", "<wps:JobID>x</wps:JobID>", version)
+    assert read(job) == GetStatus(job_id="x")
+
+
 @pytest.mark.parametrize("more", ["", "<ows:Identifier>a</ows:Identifier>"])
 def test_an_empty_name_of_a_process_is_missing(more: str) -> None:
     with pytest.raises(RequestError) as refused:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from die_algorithm.description import IDENTIFIER, RESULT, check_inputs, check_outputs
 from die_algorithm.errors import RequestError
 from die_algorithm.models import InputContent, OutputRequest, ResponseForm
+from die_algorithm.wps2_kvp import is_wps2_query
 from die_algorithm.wps_kvp import parse_kvp, parse_query, read_query
 from die_algorithm.wps_operations import DescribeProcess, Execute, GetCapabilities, Operation
 
@@ -96,6 +97,15 @@ def test_what_the_standard_does_not_know_is_ignored(noise: str) -> None:
 def test_describe_process_takes_several_identifiers() -> None:
     operation = parse("service=WPS&version=1.0.0&request=DescribeProcess&identifier=a,%20b,")
     assert operation == DescribeProcess(identifiers=("a", "b"))
+
+
+@pytest.mark.parametrize("version", ["", "&version=", "&version=1.0.0"])
+def test_a_request_that_leaves_its_version_out_is_of_1_0_0(version: str) -> None:
+    described = parse(f"service=WPS{version}&request=DescribeProcess&identifier=a")
+    assert described == DescribeProcess(identifiers=("a",))
+    operation = execute(f"service=WPS{version}&request=Execute&Identifier={IDENTIFIER}")
+    assert operation.identifier == IDENTIFIER
+    assert not is_wps2_query(parse_query(f"service=WPS{version}&request=GetStatus&JobID=x"))
 
 
 def test_capabilities_are_negotiated() -> None:

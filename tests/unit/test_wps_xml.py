@@ -149,6 +149,16 @@ def test_a_stylesheet_instruction_is_ignored() -> None:
     assert execute(body(prolog='<?xml-stylesheet href="http://evil/x.xsl"?>')).inputs == {}
 
 
+@pytest.mark.parametrize("version", ["", 'version=""'])
+def test_a_body_that_leaves_its_version_out_is_of_its_namespaces(version: str) -> None:
+    assert execute(body(attributes=f'service="WPS" {version}')).identifier == IDENTIFIER
+    one = "<ows:Identifier>a</ows:Identifier>"
+    described = (
+        f'<wps:DescribeProcess service="WPS" {version} {NAMESPACES}>{one}</wps:DescribeProcess>'
+    )
+    assert parse_xml(described.encode()) == DescribeProcess(identifiers=("a",))
+
+
 def test_prefixes_are_the_clients_choice() -> None:
     document = body(literal("Image", "alpine"))
     swapped = document.replace(b"wps:", b"a:").replace(b"xmlns:wps", b"xmlns:a")
