@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from die_algorithm import description
 from die_algorithm.description import InputDescription, OutputDescription
-from die_algorithm.errors import InvalidParameterValue
 from die_algorithm.wps_operations import LANGUAGES, VERSION
 from die_algorithm.xml_writer import (
     LANGUAGE,
@@ -94,7 +93,7 @@ def process_descriptions(identifiers: Sequence[str]) -> bytes:
     """
     for identifier in identifiers:
         if identifier.upper() != "ALL":
-            check_identifier(identifier)
+            description.check_identifier(identifier)
     document = root(WPS, "ProcessDescriptions", wps=WPS, ows=OWS)
     document.set("service", "WPS")
     document.set("version", VERSION)
@@ -113,19 +112,6 @@ def process_descriptions(identifiers: Sequence[str]) -> bytes:
     for output in description.OUTPUTS:
         _write_output(outputs, output)
     return serialise(document)
-
-
-def check_identifier(identifier: str) -> None:
-    """Refuse a process that is not offered.
-
-    Raises:
-        InvalidParameterValue: locator ``Identifier``.
-    """
-    if identifier != description.IDENTIFIER:
-        raise InvalidParameterValue(
-            f"There is no such process here; the one offered is {description.IDENTIFIER}.",
-            "Identifier",
-        )
 
 
 def _write_input(inputs: Element, described: InputDescription) -> None:

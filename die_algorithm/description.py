@@ -11,9 +11,10 @@ import dataclasses
 from collections.abc import Mapping
 
 from die_algorithm.errors import InvalidParameterValue
+from die_algorithm.inline_content import named_encoding
 from die_algorithm.job_request import COMMAND_NAME, FILE_PARAM, IMAGE, ITEM_PARAM
 from die_algorithm.models import OutputRequest, ResponseForm
-from die_algorithm.wps_operations import InputValue
+from die_algorithm.wps_operations import BASE64, InputValue
 
 IDENTIFIER = (
     "org.gcube.dataanalysis.wps.statisticalmanager.synchserver.mappedclasses.transducerers."
@@ -118,6 +119,19 @@ OUTPUTS = (
 )
 
 
+def check_identifier(identifier: str) -> None:
+    """Refuse a process that is not offered.
+
+    Raises:
+        InvalidParameterValue: locator ``Identifier``.
+    """
+    if identifier != IDENTIFIER:
+        raise InvalidParameterValue(
+            f"There is no such process here; the one offered is {IDENTIFIER}.",
+            "Identifier",
+        )
+
+
 def check_outputs(form: ResponseForm) -> None:
     """Refuse outputs and formats that the process does not have, and an output asked for twice.
 
@@ -132,6 +146,36 @@ def check_outputs(form: ResponseForm) -> None:
             raise InvalidParameterValue(f"{name} is asked for more than once.", name)
     if form.raw and form.raw.identifier == RESULT and form.raw.mime_type == XML:
         raise InvalidParameterValue(f"As a bare output, {RESULT} is offered as {ZIP} only.", RESULT)
+
+
+def check_output_form(
+    wanted: OutputRequest, *, encoding: str, others: Mapping[str, str], is_raw: bool
+) -> None:
+    """Refuse what an output of WPS 1.0.0 is asked to be and is not (05-007r7, tables 49-54).
+
+    In base64 is the zip within a document, and nothing else.
+
+    Args:
+        wanted: the output.
+        encoding: as the client wrote it; empty if it did not.
+        others: other attributes by their names, such as schema and uom; empty ones count as absent.
+        is_raw: it is the bare output.
+
+    Raises:
+        InvalidParameterValue: locator is the output's name.
+    """
+    name = wanted.identifier
+    is_inline_zip = name == RESULT and wanted.mime_type != XML
+    is_inline_zip = is_inline_zip and not (is_raw or wanted.as_reference)
+    if named_encoding(encoding) not in ("", *([BASE64] if is_inline_zip else [])):
+        raise InvalidParameterValue(
+            f"{name[:80]} is not given in the encoding {encoding[:40]!r} in this form; leave the encoding "
+            "out.",
+            name,
+        )
+    for attribute, value in others.items():
+        if value:
+            raise InvalidParameterValue(f"{name[:80]} has no {attribute}; leave it out.", name)
 
 
 def check_inputs(inputs: Mapping[str, tuple[InputValue, ...]]) -> None:

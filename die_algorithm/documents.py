@@ -106,15 +106,20 @@ class JobDocuments:
         """The original's output as a document of its own."""
         return serialise(result_collection(job, self._links))
 
-    def inline_zip(self, job: Job) -> bytes | None:
-        """The zip for a document that holds it.
+    def inline_zip(self, job: Job, wanted: OutputRequest) -> str | None:
+        """The zip in base64, for a document that holds it; None for one that refers to it.
 
-        None if it is too large for that, or gone: its address then tells so to whoever follows it.
+        So does one where that is wanted, the zip is too large, or it is gone: its address then tells so to
+        whoever follows it.
+
+        Args:
+            job: the job.
+            wanted: how the client wants its zip.
         """
-        if job.result and job.result.size > self._inline_limit:
+        if wanted.as_reference or (job.result and job.result.size > self._inline_limit):
             return None
         try:
-            return self._zip_path(job).read_bytes()
+            return base64.b64encode(self._zip_path(job).read_bytes()).decode()
         except FileNotFoundError:
             return None
 
@@ -138,13 +143,13 @@ class JobDocuments:
             # The other output names the zip already, so this one is an empty collection.
             _complex_data(element, description.XML).append(_collection_root())
             return
-        content = None if wanted.as_reference else self.inline_zip(job)
+        content = self.inline_zip(job, wanted)
         if content is None:
             _write_reference(element, self._links.zip(job), description.ZIP)
             return
         data = _complex_data(element, description.ZIP)
         data.set("encoding", BASE64)
-        data.text = base64.b64encode(content).decode()
+        data.text = content
 
 
 def job_documents(settings: Settings, links: Links) -> JobDocuments:
@@ -214,7 +219,7 @@ def files_removed(job: Job) -> bool:
 def _success_text(job: Job) -> str:
     if job.result is None:
         return "The job succeeded."
-    if job.expiry and job.expiry.files_removed:
+    if job.expiry and files_removed(job):
         return (
             f"The job succeeded, but its result has expired: it was kept until "
             f"{time_text(job.expiry.files_at)}. Submit the job again to have it again."

@@ -88,8 +88,11 @@ def is_item_reference(text: str) -> bool:
 
 
 def without_query(text: str) -> str:
-    """The text without what may hold a token: clients write ``…/download?gcube-token=…``."""
-    return _QUERY.split(text, maxsplit=1)[0]
+    """An address without what may hold a token: clients write ``…/download?gcube-token=…``.
+
+    Any other text stays as it is: what begins a query there is a character of names of files.
+    """
+    return _QUERY.split(text, maxsplit=1)[0] if _ADDRESS.match(text) else text
 
 
 def _id_in_url(text: str, storagehub_url: str) -> str | None:

@@ -6,7 +6,12 @@ import hashlib
 import re
 from collections.abc import Collection, Container, Mapping, Sequence
 
-from die_algorithm.errors import FileSizeExceeded, InvalidParameterValue, MissingParameterValue
+from die_algorithm.errors import (
+    FileSizeExceeded,
+    InvalidParameterValue,
+    MissingParameterValue,
+    RequestError,
+)
 from die_algorithm.image_reference import DOCKER_HUB, ImageReference
 from die_algorithm.item_reference import ItemReference, parse_item_reference, without_query
 from die_algorithm.models import ContentDigest, InputContent, JobRequest
@@ -45,7 +50,9 @@ def parse_job_request(
         InvalidParameterValue: an input is unknown, given twice, or not what it should be.
         FileSizeExceeded: CommandName is longer than a command line should be.
     """
-    _check_names(inputs)
+    for name in inputs:
+        check_name(name)
+    check_given_once(inputs)
     image = _text(inputs, IMAGE)
     command = _text(inputs, COMMAND_NAME)
     parameter = item_parameter(inputs)
@@ -68,6 +75,46 @@ def parse_job_request(
         link=reference.link,
         content=content,
     )
+
+
+def check_name(name: str, refusal: type[RequestError] = InvalidParameterValue) -> None:
+    """Refuse an input that the process does not have.
+
+    Args:
+        name: the input's.
+        refusal: as what; the version that is spoken may have an error of its own.
+
+    Raises:
+        RequestError: the refusal; locator is the name.
+    """
+    if name not in INPUTS:
+        raise refusal(
+            f"There is no input of this name; the inputs are {', '.join(INPUTS[:-1])} (or "
+            f"{ITEM_PARAM}).",
+            name,
+        )
+
+
+def check_given_once(
+    inputs: Mapping[str, Sequence[object]], refusal: type[RequestError] = InvalidParameterValue
+) -> None:
+    """Refuse inputs that are given more than once, or under both names of the file.
+
+    Args:
+        inputs: each input's values by its name.
+        refusal: as for :func:`check_name`.
+
+    Raises:
+        RequestError: the refusal; locator is the input's name.
+    """
+    for name, values in inputs.items():
+        if len(values) > 1:
+            raise refusal(f"{name} is given {len(values)} times; give it once.", name)
+    if FILE_PARAM in inputs and ITEM_PARAM in inputs:
+        raise refusal(
+            f"{FILE_PARAM} and {ITEM_PARAM} are two names of the same input; give one of them.",
+            ITEM_PARAM,
+        )
 
 
 def item_parameter(inputs: Container[str]) -> str:
@@ -126,23 +173,6 @@ def parse_command(text: str) -> tuple[str, ...]:
             COMMAND_NAME,
         )
     return words
-
-
-def _check_names(inputs: Mapping[str, Sequence[object]]) -> None:
-    for name, values in inputs.items():
-        if name not in INPUTS:
-            raise InvalidParameterValue(
-                f"There is no input of this name; the inputs are {', '.join(INPUTS[:-1])} (or "
-                f"{ITEM_PARAM}).",
-                name,
-            )
-        if len(values) > 1:
-            raise InvalidParameterValue(f"{name} is given {len(values)} times; give it once.", name)
-    if FILE_PARAM in inputs and ITEM_PARAM in inputs:
-        raise InvalidParameterValue(
-            f"{FILE_PARAM} and {ITEM_PARAM} are two names of the same input; give one of them.",
-            ITEM_PARAM,
-        )
 
 
 def _text(inputs: Mapping[str, Sequence[str | InputContent]], name: str) -> str:

@@ -18,7 +18,7 @@ from werkzeug.wrappers import Request, Response
 
 from die_algorithm import description
 from die_algorithm.description import InputDescription, OutputDescription
-from die_algorithm.documents import job_documents
+from die_algorithm.documents import files_removed, job_documents
 from die_algorithm.errors import (
     DieError,
     RequestError,
@@ -210,8 +210,7 @@ def _publish_status(job: Job, settings: Settings) -> None:
     """
     results = Results(settings.results_path)
     documents = job_documents(settings, _links(settings))
-    has_expired = job.expiry is not None and job.expiry.files_removed
-    if job.state is JobState.SUCCEEDED and not has_expired:
+    if job.state is JobState.SUCCEEDED and not files_removed(job):
         results.write_collection(job, documents.non_deterministic_output(job))
     if job.response_form.store:
         results.write_status(job, documents.execute_response(job))

@@ -25,7 +25,7 @@ from werkzeug.routing import Map, MapAdapter, Rule
 from werkzeug.wrappers import Request, Response
 
 from die_algorithm import description
-from die_algorithm.capabilities import capabilities, check_identifier, process_descriptions
+from die_algorithm.capabilities import capabilities, process_descriptions
 from die_algorithm.credentials import PARAMETER, find_user_token, user_token
 from die_algorithm.documents import exception_report, job_documents
 from die_algorithm.door_headers import DOOR_HEADERS, headers_of
@@ -246,7 +246,6 @@ class WebApplication:
             return self._wps2.answer(operation, request)
         if isinstance(operation, DescribeProcess):
             return _xml(process_descriptions(operation.identifiers))
-        check_identifier(operation.identifier)
         return self._execute(operation, request)
 
     def _operation(self, request: Request) -> Operation | Wps2Operation:

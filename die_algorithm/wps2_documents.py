@@ -6,7 +6,6 @@ against the schemas of WPS 2.0 in every state.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -127,13 +126,13 @@ class Wps2Documents:
         return _report(code, None, failure_texts(job, self._links.log(job)))
 
     def _write_zip(self, output: Element, wanted: OutputRequest, job: Job) -> None:
-        content = None if wanted.as_reference else self._documents.inline_zip(job)
+        content = self._documents.inline_zip(job, wanted)
         if content is None:
             _write_reference(output, self._links.zip(job), description.ZIP)
             return
         data = _data(output, description.ZIP)
         data.set("encoding", BASE64)
-        data.text = base64.b64encode(content).decode()
+        data.text = content
 
 
 def _status(job: Job) -> str:

@@ -24,7 +24,6 @@ from die_algorithm.wps2_operations import (
     GetStatus,
     JobOperation,
     check_described,
-    check_execute,
 )
 from die_algorithm.wps_kvp import read_query
 from die_algorithm.wps_operations import DescribeProcess, Execute
@@ -67,7 +66,6 @@ class Wps2Jobs:
             raise NoSuchJob(error.text, operation.job_id) from error
 
     def _execute(self, operation: Execute, request: Request) -> Response:
-        check_execute(operation)
         job = self._executes.run(operation, request)
         if operation.response_form.status:
             return self._status(job)

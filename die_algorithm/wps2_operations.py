@@ -18,17 +18,14 @@ from die_algorithm.errors import (
     RequestError,
 )
 from die_algorithm.inline_content import named_encoding
-from die_algorithm.job_request import FILE_PARAM, ITEM_PARAM
 from die_algorithm.models import OutputRequest, ResponseForm
 from die_algorithm.wps2_errors import (
     DataNotAccessible,
     NoSuchFormat,
-    NoSuchInput,
     NoSuchMode,
     NoSuchOutput,
     NoSuchProcess,
     SizeExceeded,
-    TooManyInputs,
     TooManyOutputs,
     WrongInputData,
 )
@@ -206,28 +203,6 @@ def response_form(mode: str, response: str, outputs: tuple[OutputRequest, ...]) 
         store=is_asynchronous,
         status=is_asynchronous,
     )
-
-
-def check_execute(operation: Execute) -> None:
-    """Refuse a process and inputs that there are none of, and inputs that are given too often.
-
-    Raises:
-        NoSuchProcess: the process is not offered.
-        NoSuchInput: the process has no such input; it is the locator.
-        TooManyInputs: an input is given more than once, or under both of its names.
-    """
-    check_identifier(operation.identifier)
-    for name, values in operation.inputs.items():
-        if _input(name) is None:
-            names = ", ".join(described.identifier for described in description.INPUTS)
-            raise NoSuchInput(f"There is no input of this name; the inputs are {names}.", name)
-        if len(values) > 1:
-            raise TooManyInputs(f"{name} is given {len(values)} times; give it once.", name)
-    if FILE_PARAM in operation.inputs and ITEM_PARAM in operation.inputs:
-        raise TooManyInputs(
-            f"{FILE_PARAM} and {ITEM_PARAM} are two names of the same input; give one of them.",
-            ITEM_PARAM,
-        )
 
 
 def in_terms_of_wps2(error: RequestError) -> RequestError:

@@ -13,8 +13,9 @@ from die_algorithm.errors import (
     OperationNotSupported,
 )
 from die_algorithm.inline_content import complex_value
+from die_algorithm.job_request import check_given_once, check_name
 from die_algorithm.models import OutputRequest
-from die_algorithm.wps2_errors import TooManyInputs, TooManyOutputs
+from die_algorithm.wps2_errors import NoSuchInput, TooManyInputs, TooManyOutputs
 from die_algorithm.wps2_operations import (
     OPERATIONS,
     VERSION,
@@ -23,6 +24,7 @@ from die_algorithm.wps2_operations import (
     GetResult,
     GetStatus,
     Operation,
+    check_identifier,
     check_input_format,
     is_file,
     output_request,
@@ -61,7 +63,7 @@ def is_wps2_body(root: Element) -> bool:
 
 
 def read_wps2(root: Element) -> Operation:
-    """Read the operation that a body of WPS 2.0 asks for.
+    """Read the operation that a body of WPS 2.0 asks for; its namespace says the version that it leaves out.
 
     Raises:
         RequestError: it asks for none, or not as the standard wants it; the locator names where.
@@ -74,7 +76,8 @@ def read_wps2(root: Element) -> Operation:
     if service is None:
         raise MissingParameterValue("The attribute service is missing.", "service")
     check_service(service)
-    if root.get("version", VERSION) != VERSION:
+    # The same leniency as in WPS 1.0.0 (check_version).
+    if root.get("version", "") not in ("", VERSION):
         raise InvalidParameterValue(
             f"In the namespace {WPS_2} the version is {VERSION}.", "version"
         )
@@ -88,7 +91,7 @@ def _get_capabilities(root: Element) -> GetCapabilities:
 
 def _describe_process(root: Element) -> DescribeProcess:
     identifiers = tuple(_texts(root, "ows:Identifier"))
-    if not any(identifiers):
+    if not identifiers or not all(identifiers):
         raise MissingParameterValue("The Identifier is missing.", "Identifier")
     if len(identifiers) > _MAX_IDENTIFIERS:
         raise InvalidParameterValue(
@@ -105,8 +108,11 @@ def _job_id(root: Element) -> str:
 
 
 def _execute(root: Element) -> Execute:
+    # First: what is said of inputs and outputs below is said of this process's.
+    identifier = _single(root, "ows:Identifier", "Identifier")
+    check_identifier(identifier)
     return Execute(
-        identifier=_single(root, "ows:Identifier", "Identifier"),
+        identifier=identifier,
         inputs=_inputs(root),
         response_form=response_form(root.get("mode", ""), root.get("response", ""), _outputs(root)),
     )
@@ -119,7 +125,9 @@ def _inputs(root: Element) -> dict[str, tuple[InputValue, ...]]:
     inputs: dict[str, tuple[InputValue, ...]] = {}
     for element in elements:
         name = _id(element, "Input")
+        check_name(name, NoSuchInput)
         inputs[name] = (*inputs.get(name, ()), _input_value(name, element))
+    check_given_once(inputs, TooManyInputs)
     return inputs
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import unquote, unquote_plus
 
+from die_algorithm.description import check_identifier, check_output_form
 from die_algorithm.errors import (
     InvalidParameterValue,
     MalformedRequest,
@@ -18,12 +19,11 @@ from die_algorithm.errors import (
     OperationNotSupported,
 )
 from die_algorithm.inline_content import complex_value
-from die_algorithm.job_request import FILE_PARAM, ITEM_PARAM
+from die_algorithm.job_request import FILE_PARAM, ITEM_PARAM, check_name
 from die_algorithm.models import OutputRequest, ResponseForm
 from die_algorithm.wps_operations import (
     BLANKS,
     SPOKEN,
-    VERSION,
     DescribeProcess,
     Execute,
     GetCapabilities,
@@ -49,6 +49,9 @@ _ATTRIBUTE = re.compile(
     re.IGNORECASE,
 )
 
+#: Two names of one: the standard's examples call it Format (05-007r7, 10.2.2.1).
+_SAME_ATTRIBUTES = {"format": "mimetype", "xlink:href": "href"}
+_ESCAPED = "If it belongs to the text, percent-encode the '@' twice (%2540)."
 #: What clients say of the format of plain text.
 _TEXT_FORMATS = {
     "mimetype": re.compile(r"(?:[\w.+-]+/[\w.+-]+(?:;[^@]*)?)?", re.ASCII),
@@ -103,10 +106,10 @@ def parse_kvp(query: Query) -> Operation:
         case "getcapabilities":
             return _get_capabilities(query)
         case "describeprocess":
-            check_version(optional(query, "version") or VERSION)
+            check_version(optional(query, "version"))
             return _describe_process(query)
         case "execute":
-            check_version(optional(query, "version") or VERSION)
+            check_version(optional(query, "version"))
             return _execute(query)
     raise OperationNotSupported(
         "WPS 1.0.0 has GetCapabilities, DescribeProcess and Execute; ask for what WPS 2.0.0 has "
@@ -131,8 +134,10 @@ def _describe_process(query: Query) -> DescribeProcess:
 
 
 def _execute(query: Query) -> Execute:
+    identifier = required(query, "Identifier")
+    check_identifier(identifier)
     return Execute(
-        identifier=required(query, "Identifier"),
+        identifier=identifier,
         inputs=_inputs(optional(query, "DataInputs")),
         response_form=_response_form(query),
     )
@@ -149,15 +154,16 @@ def _inputs(text: str) -> dict[str, tuple[InputValue, ...]]:
                 "DataInputs",
             )
         name = _decoded_again(name.strip(BLANKS))
+        check_name(name)
         inputs[name] = (*inputs.get(name, ()), _input_value(name, rest))
     return inputs
 
 
 def _input_value(name: str, text: str) -> InputValue:
     value, *attributes = _ATTRIBUTE.split(text)
-    given = _attributes(attributes)
+    given = _attributes(name, attributes)
     check_literal(name, given.get("datatype"), given.get("uom"))
-    href = given.get("xlink:href") or given.get("href")
+    href = given.get("href")
     if href and value:
         raise InvalidParameterValue(f"{name[:80]} is given as a value and by reference.", name)
     if href:
@@ -166,22 +172,22 @@ def _input_value(name: str, text: str) -> InputValue:
     text = _decoded_again(value)
     # What is no file has no format; some clients write one to every value.
     if name in (FILE_PARAM, ITEM_PARAM) and given.keys() & {"mimetype", "encoding"}:
+        # A schema is passed over, as it is in XML: a file is handed on as it is.
+        _refuse_attributes(name, given, ("method", "asreference"))
         return complex_value(
             name, text, mime_type=given.get("mimetype"), encoding=given.get("encoding")
         )
-    if name not in (FILE_PARAM, ITEM_PARAM):
-        _check_text_is_whole(name, given)
+    odd = [each for each, form in _TEXT_FORMATS.items() if not form.fullmatch(given.get(each, ""))]
+    _refuse_attributes(name, given, ("schema", "method", "asreference", *odd))
     return InputValue(text=text)
 
 
-def _check_text_is_whole(name: str, given: Mapping[str, str]) -> None:
+def _refuse_attributes(name: str, given: Mapping[str, str], refused: Sequence[str]) -> None:
     """Refuse what looks like an attribute and is more likely a part of the text."""
-    odd = [each for each in ("schema", "method", "asreference") if given.get(each)]
-    odd += [each for each, form in _TEXT_FORMATS.items() if not form.fullmatch(given.get(each, ""))]
+    odd = [each for each in refused if given.get(each)]
     if odd:
         raise InvalidParameterValue(
-            f"{name[:80]} holds '@{odd[0]}=', which begins an attribute that plain text does not have. If "
-            "it belongs to the text, percent-encode the '@' twice (%2540).",
+            f"{name[:80]} holds '@{odd[0]}=', which begins an attribute that it does not have. {_ESCAPED}",
             name,
         )
 
@@ -192,16 +198,18 @@ def _check_method(name: str, method: str | None) -> None:
 
 
 def _response_form(query: Query) -> ResponseForm:
-    raw = [_output(part) for part in _parts(optional(query, "RawDataOutput"), "RawDataOutput")]
-    documents = optional(query, "ResponseDocument")
-    if len(raw) > 1 or (raw and documents):
+    raw = _outputs(query, "RawDataOutput", is_raw=True)
+    documents = _outputs(query, "ResponseDocument", is_raw=False)
+    # One that is given and names none is refused, too; without any value it is as if it were absent.
+    is_asked = bool(optional(query, "RawDataOutput"))
+    if is_asked and (len(raw) != 1 or optional(query, "ResponseDocument")):
         raise InvalidParameterValue(
             "RawDataOutput takes one output, and excludes ResponseDocument.", "RawDataOutput"
         )
     return check_response_form(
         ResponseForm(
             raw=raw[0] if raw else None,
-            outputs=tuple(_output(part) for part in _parts(documents, "ResponseDocument")),
+            outputs=documents,
             store=_flag(query, "storeExecuteResponse"),
             status=_flag(query, "status"),
             lineage=_flag(query, "lineage"),
@@ -209,23 +217,39 @@ def _response_form(query: Query) -> ResponseForm:
     )
 
 
-def _output(text: str) -> OutputRequest:
-    identifier, *attributes = _ATTRIBUTE.split(text)
-    given = _attributes(attributes)
-    return OutputRequest(
-        # Some clients write an output like an input that has attributes alone: ``name=@asReference=true``.
-        identifier=_decoded_again(identifier.strip(BLANKS).removesuffix("=")),
-        as_reference=truth(given.get("asreference", "false"), "asReference"),
-        mime_type=media_type(given.get("mimetype")),
+def _outputs(query: Query, parameter: str, *, is_raw: bool) -> tuple[OutputRequest, ...]:
+    parts = _parts(optional(query, parameter), parameter)
+    return tuple(_output(part, parameter, is_raw=is_raw) for part in parts)
+
+
+def _output(text: str, parameter: str, *, is_raw: bool) -> OutputRequest:
+    written, *attributes = _ATTRIBUTE.split(text)
+    # Some clients write an output like an input that has attributes alone: ``name=@asReference=true``.
+    identifier = _decoded_again(written.strip(BLANKS).removesuffix("="))
+    if not identifier:
+        raise MissingParameterValue(f"An output in {parameter} has no name.", parameter)
+    given = _attributes(identifier, attributes)
+    wanted = OutputRequest(
+        identifier=identifier,
+        as_reference=truth(given.pop("asreference", "false"), "asReference"),
+        mime_type=media_type(given.pop("mimetype", None)),
     )
+    encoding = given.pop("encoding", "")
+    check_output_form(wanted, encoding=encoding, others=given, is_raw=is_raw)
+    return wanted
 
 
-def _attributes(parts: Sequence[str]) -> dict[str, str]:
-    pairs = (part.partition("=") for part in parts)
-    given = {name.lower(): _decoded_again(value) for name, _, value in pairs}
-    # The standard's examples call it Format (05-007r7, 10.2.2.1).
-    if "format" in given:
-        given.setdefault("mimetype", given.pop("format"))
+def _attributes(owner: str, parts: Sequence[str]) -> dict[str, str]:
+    """What is said of an input or output, by the attributes' usual names in lower case."""
+    given: dict[str, str] = {}
+    for part in parts:
+        written, _, value = part.partition("=")
+        name = _SAME_ATTRIBUTES.get(written.lower(), written.lower())
+        if name in given:
+            raise InvalidParameterValue(
+                f"{owner[:80]} has '@{written}=' a second time. {_ESCAPED}", owner
+            )
+        given[name] = _decoded_again(value)
     return given
 
 

@@ -100,10 +100,14 @@ Operation = GetCapabilities | DescribeProcess | Execute
 def check_version(version: str) -> None:
     """Refuse another version than 1.0.0.
 
+    Where a client names none, empty, it means this one. The standard has the version mandatory in
+    DescribeProcess and Execute (05-007r7, clauses 9 and 10), but its absence leaves nothing open here, and
+    no old script shall fail for want of it.
+
     Raises:
         InvalidParameterValue: locator ``version``.
     """
-    if version != VERSION:
+    if version not in ("", VERSION):
         raise InvalidParameterValue(
             f"This version of WPS is not spoken here; ask with version={VERSION}.", "version"
         )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from lxml import etree
 
+from die_algorithm.description import check_identifier, check_output_form
 from die_algorithm.errors import (
     InvalidParameterValue,
     MalformedRequest,
@@ -17,6 +18,7 @@ from die_algorithm.errors import (
     OperationNotSupported,
 )
 from die_algorithm.inline_content import XML, complex_value
+from die_algorithm.job_request import check_name
 from die_algorithm.models import OutputRequest, ResponseForm
 from die_algorithm.wps_operations import (
     VERSION,
@@ -95,13 +97,13 @@ def _get_capabilities(root: Element) -> GetCapabilities:
 
 
 def _describe_process(root: Element) -> DescribeProcess:
-    check_version(root.get("version") or VERSION)
+    check_version(root.get("version", ""))
     return DescribeProcess(identifiers=_identifiers(root))
 
 
 def _identifiers(root: Element) -> tuple[str, ...]:
     identifiers = tuple(_texts(root, "ows:Identifier"))
-    if not identifiers:
+    if not identifiers or not all(identifiers):
         raise MissingParameterValue("The Identifier is missing.", "Identifier")
     if len(identifiers) > _MAX_IDENTIFIERS:
         raise InvalidParameterValue(
@@ -111,7 +113,10 @@ def _identifiers(root: Element) -> tuple[str, ...]:
 
 
 def _execute(root: Element) -> Execute:
-    check_version(root.get("version") or VERSION)
+    check_version(root.get("version", ""))
+    # First: what is said of inputs and outputs below is said of this process's.
+    identifier = _identifier(root)
+    check_identifier(identifier)
     if len(_find(root, "wps:DataInputs")) > 1 or len(_find(root, "wps:ResponseForm")) > 1:
         raise MalformedRequest("The Execute has DataInputs or ResponseForm more than once.")
     elements = _find(root, "wps:DataInputs/wps:Input")
@@ -120,8 +125,9 @@ def _execute(root: Element) -> Execute:
     inputs: dict[str, tuple[InputValue, ...]] = {}
     for element in elements:
         name = _identifier(element)
+        check_name(name)
         inputs[name] = (*inputs.get(name, ()), _input_value(name, element))
-    return Execute(identifier=_identifier(root), inputs=inputs, response_form=_response_form(root))
+    return Execute(identifier=identifier, inputs=inputs, response_form=_response_form(root))
 
 
 def _identifier(element: Element) -> str:
@@ -134,16 +140,18 @@ def _identifier(element: Element) -> str:
 
 
 def _input_value(name: str, element: Element) -> InputValue:
-    data, references = _find(element, "wps:Data/*"), _find(element, "wps:Reference")
-    if len(data) + len(references) > 1:
+    forms = _find(element, "wps:Data|wps:Reference")
+    data = _find(element, "wps:Data/*")
+    # The schema has one of the forms, once; an empty one beside another is still a second.
+    if len(forms) > 1 or len(data) > 1:
         raise MalformedRequest(
             f"The input {name[:80]!r} has more than one value in one Input element."
         )
-    if references:
-        return _reference(name, references[0])
+    if forms and forms[0].tag == f"{{{WPS}}}Reference":
+        return _reference(name, forms[0])
     if not data:
         raise MissingParameterValue(f"The input {name[:80]} has no value.", name)
-    if any(text_around(each) for each in _find(element, "wps:Data")):
+    if text_around(forms[0]):
         raise InvalidParameterValue(f"{name[:80]} has text beside its value's element.", name)
     if data[0].tag == f"{{{WPS}}}LiteralData":
         check_literal(name, data[0].get("dataType"), data[0].get("uom"))
@@ -178,7 +186,7 @@ def _response_form(root: Element) -> ResponseForm:
     if len(raws) + len(documents) > 1:
         raise MalformedRequest("The ResponseForm asks for more than one form.")
     if raws:
-        return ResponseForm(raw=_output(raws[0]))
+        return ResponseForm(raw=_output(raws[0], is_raw=True))
     if not documents:
         return ResponseForm()
     document = documents[0]
@@ -192,12 +200,19 @@ def _response_form(root: Element) -> ResponseForm:
     )
 
 
-def _output(element: Element) -> OutputRequest:
-    return OutputRequest(
+def _output(element: Element, *, is_raw: bool = False) -> OutputRequest:
+    wanted = OutputRequest(
         identifier=_identifier(element),
         as_reference=_flag(element, "asReference"),
         mime_type=media_type(element.get("mimeType")),
     )
+    check_output_form(
+        wanted,
+        encoding=element.get("encoding", ""),
+        others={name: element.get(name, "") for name in ("schema", "uom")},
+        is_raw=is_raw,
+    )
+    return wanted
 
 
 def _flag(element: Element, name: str) -> bool:

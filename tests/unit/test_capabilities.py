@@ -6,8 +6,8 @@ import pytest
 from lxml import etree
 from ogc import NAMESPACES, assert_valid, needs_schemas, text, texts
 
-from die_algorithm.capabilities import capabilities, check_identifier, process_descriptions
-from die_algorithm.description import IDENTIFIER
+from die_algorithm.capabilities import capabilities, process_descriptions
+from die_algorithm.description import IDENTIFIER, check_identifier
 from die_algorithm.errors import InvalidParameterValue
 
 SERVICE = "https://die.example/wps/WebProcessingService"

@@ -229,6 +229,13 @@ def test_a_link_is_kept_whole_and_shown_without_its_query() -> None:
     assert (request.item_id, request.is_uploaded) == ("", True)
 
 
+@pytest.mark.parametrize("path", ["data/a#1.csv", "a?b.txt", "/Home/ada/Workspace/a?b#c"])
+def test_a_path_is_shown_whole_for_its_names_may_hold_what_begins_a_query(path: str) -> None:
+    request = parsed(path)
+    assert request.given_item == path
+    assert "/".join(request.item_path) == path.removeprefix("/Home/ada/Workspace/")
+
+
 def test_content_is_recorded_by_its_digest_and_shown_by_its_beginning() -> None:
     request = parsed(CONTENT)
     assert request.content == ContentDigest(

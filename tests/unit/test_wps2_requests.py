@@ -21,7 +21,6 @@ from die_algorithm.wps2_operations import (
     GetResult,
     GetStatus,
     Operation,
-    check_execute,
     in_terms_of_wps2,
 )
 from die_algorithm.wps2_xml import is_wps2_body, read_wps2
@@ -47,7 +46,7 @@ def execution(body: str) -> Execute:
 
 def refusal(body: str) -> tuple[int, str, str | None]:
     with pytest.raises(RequestError) as refused:
-        check_execute(execution(body))
+        execution(body)
     error = in_terms_of_wps2(refused.value)
     return error.http_status, error.code, error.locator
 
@@ -214,6 +213,9 @@ def test_mode_response_and_outputs_are_a_form_of_the_answer(
 
 
 DATA = "<wps:Data>a</wps:Data>"
+NESTED = f'<wps:Input id="{{}}"><wps:Input id="x">{DATA}</wps:Input></wps:Input>'
+NO_PROCESS = (404, "NoSuchProcess", "nix")
+NO_INPUT = (400, "NoSuchInput", "Bogus")
 
 
 @pytest.mark.parametrize(
@@ -227,6 +229,12 @@ DATA = "<wps:Data>a</wps:Data>"
         (execute(f"<ows:Identifier>{IDENTIFIER}</ows:Identifier>"), MALFORMED),
         (execute(process=f"{IDENTIFIER}<!-- -->"), MALFORMED),
         (execute(process="nix"), (404, "NoSuchProcess", "nix")),
+        # Of another process, none of our rules for inputs and outputs is said.
+        (execute(process="nix", outputs='<wps:Output id="clusters"/>'), NO_PROCESS),
+        (execute(data("pts", "1", 'mimeType="application/json"'), process="nix"), NO_PROCESS),
+        (execute(reference("pts", ""), process="nix"), NO_PROCESS),
+        (execute(NESTED.format("pts"), process="nix"), NO_PROCESS),
+        (execute(process="nix", mode="later"), NO_PROCESS),
         (execute(mode="later"), (400, "NoSuchMode", "later")),
         (execute(mode=""), (400, "MissingParameterValue", "mode")),
         (execute(response=""), (400, "MissingParameterValue", "response")),
@@ -240,6 +248,11 @@ DATA = "<wps:Data>a</wps:Data>"
         (execute(data("Image", "a") * 51), (400, "TooManyInputs", "Input")),
         (execute(data("Bogus", "a")), (400, "NoSuchInput", "Bogus")),
         (execute(data("image", "a")), (400, "NoSuchInput", "image")),
+        (execute(data("Bogus", "a", 'mimeType="application/json"')), NO_INPUT),
+        (execute(NESTED.format("Bogus")), NO_INPUT),
+        (execute('<wps:Input id="Bogus"/>'), NO_INPUT),
+        (execute(f'<wps:Input id="Bogus">{DATA * 2}</wps:Input>'), NO_INPUT),
+        (execute(data("Bogus", "a") * 2), NO_INPUT),
         (
             execute(f'<wps:Input id="Image"><wps:Input id="x">{DATA}</wps:Input></wps:Input>'),
             (400, "WrongInputData", "Image"),
@@ -307,6 +320,20 @@ def test_what_is_wrong_with_an_execute_is_named(
     body: str, expected: tuple[int, str, str | None]
 ) -> None:
     assert refusal(body) == expected
+
+
+@pytest.mark.parametrize("version", ["", 'version=""'])
+def test_a_body_that_leaves_its_version_out_is_of_its_namespaces(version: str) -> None:
+    assert execution(execute().replace('version="2.0.0"', version)).identifier == IDENTIFIER
+    job = request("GetStatus", "<wps:JobID>x</wps:JobID>", version)
+    assert read(job) == GetStatus(job_id="x")
+
+
+@pytest.mark.parametrize("more", ["", "<ows:Identifier>a</ows:Identifier>"])
+def test_an_empty_name_of_a_process_is_missing(more: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        read(request("DescribeProcess", f"{more}<ows:Identifier/>"))
+    assert (refused.value.code, refused.value.locator) == ("MissingParameterValue", "Identifier")
 
 
 @pytest.mark.parametrize("operation", ["GetStatus", "GetResult", "Dismiss"])

@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 from die_algorithm.description import IDENTIFIER, RESULT, check_inputs, check_outputs
 from die_algorithm.errors import RequestError
 from die_algorithm.models import InputContent, OutputRequest, ResponseForm
+from die_algorithm.wps2_kvp import is_wps2_query
 from die_algorithm.wps_kvp import parse_kvp, parse_query, read_query
 from die_algorithm.wps_operations import DescribeProcess, Execute, GetCapabilities, Operation
 
 BASE = f"service=WPS&version=1.0.0&request=Execute&Identifier={IDENTIFIER}"
+
+ANOTHER = "service=WPS&version=1.0.0&request=Execute&Identifier=nix"
 
 
 def parse(query_string: str) -> Operation:
@@ -53,18 +56,16 @@ MALFORMED = (400, "NoApplicableCode", None)
 
 def test_the_wikis_sample_is_read() -> None:
     operation = execute(
-        "request=Execute&service=WPS&Version=1.0.0&gcube-token=a-b&lang=en-US&Identifier=x.y.DBSCAN"
-        "&DataInputs=OccurrencePointsClusterLabel=OccClustersTest;epsilon=10;min_points=1;"
-        "OccurrencePointsTable=http://goo.gl/VDzpch;FeaturesColumnNames=depthmean|sstmnmax;"
+        "request=Execute&service=WPS&Version=1.0.0&gcube-token=a-b&lang=en-US"
+        f"&Identifier={IDENTIFIER}&DataInputs=Image=OccClustersTest;"
+        "FileParam=http://goo.gl/VDzpch;CommandName=depthmean|sstmnmax;"
     )
-    assert operation.identifier == "x.y.DBSCAN"
+    assert operation.identifier == IDENTIFIER
     assert operation.response_form == ResponseForm()
     assert operation.texts() == {
-        "OccurrencePointsClusterLabel": ("OccClustersTest",),
-        "epsilon": ("10",),
-        "min_points": ("1",),
-        "OccurrencePointsTable": ("http://goo.gl/VDzpch",),
-        "FeaturesColumnNames": ("depthmean|sstmnmax",),
+        "Image": ("OccClustersTest",),
+        "FileParam": ("http://goo.gl/VDzpch",),
+        "CommandName": ("depthmean|sstmnmax",),
     }
 
 
@@ -82,7 +83,7 @@ def test_what_the_portal_shows_as_its_request_is_read() -> None:
 
 def test_names_of_parameters_are_read_in_any_case() -> None:
     operation = execute(
-        "SERVICE=wps&Version=1.0.0&ReQuEsT=execute&IDENTIFIER=x&datainputs=Image=a"
+        f"SERVICE=wps&Version=1.0.0&ReQuEsT=execute&IDENTIFIER={IDENTIFIER}&datainputs=Image=a"
         "&StoreExecuteResponse=TRUE&STATUS=1"
     )
     assert operation.response_form == ResponseForm(store=True, status=True)
@@ -96,6 +97,15 @@ def test_what_the_standard_does_not_know_is_ignored(noise: str) -> None:
 def test_describe_process_takes_several_identifiers() -> None:
     operation = parse("service=WPS&version=1.0.0&request=DescribeProcess&identifier=a,%20b,")
     assert operation == DescribeProcess(identifiers=("a", "b"))
+
+
+@pytest.mark.parametrize("version", ["", "&version=", "&version=1.0.0"])
+def test_a_request_that_leaves_its_version_out_is_of_1_0_0(version: str) -> None:
+    described = parse(f"service=WPS{version}&request=DescribeProcess&identifier=a")
+    assert described == DescribeProcess(identifiers=("a",))
+    operation = execute(f"service=WPS{version}&request=Execute&Identifier={IDENTIFIER}")
+    assert operation.identifier == IDENTIFIER
+    assert not is_wps2_query(parse_query(f"service=WPS{version}&request=GetStatus&JobID=x"))
 
 
 def test_capabilities_are_negotiated() -> None:
@@ -134,6 +144,7 @@ def test_capabilities_of_a_version_that_is_not_spoken_are_refused() -> None:
         ("%C3%A9", "é"),
         ("x@dataType=string", "x"),
         ("x@datatype=xs:string@uom=", "x"),
+        ("abc%2540schema=2.txt", "abc@schema=2.txt"),
         ("@xlink:href=http%3A%2F%2Fhub%2Fitems%2Fx%3Fa%3Db", "http://hub/items/x?a=b"),
         ("@href=http://hub/x@method=GET", "http://hub/x"),
         ("@xlink:href=", ""),
@@ -147,12 +158,14 @@ def test_a_value_arrives_as_it_was_meant(text: str, value: str) -> None:
 PRINTABLE = st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" "))
 
 
-@given(PRINTABLE.filter(str.strip), PRINTABLE)
-def test_any_printable_text_survives_the_double_encoding_of_the_standard(
-    name: str, text: str
-) -> None:
-    twice = [quote(quote(part, safe=""), safe="") for part in (name.strip(), text)]
-    assert inputs("=".join(twice)) == {name.strip(): (text,)}
+@given(PRINTABLE)
+def test_any_printable_text_survives_the_double_encoding_of_the_standard(text: str) -> None:
+    twice = quote(quote(text, safe=""), safe="")
+    assert inputs(f"FileParam={twice}") == {"FileParam": (text,)}
+
+
+def test_a_name_may_be_encoded_twice_too() -> None:
+    assert inputs("Im%2561ge=a") == {"Image": ("a",)}
 
 
 @given(
@@ -203,6 +216,7 @@ def content(data_inputs: str) -> InputContent | None:
         ("a/b.txt@mimeType=text/plain", b"a/b.txt", "text/plain"),
         ("%C3%BC@mimeType=;nonsense", "ü".encode(), "text/plain"),
         ("x@encoding=UTF-8", b"x", "text/plain"),
+        ("x@mimeType=text/xml@schema=http://h/x.xsd", b"x", "text/xml"),
     ],
 )
 def test_a_value_with_a_format_is_a_files_content(text: str, data: bytes, media_type: str) -> None:
@@ -244,7 +258,12 @@ def test_a_reference_with_a_format_is_a_reference(reference: str) -> None:
         (f"{BASE}&DataInputs=Image=a&datainputs=Image=a", invalid("DataInputs")),
         (f"{BASE}&DataInputs=Image", invalid("DataInputs")),
         (f"{BASE}&DataInputs=Image=a;x", invalid("DataInputs")),
-        (f"{BASE}&DataInputs={'x=1;' * 51}", invalid("DataInputs")),
+        (f"{BASE}&DataInputs={'Image=1;' * 51}", invalid("DataInputs")),
+        (ANOTHER, invalid("Identifier")),
+        (f"{ANOTHER}&DataInputs=eps=1@datatype=integer", invalid("Identifier")),
+        (f"{ANOTHER}&DataInputs=eps=1@uom=m", invalid("Identifier")),
+        (f"{ANOTHER}&RawDataOutput=a;b", invalid("Identifier")),
+        (f"{BASE}&DataInputs=Bogus=a@datatype=integer", invalid("Bogus")),
         (f"{BASE}&DataInputs=Image=a@datatype=integer", invalid("Image")),
         (f"{BASE}&DataInputs=Image=a@uom=m", invalid("Image")),
         (f"{BASE}&DataInputs=FileParam=abc@xlink:href=http://x", invalid("FileParam")),
@@ -252,6 +271,44 @@ def test_a_reference_with_a_format_is_a_reference(reference: str) -> None:
         (f"{BASE}&DataInputs=FileParam=x@encoding=base64", invalid("FileParam")),
         (f"{BASE}&DataInputs=FileParam=@mimeType=text/csv", invalid("FileParam")),
         (f"{BASE}&DataInputs=FileParam=@href=http://h/x@method=POST", invalid("FileParam")),
+        *(
+            (f"{BASE}&DataInputs=FileParam={text}", invalid("FileParam"))
+            for text in (
+                "@href=http://a/1@href=http://b/2",
+                "@xlink:href=http://a/1@href=http://b/2",
+                "@href=http://a/1@HREF=http://a/1",
+                "abc@mimeType=text/csv@format=text/plain",
+                "abc@schema=2.txt",
+                "abc@schema=x@asReference=true",
+                "abc@method=POST",
+                "abc@mimeType=text/csv@method=POST",
+                "abc@mimeType=text/csv@asReference=true",
+            )
+        ),
+        (f"{BASE}&DataInputs=Image=a@datatype=string@dataType=string", invalid("Image")),
+        (
+            f"{BASE}&ResponseDocument=Result@asReference=true@asReference=false",
+            invalid("Result"),
+        ),
+        (f"{BASE}&RawDataOutput=Result@encoding=hex", invalid("Result")),
+        (f"{BASE}&RawDataOutput=Result@encoding=base64", invalid("Result")),
+        (f"{BASE}&ResponseDocument=Result@encoding=base64@asReference=true", invalid("Result")),
+        (f"{BASE}&ResponseDocument=Result@encoding=base64@mimeType=text/xml", invalid("Result")),
+        (
+            f"{BASE}&ResponseDocument=non_deterministic_output@encoding=base64",
+            invalid("non_deterministic_output"),
+        ),
+        (f"{BASE}&ResponseDocument=Result@schema=x@uom=m", invalid("Result")),
+        (f"{BASE}&ResponseDocument=Result@uom=m", invalid("Result")),
+        (f"{BASE}&ResponseDocument=Result@href=http://x", invalid("Result")),
+        (f"{BASE}&RawDataOutput==", missing("RawDataOutput")),
+        (f"{BASE}&RawDataOutput=@mimeType=application/zip", missing("RawDataOutput")),
+        (f"{BASE}&ResponseDocument=Result;=", missing("ResponseDocument")),
+        *(
+            (f"{BASE}&RawDataOutput={nothing}{form}", invalid("RawDataOutput"))
+            for nothing in (";", "[]", "%20", "[;]")
+            for form in ("", "&ResponseDocument=Result")
+        ),
         (f"{BASE}&status=true", invalid("status")),
         (f"{BASE}&status=true&storeExecuteResponse=false", invalid("status")),
         (f"{BASE}&storeExecuteResponse=maybe", invalid("storeExecuteResponse")),
@@ -421,6 +478,17 @@ def test_lists_may_stand_in_brackets_as_in_old_examples() -> None:
     operation = execute(f"{BASE}&DataInputs=[Image=alpine;CommandName=x]&RawDataOutput=[Result]")
     assert operation.texts() == {"Image": ("alpine",), "CommandName": ("x",)}
     assert operation.response_form.raw == OutputRequest(identifier=RESULT)
+
+
+def test_a_form_whose_fields_are_empty_asks_for_nothing() -> None:
+    operation = execute(f"{BASE}&RawDataOutput=&ResponseDocument=Result&status=")
+    assert operation.response_form == ResponseForm(outputs=(OutputRequest(identifier=RESULT),))
+
+
+@pytest.mark.parametrize("attributes", ["@encoding=base64", "@encoding=UTF-8@schema=@uom="])
+def test_an_output_may_be_asked_for_as_it_is(attributes: str) -> None:
+    form = execute(f"{BASE}&ResponseDocument=Result{attributes}").response_form
+    assert form.outputs == (OutputRequest(identifier=RESULT),)
 
 
 def test_a_query_that_was_not_escaped_is_read_as_utf_8() -> None:

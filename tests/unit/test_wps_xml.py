@@ -77,18 +77,18 @@ def missing(locator: str) -> tuple[int, str, str | None]:
 
 # -- what real clients send (reference: dataminer-wps, W3 and 2.3)
 
-JAVA_CLIENT = """<?xml version="1.0" encoding="UTF-8"?>
+JAVA_CLIENT = f"""<?xml version="1.0" encoding="UTF-8"?>
 <Execute xmlns="http://www.opengis.net/wps/1.0.0" xmlns:ns="http://www.opengis.net/ows/1.1"
     xmlns:xlin="http://www.w3.org/1999/xlink" service="WPS" version="1.0.0">
-  <ns:Identifier>some.process</ns:Identifier>
+  <ns:Identifier>{IDENTIFIER}</ns:Identifier>
   <DataInputs>
-    <Input><ns:Identifier>inputAudioFile</ns:Identifier>
+    <Input><ns:Identifier>FileParam</ns:Identifier>
       <Data><ComplexData mimeType="application/d4science">
         text
       </ComplexData></Data></Input>
-    <Input><ns:Identifier>language</ns:Identifier>
+    <Input><ns:Identifier>CommandName</ns:Identifier>
       <Data><LiteralData dataType="xs:string">en-US</LiteralData></Data></Input>
-    <Input><ns:Identifier>file</ns:Identifier>
+    <Input><ns:Identifier>ItemParam</ns:Identifier>
       <Reference mimeType="text/xml" xlin:href="https://data.d4science.org/shub/E_x=="/></Input>
   </DataInputs>
   <ResponseForm>
@@ -103,13 +103,13 @@ JAVA_CLIENT = """<?xml version="1.0" encoding="UTF-8"?>
 
 def test_the_java_clients_request_is_read() -> None:
     operation = execute(JAVA_CLIENT.encode())
-    assert operation.identifier == "some.process"
+    assert operation.identifier == IDENTIFIER
     assert operation.texts() == {
-        "inputAudioFile": (),
-        "language": ("en-US",),
-        "file": ("https://data.d4science.org/shub/E_x==",),
+        "FileParam": (),
+        "CommandName": ("en-US",),
+        "ItemParam": ("https://data.d4science.org/shub/E_x==",),
     }
-    (audio,) = operation.inputs["inputAudioFile"]
+    (audio,) = operation.inputs["FileParam"]
     assert audio.content is not None
     assert (audio.content.data.strip(), audio.content.media_type) == (
         b"text",
@@ -148,6 +148,16 @@ def test_what_may_stand_before_the_root_may_stand_there(before: str) -> None:
 
 def test_a_stylesheet_instruction_is_ignored() -> None:
     assert execute(body(prolog='<?xml-stylesheet href="http://evil/x.xsl"?>')).inputs == {}
+
+
+@pytest.mark.parametrize("version", ["", 'version=""'])
+def test_a_body_that_leaves_its_version_out_is_of_its_namespaces(version: str) -> None:
+    assert execute(body(attributes=f'service="WPS" {version}')).identifier == IDENTIFIER
+    one = "<ows:Identifier>a</ows:Identifier>"
+    described = (
+        f'<wps:DescribeProcess service="WPS" {version} {NAMESPACES}>{one}</wps:DescribeProcess>'
+    )
+    assert parse_xml(described.encode()) == DescribeProcess(identifiers=("a",))
 
 
 def test_prefixes_are_the_clients_choice() -> None:
@@ -265,12 +275,38 @@ def test_a_reference_in_complex_data_is_a_reference(reference: str) -> None:
 
 # -- what is refused (reference: safety 4.1)
 
+REFERENCE = '<wps:Reference xlink:href="x"/>'
 DATA = "<wps:Data><wps:LiteralData>a</wps:LiteralData></wps:Data>"
 
 
 def complex_data(data: str, attributes: str = "") -> bytes:
     element = f"<wps:Data><wps:ComplexData {attributes}>{data}</wps:ComplexData></wps:Data>"
     return body(given_as("FileParam", element))
+
+
+def raw(attributes: str) -> bytes:
+    name = "<ows:Identifier>Result</ows:Identifier>"
+    return form(f"<wps:RawDataOutput {attributes}>{name}</wps:RawDataOutput>")
+
+
+def output(attributes: str) -> bytes:
+    name = "<ows:Identifier>Result</ows:Identifier>"
+    document = f"<wps:Output {attributes}>{name}</wps:Output>"
+    return form(f"<wps:ResponseDocument>{document}</wps:ResponseDocument>")
+
+
+def describe(identifiers: str) -> bytes:
+    return f'<wps:DescribeProcess service="WPS" {NAMESPACES}>{identifiers}</wps:DescribeProcess>'.encode()
+
+
+@pytest.mark.parametrize("attributes", ['encoding="base64"', 'encoding="UTF-8" schema="" uom=""'])
+def test_an_output_may_be_asked_for_as_it_is(attributes: str) -> None:
+    outputs = execute(output(attributes)).response_form.outputs
+    assert outputs == (OutputRequest(identifier="Result"),)
+
+
+def another(inputs: str = "", form: str = "") -> bytes:
+    return body(inputs, form, identifier="<ows:Identifier>nix</ows:Identifier>")
 
 
 def form(content: str) -> bytes:
@@ -329,6 +365,10 @@ def form(content: str) -> bytes:
         (body(given_as("Image", "<wps:Data><wps:BoundingBoxData/></wps:Data>")), invalid("Image")),
         (body(given_as("Image", DATA * 2)), MALFORMED),
         (body(given_as("Image", f'{DATA}<wps:Reference xlink:href="x"/>')), MALFORMED),
+        (body(given_as("Image", f"{DATA}<wps:Data/>")), MALFORMED),
+        (body(given_as("FileParam", f"<wps:Data>item-A</wps:Data>{REFERENCE}")), MALFORMED),
+        (body(given_as("FileParam", f"<wps:Data/>{REFERENCE}")), MALFORMED),
+        (body(given_as("FileParam", REFERENCE * 2)), MALFORMED),
         (body(given_as("FileParam", "<wps:Reference/>")), invalid("FileParam")),
         (body(given_as("FileParam", '<wps:Reference href="x"/>')), invalid("FileParam")),
         (
@@ -347,7 +387,20 @@ def form(content: str) -> bytes:
         (complex_data("x", 'encoding="hex"'), invalid("FileParam")),
         (complex_data("x!", 'encoding="base64"'), invalid("FileParam")),
         (complex_data("<a>" * 9000 + "</a>" * 9000), MALFORMED),
-        (body(literal("x", "1") * 51), invalid("DataInputs")),
+        (body(literal("Image", "1") * 51), invalid("DataInputs")),
+        # Of another process, none of our rules for inputs and outputs is said.
+        (another(literal("epsilon", "1", 'dataType="xs:integer"')), invalid("Identifier")),
+        (
+            another(given_as("box", "<wps:Data><wps:BoundingBoxData/></wps:Data>")),
+            invalid("Identifier"),
+        ),
+        (another(given_as("pts", "")), invalid("Identifier")),
+        (
+            another(form="<wps:ResponseForm><wps:RawDataOutput/></wps:ResponseForm>"),
+            invalid("Identifier"),
+        ),
+        (body(given_as("Bogus", "")), invalid("Bogus")),
+        (body(given_as("Bogus", DATA * 2)), invalid("Bogus")),
         (body(literal("Image", "&undefined;")), MALFORMED),
         (body(literal("Image", "&#0;")), MALFORMED),
         (form('<wps:ResponseDocument status="true"/>'), invalid("status")),
@@ -356,6 +409,19 @@ def form(content: str) -> bytes:
         (form("<wps:ResponseDocument/><wps:ResponseDocument/>"), MALFORMED),
         (form("<wps:ResponseDocument><wps:Output/></wps:ResponseDocument>"), missing("Identifier")),
         (form("<wps:RawDataOutput/>"), missing("Identifier")),
+        (raw('encoding="hex"'), invalid("Result")),
+        (raw('encoding="base64"'), invalid("Result")),
+        (raw('uom="m"'), invalid("Result")),
+        (output('encoding="hex"'), invalid("Result")),
+        (output('encoding="base64" asReference="true"'), invalid("Result")),
+        (output('encoding="base64" mimeType="text/xml"'), invalid("Result")),
+        (output('schema="http://x"'), invalid("Result")),
+        (describe(""), missing("Identifier")),
+        (describe("<ows:Identifier/>"), missing("Identifier")),
+        (
+            describe("<ows:Identifier>a</ows:Identifier><ows:Identifier> </ows:Identifier>"),
+            missing("Identifier"),
+        ),
         (body(form="<wps:ResponseForm/><wps:ResponseForm/>"), MALFORMED),
         (body(form="<wps:DataInputs/>"), MALFORMED),
         (body(given_as("Image", DATA.replace("<wps:Data>", "<wps:Data>b"))), invalid("Image")),
