@@ -120,9 +120,13 @@ class Database:
             return True
         self._look_after_file()
         with self._turn(), _mapped(), self._engine.connect() as connection:
+            patience = connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()
             connection.exec_driver_sql("PRAGMA busy_timeout=0")
-            is_busy, *_ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
-            connection.exec_driver_sql(f"PRAGMA busy_timeout={_LOCK_PATIENCE * 1000}")
+            try:
+                is_busy, *_ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+            finally:
+                # Others get it next, from the pool, and they do wait.
+                connection.exec_driver_sql(f"PRAGMA busy_timeout={patience}")
         return not is_busy
 
     @contextmanager

@@ -12,7 +12,7 @@ import subprocess
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -626,6 +626,27 @@ def test_a_store_that_stays_open_erases_the_traces_of_tokens_as_soon_as_nobody_i
         store.erase_traces()
         assert sealed not in sqlite_place.bytes_on_disk()
         store.add(make_job())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_who_erases_traces_takes_nobody_the_patience_to_wait(
+    sqlite_store: JobStore, sqlite_place: Place, *, fails: bool
+) -> None:
+    def fail(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if fails and "checkpoint" in statement:
+            raise sqlite3.OperationalError("disk I/O error")
+
+    engine = sqlite_store._database._engine
+    sa.event.listen(engine, "before_cursor_execute", fail)
+    with pytest.raises(StoreUnavailable) if fails else nullcontext():
+        sqlite_store.erase_traces()
+    with sqlite_store._database.reading() as connection:
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one() == 10_000
+    impatient = sqlite_place.impatient(50)
+    with closing(impatient.open()) as store:
+        store.erase_traces()
+        with store._database.reading() as connection:
+            assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one() == 50
 
 
 def test_only_the_owner_may_read_the_key(store: JobStore, place: Place) -> None:
