@@ -78,6 +78,14 @@ class DockerImageExecutor(pywps.Process):
         """
         self._runtime.start()
 
+    def stop(self) -> None:
+        """Accept no more jobs, break off transfers, and let another process have those under way.
+
+        It happens by itself where Python ends the process. Call it where your server ends one in another
+        way; nothing is started again afterwards.
+        """
+        self._runtime.stop()
+
     def set_workdir(self, workdir: str) -> None:
         """Give back the folder that PyWPS has made for a request, and leave it no input to read.
 
