@@ -9,6 +9,7 @@ job is the engine's, because PyWPS's queue loses jobs (reference: pywps 0 and 6)
 from __future__ import annotations
 
 import logging
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from werkzeug.wrappers import Request, Response
 from die_algorithm import description
 from die_algorithm.description import InputDescription, OutputDescription
 from die_algorithm.documents import job_documents
+from die_algorithm.door_headers import add_door_headers
 from die_algorithm.errors import (
     DieError,
     RequestError,
@@ -106,8 +108,16 @@ class DockerImageExecutor(pywps.Process):
             wps_request: PyWPS's reading of the request, of which only the HTTP request is used.
             uuid: PyWPS's guess at a job id, not used: it is predictable.
         """
+        # What is set on the way, such as which token to mask, ends with the request, not with the thread.
+        return copy_context().run(self._respond, wps_request.http_request)
+
+    def _respond(self, http_request: Request) -> Response:
+        response = self._answered(http_request)
+        add_door_headers(response, http_request)
+        return response
+
+    def _answered(self, http_request: Request) -> Response:
         try:
-            http_request = wps_request.http_request
             return self._answer(_operation(http_request), http_request)
         except RequestError as error:
             return error_response(error)

@@ -23,9 +23,9 @@ from werkzeug.wrappers import Request, Response
 
 from die_algorithm import description
 from die_algorithm.capabilities import capabilities, check_identifier, process_descriptions
-from die_algorithm.credentials import PARAMETER, find_user_token, user_token
+from die_algorithm.credentials import find_user_token, user_token
 from die_algorithm.documents import exception_report, job_documents
-from die_algorithm.door_headers import DOOR_HEADERS, headers_of
+from die_algorithm.door_headers import add_door_headers, headers_of
 from die_algorithm.downloads import file_response, single_file_response
 from die_algorithm.errors import (
     DieError,
@@ -177,11 +177,7 @@ class WebApplication:
         environ.pop("HTTP_UPGRADE", None)
         request = Request(environ)
         response = self._answer(request)
-        for name, value in DOOR_HEADERS.items():
-            response.headers.setdefault(name, value)
-        if _carries_token(request):
-            # Whoever keeps the answer keeps it by an address that may hold the token.
-            response.headers["Cache-Control"] = "no-store"
+        add_door_headers(response, request)
         is_poll = request.path == STATUS_PATH and response.status_code == 200
         LOGGER.log(
             logging.DEBUG if is_poll else logging.INFO,
@@ -427,16 +423,6 @@ def _token(request: Request) -> UserToken:
 
 def _find_token(request: Request) -> UserToken | None:
     return find_user_token(_query(request), headers_of(request), request.remote_addr or "")
-
-
-def _carries_token(request: Request) -> bool:
-    """Whether a request carries a token, or what could be one, in any of its places."""
-    headers = request.headers
-    return (
-        PARAMETER.encode() in request.query_string.lower()
-        or PARAMETER in headers
-        or "Authorization" in headers
-    )
 
 
 def _seems_wps2(request: Request) -> bool:

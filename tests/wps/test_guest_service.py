@@ -16,6 +16,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,14 +28,19 @@ from quick_fixture import Quick, soon
 from service_fixture import free_port, status_location
 from storagehub_fixture import ALICE
 from swarm_fixture import PROBE, SORTAPP
+from werkzeug.wrappers import Request
 
 from die_algorithm.description import IDENTIFIER
-from die_algorithm.errors import SettingsError
+from die_algorithm.door_headers import DOOR_HEADERS
+from die_algorithm.errors import NotAuthorized, SettingsError
 from die_algorithm.job_store import JobStore
+from die_algorithm.models import UserToken
+from die_algorithm.process import DockerImageExecutor
 from die_algorithm.public_links import PublicLinks
 from die_algorithm.runtime import Runtime
 from die_algorithm.settings import Settings
 from die_algorithm.storagehub import StorageHub
+from die_algorithm.token_mask import TokenMask
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -231,6 +237,25 @@ def test_a_job_of_a_foreign_service_survives_its_restart(server: Guest, item: st
     follow(location, b"ProcessSucceeded")
 
 
+def test_what_came_as_a_token_is_forgotten_with_its_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mask, word = TokenMask(), "docker.io/d4science"
+
+    def refuse(*_: object) -> None:
+        mask.suspect(UserToken(word))
+        assert mask.mask(f"image {word} ") == "image *** "
+        raise NotAuthorized("No.")
+
+    monkeypatch.setattr(DockerImageExecutor, "_settings", refuse)
+    query = f"service=WPS&version=1.0.0&request=Execute&Identifier={IDENTIFIER}&gcube-token={word}"
+    request = Request.from_values(query_string=query)
+    answer = DockerImageExecutor().execute(SimpleNamespace(http_request=request), None)
+    assert answer.status_code == 401
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert mask.mask(f"image {word} ") == f"image {word} "
+
+
 # A server that ends its process as Python does, in which results never come to their end.
 HUNG = """
 import signal, sys, time
@@ -302,6 +327,7 @@ def test_a_foreign_service_refuses_bad_input_before_anything_is_created(guest: s
     answer = requests.get(guest, params=query, headers={"gcube-token": ALICE.token}, timeout=60)
     assert answer.status_code == 400
     assert 'locator="Image"' in answer.text
+    assert DOOR_HEADERS.items() <= answer.headers.items()
 
 
 def test_the_published_files_of_a_foreign_service_expire(quick: Quick, tmp_path: Path) -> None:
