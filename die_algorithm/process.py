@@ -34,7 +34,7 @@ from die_algorithm.models import Job, JobState
 from die_algorithm.pywps_settings import PywpsSettings
 from die_algorithm.results import Results
 from die_algorithm.runtime import Runtime
-from die_algorithm.senders import sender
+from die_algorithm.senders import Senders
 from die_algorithm.settings import Settings
 from die_algorithm.wps_kvp import parse_kvp, read_query
 from die_algorithm.wps_operations import Execute
@@ -66,6 +66,7 @@ class DockerImageExecutor(pywps.Process):
         )
         self._pywps_settings = PywpsSettings()
         self._runtime = Runtime(self._pywps_settings.load, _publish_status)
+        self._senders = Senders()
 
     def start(self) -> None:
         """Let unfinished jobs go on now; otherwise they do when the next Execute comes.
@@ -127,7 +128,9 @@ class DockerImageExecutor(pywps.Process):
     def _answer(self, operation: Execute, http_request: Request) -> Response:
         settings = self._settings()
         door = ExecuteDoor(self._runtime, settings, _links(settings))
-        http_request = _from_its_sender(http_request, settings)
+        # In place of the last proxy's address.
+        sender = self._senders.of(http_request.environ, settings.trusted_proxies)
+        http_request = Request({**http_request.environ, "REMOTE_ADDR": sender})
         job = door.run(operation, http_request)
         if operation.response_form.status:
             _publish_first(job, settings)
@@ -200,14 +203,6 @@ def _links(settings: Settings) -> Links:
         status_suffix=".xml",
         results=settings.results_base_url,
     )
-
-
-def _from_its_sender(http_request: Request, settings: Settings) -> Request:
-    """The request, with the address of who has sent it in place of the last proxy's."""
-    peer = http_request.environ.get("REMOTE_ADDR", "")
-    forwarded_for = http_request.environ.get("HTTP_X_FORWARDED_FOR", "")
-    address = sender(peer, forwarded_for, settings.trusted_proxies)
-    return Request({**http_request.environ, "REMOTE_ADDR": address})
 
 
 def _publish_first(job: Job, settings: Settings) -> None:

@@ -257,7 +257,7 @@ class Settings(BaseModel):
         300,
         ge=0,
         description="User tokens of one address that StorageHub refuses within a minute before it is asked "
-        "no more; 0: no limit.",
+        "no more about those that were not good in the last hours; 0: no limit.",
     )
     trusted_proxies: Networks = Field(
         (),

@@ -52,7 +52,7 @@ from die_algorithm.readiness import Readiness, service_checks, worker_checks
 from die_algorithm.refusals import Refusals
 from die_algorithm.results import Results, collection_name, job_id_in
 from die_algorithm.runtime import Runtime
-from die_algorithm.senders import sender
+from die_algorithm.senders import Senders
 from die_algorithm.settings import Settings
 from die_algorithm.wps2_capabilities import wps2_capabilities
 from die_algorithm.wps2_documents import Wps2Documents, wps2_exception_report
@@ -148,6 +148,7 @@ class WebApplication:
         self._refusals = Refusals()
         self._readiness = Readiness(lambda: service_checks(settings))
         self._requests = RateLimits(settings.max_requests_per_minute)
+        self._senders = Senders()
         self._endpoints: dict[str, Callable[..., Response]] = {
             "wps": self._wps,
             "status": self._status,
@@ -168,11 +169,7 @@ class WebApplication:
     def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         started = time.monotonic()
         environ["PATH_INFO"] = "/" + environ.get("PATH_INFO", "").lstrip("/")
-        environ["REMOTE_ADDR"] = sender(
-            environ.get("REMOTE_ADDR", ""),
-            environ.get("HTTP_X_FORWARDED_FOR", ""),
-            self._settings.trusted_proxies,
-        )
+        environ["REMOTE_ADDR"] = self._senders.of(environ, self._settings.trusted_proxies)
         # No other protocol is spoken, and who asks for one is answered in this (RFC 9110, 7.8).
         environ.pop("HTTP_UPGRADE", None)
         request = Request(environ)
