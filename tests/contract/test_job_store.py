@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import stat
 import subprocess
+import sys
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -554,6 +555,24 @@ def test_a_save_that_kill_9_cuts_leaves_the_job_as_it_was_or_as_it_should_be(
     assert saved is not None
     assert saved.version in (versions[-1], versions[-1] + 1)
     assert saved.log_tail == str((saved.version - 1) % 10) * 100_000
+
+
+def test_who_opens_a_sqlite_database_twice_keeps_its_journal_from_being_removed(
+    sqlite_store: JobStore, sqlite_place: Place
+) -> None:
+    """The last one to close a database removes its journal, and who has lost his locks is overlooked."""
+    sqlite_place.open().close()  # as who asks whether the service is ready
+    path = sqlite_place.folder / "jobs.sqlite"
+    look = (
+        "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT id FROM jobs').close()"
+    )
+    subprocess.run([sys.executable, "-c", look, path], check=True)
+    job = sqlite_store.add(make_job())
+    count = (
+        "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute('SELECT id FROM jobs'))"
+    )
+    seen = subprocess.run([sys.executable, "-c", count, path], check=True, capture_output=True)
+    assert job.id in seen.stdout.decode()
 
 
 def test_a_commit_to_sqlite_is_on_the_disk_before_it_returns(sqlite_store: JobStore) -> None:
