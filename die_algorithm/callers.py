@@ -72,7 +72,7 @@ class Callers:
 
         Raises:
             NotAuthorized: nobody's, an administrator's, or not that of the user whom HTTP Basic named.
-            TooManyRequests: its sender has sent too many that are nobody's.
+            TooManyRequests: its sender has sent too many that are nobody's, and this one is new here.
             ServiceUnavailable: StorageHub cannot be asked now.
         """
         return self._accepted(self._owners.now(token), token)
@@ -108,7 +108,9 @@ class Callers:
             raise NotAuthorized(
                 "This is an administrator's token, which opens no workspace. Send a user's token."
             )
-        if seconds := self._refused_tokens.wait(token.sender):
+        seconds = self._refused_tokens.wait(token.sender)
+        # All users behind a proxy that is not trusted are one sender: guesses must not shut them out.
+        if seconds and not self._owners.was_somebodys(token):
             raise TooManyRequests(
                 "Too many user tokens that StorageHub does not accept came from your address, so this one "
                 f"was not looked at. Nothing was started or changed; try again in {seconds} s.",

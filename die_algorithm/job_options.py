@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from die_algorithm.errors import InvalidParameterValue
 from die_algorithm.models import Deadlines
-from die_algorithm.settings_values import Duration, as_written
+from die_algorithm.settings_values import AnyDuration, as_written
 
 #: A retry with the same key is the same job (draft-ietf-httpapi-idempotency-key-header).
 IDEMPOTENCY_KEY = "Idempotency-Key"
@@ -69,7 +69,7 @@ def _key(text: str) -> str:
 
 def _deadline(text: str, header: str, longest: timedelta) -> timedelta:
     try:
-        duration: timedelta = TypeAdapter(Duration).validate_python(text)
+        duration: timedelta = TypeAdapter(AnyDuration).validate_python(text)
     except ValidationError:
         raise InvalidParameterValue(
             f"{header} must be a number and a unit: 30s, 10m, 24h or 7d.", header

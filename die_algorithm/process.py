@@ -9,6 +9,7 @@ job is the engine's, because PyWPS's queue loses jobs (reference: pywps 0 and 6)
 from __future__ import annotations
 
 import logging
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from werkzeug.wrappers import Request, Response
 from die_algorithm import description
 from die_algorithm.description import InputDescription, OutputDescription
 from die_algorithm.documents import files_removed, job_documents
+from die_algorithm.door_headers import add_door_headers
 from die_algorithm.errors import (
     DieError,
     RequestError,
@@ -32,7 +34,7 @@ from die_algorithm.models import Job, JobState
 from die_algorithm.pywps_settings import PywpsSettings
 from die_algorithm.results import Results
 from die_algorithm.runtime import Runtime
-from die_algorithm.senders import sender
+from die_algorithm.senders import Senders
 from die_algorithm.settings import Settings
 from die_algorithm.wps_kvp import parse_kvp, read_query
 from die_algorithm.wps_operations import Execute
@@ -64,6 +66,7 @@ class DockerImageExecutor(pywps.Process):
         )
         self._pywps_settings = PywpsSettings()
         self._runtime = Runtime(self._pywps_settings.load, _publish_status)
+        self._senders = Senders()
 
     def start(self) -> None:
         """Let unfinished jobs go on now; otherwise they do when the next Execute comes.
@@ -77,6 +80,14 @@ class DockerImageExecutor(pywps.Process):
             StoreUnavailable: the jobs' database cannot be opened.
         """
         self._runtime.start()
+
+    def stop(self) -> None:
+        """Accept no more jobs, break off transfers, and let another process have those under way.
+
+        It happens by itself where Python ends the process. Call it where your server ends one in another
+        way; nothing is started again afterwards.
+        """
+        self._runtime.stop()
 
     def set_workdir(self, workdir: str) -> None:
         """Give back the folder that PyWPS has made for a request, and leave it no input to read.
@@ -98,8 +109,16 @@ class DockerImageExecutor(pywps.Process):
             wps_request: PyWPS's reading of the request, of which only the HTTP request is used.
             uuid: PyWPS's guess at a job id, not used: it is predictable.
         """
+        # What is set on the way, such as which token to mask, ends with the request, not with the thread.
+        return copy_context().run(self._respond, wps_request.http_request)
+
+    def _respond(self, http_request: Request) -> Response:
+        response = self._answered(http_request)
+        add_door_headers(response, http_request)
+        return response
+
+    def _answered(self, http_request: Request) -> Response:
         try:
-            http_request = wps_request.http_request
             return self._answer(_operation(http_request), http_request)
         except RequestError as error:
             return error_response(error)
@@ -109,7 +128,9 @@ class DockerImageExecutor(pywps.Process):
     def _answer(self, operation: Execute, http_request: Request) -> Response:
         settings = self._settings()
         door = ExecuteDoor(self._runtime, settings, _links(settings))
-        http_request = _from_its_sender(http_request, settings)
+        # In place of the last proxy's address.
+        sender = self._senders.of(http_request.environ, settings.trusted_proxies)
+        http_request = Request({**http_request.environ, "REMOTE_ADDR": sender})
         job = door.run(operation, http_request)
         if operation.response_form.status:
             _publish_first(job, settings)
@@ -182,14 +203,6 @@ def _links(settings: Settings) -> Links:
         status_suffix=".xml",
         results=settings.results_base_url,
     )
-
-
-def _from_its_sender(http_request: Request, settings: Settings) -> Request:
-    """The request, with the address of who has sent it in place of the last proxy's."""
-    peer = http_request.environ.get("REMOTE_ADDR", "")
-    forwarded_for = http_request.environ.get("HTTP_X_FORWARDED_FOR", "")
-    address = sender(peer, forwarded_for, settings.trusted_proxies)
-    return Request({**http_request.environ, "REMOTE_ADDR": address})
 
 
 def _publish_first(job: Job, settings: Settings) -> None:

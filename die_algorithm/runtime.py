@@ -12,6 +12,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 
 from die_algorithm.engine import Engine
 from die_algorithm.errors import SettingsError
@@ -41,15 +42,10 @@ _PACKAGE = "die_algorithm"
 
 
 class _WorkerThread:
-    """A worker that works in this process, with the Swarm that only it talks to."""
+    """A worker that works in this process."""
 
-    def __init__(
-        self, worker: Worker, swarm: Swarm, storagehub: StorageHub, public_links: PublicLinks
-    ) -> None:
+    def __init__(self, worker: Worker) -> None:
         self.worker = worker
-        self._swarm = swarm
-        self._storagehub = storagehub
-        self._public_links = public_links
         self._thread = threading.Thread(target=worker.run, name="die-worker", daemon=True)
         self._thread.start()
 
@@ -67,9 +63,6 @@ class _WorkerThread:
     def stop(self) -> None:
         self.end()
         self._thread.join()
-        self._swarm.close()
-        self._storagehub.close()
-        self._public_links.close()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,11 +70,10 @@ class _Parts:
     process_id: int
     settings: Settings
     store: JobStore
-    storagehub: StorageHub
-    public_links: PublicLinks
-    registry: Registry | None
     engine: Engine
     worker: _WorkerThread | None
+    #: Gives everything back, what was made last first.
+    given_back: ExitStack
 
 
 class Runtime:
@@ -191,28 +183,36 @@ class Runtime:
                 parts.worker.end()
 
     def stop(self) -> None:
-        """Let the steps under way finish, then give everything back. Jobs go on at the next start."""
-        parts, self._parts = self._parts, None
-        if parts is None or parts.process_id != os.getpid():
-            return
-        if parts.worker:
-            parts.worker.stop()
-        parts.storagehub.close()
-        parts.public_links.close()
-        if parts.registry:
-            parts.registry.close()
-        parts.store.close()
-        unguard_loggers(_PACKAGE, *self._log_filters)
+        """Accept no more jobs, let the steps under way finish, then give everything back.
+
+        Jobs go on in another process, or at its next start; in this one nothing is started again.
+        """
+        parts = self._parts
+        if parts is not None and parts.process_id == os.getpid():
+            parts.given_back.close()
 
     def _build(self, settings: Settings) -> _Parts:
+        given_back = ExitStack()
+        with ExitStack() as failed:
+            failed.callback(given_back.close)
+            parts = self._assembled(settings, given_back)
+            if self._is_guest:  # our own programs stop it themselves
+                _before_threads_are_joined(given_back.close)
+            failed.pop_all()
+        return parts
+
+    def _assembled(self, settings: Settings, given_back: ExitStack) -> _Parts:
         if self._is_guest:
             guard_loggers(_PACKAGE, *self._log_filters)
-        store = job_store(settings, on_token=self._mask.learn)
-        # A client waits for the answers to these questions, so they are not asked for long.
-        storagehub = storagehub_client(settings, attempts=2)
-        public_links = public_links_client(settings)
+            given_back.callback(unguard_loggers, _PACKAGE, *self._log_filters)
         policy = self._policy or Policy.load(settings.policy_file)
         registry = registry_client(settings, policy)
+        if registry:
+            given_back.callback(registry.close)
+        store = given_back.enter_context(closing(job_store(settings, on_token=self._mask.learn)))
+        # A client waits for the answers to these questions, so they are not asked for long.
+        storagehub = given_back.enter_context(closing(storagehub_client(settings, attempts=2)))
+        public_links = given_back.enter_context(closing(public_links_client(settings)))
         images = Images(policy.images, registry)
         engine = Engine(
             settings,
@@ -228,30 +228,34 @@ class Runtime:
             engine.check_admins()  # as our own web application does
         thread = None
         if self._works_here:
-            thread = self._start_worker(settings, store, engine, policy, registry)
-            engine.on_submit = thread.worker.wake
+            worker = self._worker(settings, store, engine, policy, registry, given_back=given_back)
+            thread = _WorkerThread(worker)
+            given_back.callback(thread.stop)
+            engine.on_submit = worker.wake
+        given_back.callback(engine.close)
         return _Parts(
             process_id=os.getpid(),
             settings=settings,
             store=store,
-            storagehub=storagehub,
-            public_links=public_links,
-            registry=registry,
             engine=engine,
             worker=thread,
+            given_back=given_back,
         )
 
-    def _start_worker(
+    def _worker(
         self,
         settings: Settings,
         store: JobStore,
         engine: Engine,
         policy: Policy,
         registry: Registry | None,
-    ) -> _WorkerThread:
-        storagehub = storagehub_client(settings)
-        public_links = public_links_client(settings)
-        swarm = swarm_client(settings)
+        *,
+        given_back: ExitStack,
+    ) -> Worker:
+        """A worker, with clients of its own, among them that of the Swarm, which nobody else has."""
+        storagehub = given_back.enter_context(closing(storagehub_client(settings)))
+        public_links = given_back.enter_context(closing(public_links_client(settings)))
+        swarm = given_back.enter_context(closing(swarm_client(settings)))
         results = Results(settings.results_path)
         ask_engine = functools.partial(swarm.resolve_digest, platform=policy.images.platform)
         steps = Steps(
@@ -267,7 +271,7 @@ class Runtime:
             stopwatches=Stopwatches(),
         )
         publish = self._publish
-        worker = Worker(
+        return Worker(
             store,
             steps,
             swarm,
@@ -285,7 +289,21 @@ class Runtime:
             on_end=engine.notify,
             publish=(lambda job: publish(job, settings)) if publish else None,
         )
-        return _WorkerThread(worker, swarm, storagehub, public_links)
+
+
+def _before_threads_are_joined(action: Callable[[], None]) -> None:
+    """Let an action be the first thing when the interpreter ends this process.
+
+    The functions of ``atexit`` are called much later: when the pools' threads have ended, and with them
+    each transfer under way, while the worker's loop would go on and take jobs that nobody carries any more.
+    """
+    process_id = os.getpid()
+
+    def act() -> None:
+        if os.getpid() == process_id:  # not of one that was forked from this
+            action()
+
+    threading._register_atexit(act)  # type: ignore[attr-defined]  # noqa: SLF001 - nothing else is as early
 
 
 def storagehub_client(settings: Settings, *, attempts: int = 4) -> StorageHub:

@@ -19,7 +19,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 from die_algorithm.container_rules import ContainerLimits, ContainerRules
-from die_algorithm.errors import ServiceRefused, SettingsError
+from die_algorithm.errors import ServiceRefused
 from die_algorithm.image_reference import ImageReference
 from die_algorithm.models import EngineFacts, Job
 from die_algorithm.settings import Settings
@@ -114,7 +114,6 @@ def service_spec(
         secret_id: of the secret with the token, if the image wants it as a file.
 
     Raises:
-        SettingsError: the StorageHub address would be expanded as a template.
         ServiceRefused: the engine cannot keep what the rules demand for this image.
     """
     labels = _labels(job, settings)
@@ -161,9 +160,6 @@ def task_template(
         limits: what the container may do and use.
         labels: of the container.
         secrets: files with secrets that it gets.
-
-    Raises:
-        SettingsError: the StorageHub address would be expanded as a template.
     """
     container = _container(args, settings, image, engine) | {"Labels": dict(labels)}
     if secrets:
@@ -320,7 +316,8 @@ def _container(
     container: dict[str, object] = {
         "Image": image.canonical,
         "Args": list(args),
-        "Env": [f"STORAGEHUB_URL={_literal(settings.storagehub_url_in_containers)}"],
+        # Swarm would expand a template; no address in the settings can hold one.
+        "Env": [f"STORAGEHUB_URL={settings.storagehub_url_in_containers}"],
         "Hosts": [_hosts_line(host) for host in settings.extra_hosts],
         # An image's own health check may declare the container unhealthy, and Swarm would end it.
         "Healthcheck": {"Test": ["NONE"]},
@@ -387,13 +384,6 @@ def _args(job: Job) -> list[str]:
     if job.token is None or job.folder is None:
         raise ValueError("the job is not staged in")
     return [*job.request.command, job.token.secret, job.item_id, job.folder.id]
-
-
-def _literal(value: str) -> str:
-    """An environment value as it is; Swarm would expand what stands between double braces."""
-    if "{{" in value:
-        raise SettingsError("The address of StorageHub must not hold '{{'.")
-    return value
 
 
 def _hosts_line(host: str) -> str:

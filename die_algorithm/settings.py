@@ -45,6 +45,7 @@ from die_algorithm.settings_values import (
     Size,
     TmpfsLimit,
     TrustedNames,
+    Wait,
     reason,
 )
 
@@ -125,7 +126,7 @@ class Settings(BaseModel):
         description="StorageHub's address as containers see it, their `STORAGEHUB_URL`; "
         "empty: `storagehub_url`.",
     )
-    storagehub_timeout: Duration = Field(
+    storagehub_timeout: Wait = Field(
         _as_written("30s"),
         description="Longest wait for one answer of StorageHub or a public link's host, transfers excepted.",
     )
@@ -259,7 +260,7 @@ class Settings(BaseModel):
         300,
         ge=0,
         description="User tokens of one address that StorageHub refuses within a minute before it is asked "
-        "no more; 0: no limit.",
+        "no more about those that were not good in the last hours; 0: no limit.",
     )
     trusted_proxies: Networks = Field(
         (),
@@ -298,7 +299,7 @@ class Settings(BaseModel):
         description="How long the temp folder is left alone of a failed job, or with items that no zip can "
         "hold; after that it is removed when its owner's next job runs.",
     )
-    worker_lease: Duration = Field(
+    worker_lease: Wait = Field(
         _as_written("15s"),
         description="A worker that has been silent for so long has lost its jobs to another one.",
     )

@@ -26,6 +26,9 @@ _UNITS = {
     "d": timedelta(days=1),
 }
 _DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(ms|s|m|h|d)", re.ASCII)
+#: So that no date to come is beyond all dates, and no wait longer than a system call can wait.
+_LONGEST = timedelta(days=36500)
+_LONGEST_WAIT = timedelta(days=1)
 #: In place of a registry's address: the Docker engine asks it.
 ASK_ENGINE = "engine"
 #: The engine counts in 64 bits.
@@ -91,6 +94,20 @@ def _duration(value: object) -> object:
     return duration
 
 
+def _of_this_world(duration: timedelta) -> timedelta:
+    return _at_most(duration, _LONGEST)
+
+
+def _for_a_wait(duration: timedelta) -> timedelta:
+    return _at_most(duration, _LONGEST_WAIT)
+
+
+def _at_most(duration: timedelta, longest: timedelta) -> timedelta:
+    if duration > longest:
+        raise ValueError(f"must be {as_written(longest)} or less")
+    return duration
+
+
 def _size(value: object, read: ValidatorFunctionWrapHandler) -> ByteSize:
     """Read ``64KiB``; pydantic alone would read ``1,5GiB`` as one byte."""
     message = "give a number of bytes, or one with a unit: 64KiB, 2GiB"
@@ -127,6 +144,9 @@ def _words(value: object) -> object:
 def _http_url(value: str) -> str:
     if value and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", value):
         raise ValueError("must be an http:// or https:// address without query")
+    if "{{" in value:
+        # Swarm would put something else in its place in a container's environment.
+        raise ValueError("must not hold '{{'")
     return value.rstrip("/")
 
 
@@ -215,8 +235,12 @@ def _unwrapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
     return IPv4Network((mapped, network.prefixlen - _MAPPED_PREFIX))
 
 
-#: ``30s``, ``10m``, ``24h``.
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
+#: ``30s``, ``10m``, ``24h``, however long.
+AnyDuration = Annotated[timedelta, BeforeValidator(_duration)]
+#: The same, a century at most.
+Duration = Annotated[AnyDuration, AfterValidator(_of_this_world)]
+#: The same for what somebody sits out, a day at most.
+Wait = Annotated[AnyDuration, AfterValidator(_for_a_wait)]
 #: ``64KiB``, ``2GiB``.
 Size = Annotated[ByteSize, WrapValidator(_size)]
 #: What a container may use: of memory, of each file system in memory, of CPUs, of processes.

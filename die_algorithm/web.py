@@ -26,9 +26,9 @@ from werkzeug.wrappers import Request, Response
 
 from die_algorithm import description
 from die_algorithm.capabilities import capabilities, process_descriptions
-from die_algorithm.credentials import PARAMETER, find_user_token, user_token
+from die_algorithm.credentials import find_user_token, user_token
 from die_algorithm.documents import exception_report, job_documents
-from die_algorithm.door_headers import DOOR_HEADERS, headers_of
+from die_algorithm.door_headers import add_door_headers, headers_of
 from die_algorithm.downloads import file_response, single_file_response
 from die_algorithm.errors import (
     DieError,
@@ -55,7 +55,7 @@ from die_algorithm.readiness import Readiness, service_checks, worker_checks
 from die_algorithm.refusals import Refusals
 from die_algorithm.results import Results, collection_name, job_id_in
 from die_algorithm.runtime import Runtime
-from die_algorithm.senders import sender
+from die_algorithm.senders import Senders
 from die_algorithm.settings import Settings
 from die_algorithm.wps2_capabilities import wps2_capabilities
 from die_algorithm.wps2_documents import Wps2Documents, wps2_exception_report
@@ -154,6 +154,7 @@ class WebApplication:
         self._readiness = Readiness(lambda: service_checks(settings))
         self._large_bodies = threading.Semaphore(_LARGE_BODIES)
         self._requests = RateLimits(settings.max_requests_per_minute)
+        self._senders = Senders()
         self._endpoints: dict[str, Callable[..., Response]] = {
             "wps": self._wps,
             "status": self._status,
@@ -174,20 +175,12 @@ class WebApplication:
     def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         started = time.monotonic()
         environ["PATH_INFO"] = "/" + environ.get("PATH_INFO", "").lstrip("/")
-        environ["REMOTE_ADDR"] = sender(
-            environ.get("REMOTE_ADDR", ""),
-            environ.get("HTTP_X_FORWARDED_FOR", ""),
-            self._settings.trusted_proxies,
-        )
+        environ["REMOTE_ADDR"] = self._senders.of(environ, self._settings.trusted_proxies)
         # No other protocol is spoken, and who asks for one is answered in this (RFC 9110, 7.8).
         environ.pop("HTTP_UPGRADE", None)
         request = Request(environ)
         response = self._answer(request)
-        for name, value in DOOR_HEADERS.items():
-            response.headers.setdefault(name, value)
-        if _carries_token(request):
-            # Whoever keeps the answer keeps it by an address that may hold the token.
-            response.headers["Cache-Control"] = "no-store"
+        add_door_headers(response, request)
         is_poll = request.path == STATUS_PATH and response.status_code == 200
         LOGGER.log(
             logging.DEBUG if is_poll else logging.INFO,
@@ -440,16 +433,6 @@ def _token(request: Request) -> UserToken:
 
 def _find_token(request: Request) -> UserToken | None:
     return find_user_token(_query(request), headers_of(request), request.remote_addr or "")
-
-
-def _carries_token(request: Request) -> bool:
-    """Whether a request carries a token, or what could be one, in any of its places."""
-    headers = request.headers
-    return (
-        PARAMETER.encode() in request.query_string.lower()
-        or PARAMETER in headers
-        or "Authorization" in headers
-    )
 
 
 def _seems_wps2(request: Request) -> bool:

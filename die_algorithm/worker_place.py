@@ -1,7 +1,8 @@
 """The place of the one worker on this machine: whoever holds the file's lock.
 
 The file holds the worker's name, so that the one who gets the place after a crash knows what its
-forerunner held.
+forerunner held. It also says which file it is, and since which start of the machine: whoever finds himself
+with a copy, of the file or of the whole machine, must not go by the name of the one who has the original.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import logging
 import os
 import threading
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 LOGGER = logging.getLogger(__name__)
 
 _LOOK_AGAIN = 1.0
-_NAME_LENGTH = 36
+_LONGEST = 200
+#: Made anew at each start of the machine (random(4)); containers see their host's.
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class WorkerPlace:
@@ -69,8 +73,21 @@ class WorkerPlace:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        name = os.pread(self._descriptor, _NAME_LENGTH, 0).decode("ascii", "replace")
-        if len(name) != _NAME_LENGTH:
+        here = _mark(self._descriptor)
+        name, _, there = (
+            os.pread(self._descriptor, _LONGEST, 0).decode("ascii", "replace").partition(" ")
+        )
+        if there != here:
             name = str(uuid.uuid4())
-            os.pwrite(self._descriptor, name.encode(), 0)
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, f"{name} {here}".encode(), 0)
         self.name = name
+
+
+def _mark(descriptor: int) -> str:
+    """What tells an open file from all copies of it."""
+    boot_id = ""
+    with suppress(OSError):  # not every sandbox has one
+        boot_id = _BOOT_ID.read_text(encoding="ascii").strip()
+    file = os.fstat(descriptor)
+    return f"{boot_id} {file.st_dev} {file.st_ino}"

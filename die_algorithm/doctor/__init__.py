@@ -5,6 +5,7 @@ examination      everything that is looked at, and in which order
 places           what the first start will find, or make
 registries       whether images can be asked for
 administrators   the file of their tokens
+proxies          whether clients behind them can be told apart
 manager          the engine that the service talks to, and its Swarm
 protections      what containers are not protected by
 nodes            what the settings demand of the machines

@@ -10,6 +10,7 @@ from die_algorithm.doctor.manager import manager_check, open_engine_checks
 from die_algorithm.doctor.nodes import node_checks
 from die_algorithm.doctor.places import look_at_database, look_at_results, user_checks
 from die_algorithm.doctor.protections import engine_checks, shortfall_checks
+from die_algorithm.doctor.proxies import proxy_checks
 from die_algorithm.doctor.registries import registry_checks
 from die_algorithm.doctor.withheld import withheld_checks
 from die_algorithm.policy import Policy
@@ -34,6 +35,7 @@ def examine(settings: Settings, policy: Policy) -> list[Check]:
         storagehub_check(settings),
         *registry_checks(settings, policy),
         *administrator_checks(settings),
+        *proxy_checks(settings),
         swarm,
         *open_engine_checks(settings),
     ]

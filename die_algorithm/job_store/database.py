@@ -51,17 +51,19 @@ class Database:
     Args:
         url: SQLAlchemy URL; for SQLite the file's folder is made. Time-outs and options of PostgreSQL
             that it names count before ours.
-        before_opening: called before the database is opened, and whenever it is opened anew.
+        on_open: called with a connection when it was brought up to date, and whenever it is opened anew.
 
     Raises:
         SettingsError: the URL is none, or its driver is missing.
         StoreUnavailable: the database cannot be used, or was written by a newer release.
     """
 
-    def __init__(self, url: str, before_opening: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, url: str, on_open: Callable[[sa.Connection], None] = lambda _connection: None
+    ) -> None:
         self._engine = _engine(url)
         self._file = _file(self._engine.url)
-        self._before_opening = before_opening
+        self._on_open = on_open
         self._lock = threading.Lock()
         self._writer = threading.Lock()
         #: How often it was opened.
@@ -73,10 +75,11 @@ class Database:
             raise
 
     def _open(self) -> None:
-        self._before_opening()
         try:
             with _mapped(), self._file.opening() if self._file else nullcontext():
                 migrate(self._engine)
+                with self._engine.connect() as connection:
+                    self._on_open(connection)
             self.openings += 1
         except OSError as error:
             raise StoreUnavailable("The jobs' database can be neither opened nor made.") from error
@@ -117,9 +120,13 @@ class Database:
             return True
         self._look_after_file()
         with self._turn(), _mapped(), self._engine.connect() as connection:
+            patience = connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()
             connection.exec_driver_sql("PRAGMA busy_timeout=0")
-            is_busy, *_ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
-            connection.exec_driver_sql(f"PRAGMA busy_timeout={_LOCK_PATIENCE * 1000}")
+            try:
+                is_busy, *_ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+            finally:
+                # Others get it next, from the pool, and they do wait.
+                connection.exec_driver_sql(f"PRAGMA busy_timeout={patience}")
         return not is_busy
 
     @contextmanager
@@ -156,11 +163,14 @@ class Database:
             raise StoreUnavailable("The jobs' database was removed while it was written.")
 
 
-def look_at_database(url: str) -> Path | None:
+def look_at_database(
+    url: str, look: Callable[[sa.Connection], None] = lambda _connection: None
+) -> Path | None:
     """See whether a database could be written, and make or change nothing.
 
     Args:
         url: SQLAlchemy URL.
+        look: called with a connection if the database is up to date.
 
     Returns:
         The file of an SQLite database that is not there yet; None otherwise.
@@ -177,6 +187,8 @@ def look_at_database(url: str) -> Path | None:
     try:
         with _mapped(), engine.connect() as connection:
             _try_to_write(connection)
+            if is_up_to_date(connection):
+                look(connection)
             connection.rollback()
     finally:
         engine.dispose()

@@ -59,9 +59,12 @@ class DatabaseFile:
             os.close(descriptor)
 
     def _make(self) -> None:
-        # For reading only: a file that is there may lie on a disk that cannot be written.
         # Nobody else's to read: the folder may be open. SQLite gives the mode to what lies beside.
-        os.close(os.open(self._path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        flags = os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        # One that is there is not opened: to close it again would take this process all locks that SQLite
+        # holds on it (sqlite.org, "How To Corrupt", 2.2), and others would remove the journal under it.
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(self._path.resolve(), flags, 0o600))
 
     def _remove_remains(self) -> None:
         now = self._identity("")

@@ -20,7 +20,7 @@ from die_algorithm.job_store.database import Database
 from die_algorithm.job_store.leases import Leases
 from die_algorithm.job_store.listing import latest_jobs, listed_job, listed_row
 from die_algorithm.job_store.queue import Queue, QueueLimits, take_turn
-from die_algorithm.job_store.tables import INPUTS, JOBS, UNFINISHED, is_id
+from die_algorithm.job_store.tables import INPUTS, JOBS, SEALED, UNFINISHED, is_id
 from die_algorithm.job_store.token_key import TokenKey
 from die_algorithm.models import Job, ListedJob, UserToken
 
@@ -87,9 +87,9 @@ class JobStore:
         self.leases = Leases(self._database)
         self.queue = Queue(self._database, limits or QueueLimits())
 
-    def _read_key(self) -> None:
-        """Read the key of the database that is about to be opened: it may have gone with the last."""
-        self._key = TokenKey(self._key_file)
+    def _read_key(self, connection: sa.Connection) -> None:
+        """Read the key of the database that was just opened: it may have gone with the last."""
+        self._key = TokenKey(self._key_file, lambda: holds_tokens(connection))
 
     @property
     def openings(self) -> int:
@@ -219,6 +219,8 @@ class JobStore:
     def save(self, job: Job, *, unless_cancelled: bool = False) -> Job:
         """Write a changed job, if nobody else has written or claimed it since it was read.
 
+        Its token stays as :meth:`add` has sealed it, also where it cannot be read, until the job ends.
+
         Args:
             job: the job.
             unless_cancelled: nor asked for its cancel.
@@ -235,6 +237,8 @@ class JobStore:
         del values["cancel_requested"]  # set by request_cancel only, which any process may call
         if job.state.is_final:
             values["holder"] = None  # or each look of the worker would pass by all it ever held
+        else:
+            del values["sealed_token"]
         update = (
             JOBS.update()
             .where(JOBS.c.id == job.id, JOBS.c.version == job.version, JOBS.c.fence == job.fence)
@@ -353,6 +357,11 @@ class JobStore:
             cancel_requested=bool(row.cancel_requested),
             is_admitted=row.admitted_at is not None,
         )
+
+
+def holds_tokens(connection: sa.Connection) -> bool:
+    """Whether the database holds a token of a job that has not ended."""
+    return connection.execute(sa.select(JOBS.c.id).where(SEALED).limit(1)).first() is not None
 
 
 def _recorded(row: sa.Row[Any]) -> Job:

@@ -81,6 +81,9 @@ UNDER_WAY = JOBS.c.state.in_(UNFINISHED) & (
     JOBS.c.admitted_at.is_not(None) | (JOBS.c.state != JobState.ACCEPTED.value)
 )
 
+#: Jobs with a token that the key is needed for.
+SEALED = JOBS.c.state.in_(UNFINISHED) & JOBS.c.sealed_token.is_not(None)
+
 
 def is_id(value: object) -> bool:
     """Whether a job can be asked for by what stands in its row as its id."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,19 +14,33 @@ from cryptography.fernet import Fernet, InvalidToken
 from die_algorithm.errors import StoreUnavailable
 from die_algorithm.models import UserToken
 
+LOGGER = logging.getLogger(__name__)
+
+_NEW_ONE = (
+    "If there is no copy of it, make another one that the service's user alone may read, with 'openssl rand "
+    "-base64 32 | tr /+ _-': the jobs under way end without their tokens."
+)
+_LOST = (
+    "The key that protects user tokens is not there, and tokens in the jobs' database were sealed with it. "
+    f"Put it back where 'key_file' says: a disk may not be mounted. {_NEW_ONE}"
+)
+_DAMAGED = f"The key that protects user tokens is damaged. Put it back from a copy. {_NEW_ONE}"
+
 
 class TokenKey:
     """Seals and unseals tokens.
 
     Args:
         path: the key's file; made at first use, readable by its owner only.
+        is_needed: whether there is anything that was sealed; no other key is made then.
 
     Raises:
-        StoreUnavailable: it can be neither read nor made.
+        StoreUnavailable: it can be neither read nor made, or is lost.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._cipher = _cipher(path)
+    def __init__(self, path: Path, is_needed: Callable[[], bool] = lambda: False) -> None:
+        self._cipher = _cipher(path, is_needed)
+        self._has_failed = False
 
     def seal(self, token: UserToken | None) -> bytes | None:
         """Encrypt a token."""
@@ -34,18 +50,45 @@ class TokenKey:
         return self._cipher.encrypt(f"{token.secret}\n{token.username or ''}".encode())
 
     def unseal(self, sealed: bytes | None) -> UserToken | None:
-        """Decrypt a token; None if the key was replaced: the job goes on as far as it can without."""
+        """Decrypt a token; None if it was sealed with another key: its job goes on as far as it can."""
         if sealed is None:
             return None
         try:
             secret, _, username = self._cipher.decrypt(sealed).decode().partition("\n")
         except InvalidToken:
+            self._tell()
             return None
         return UserToken(secret, username or None)
 
+    def _tell(self) -> None:
+        if not self._has_failed:
+            self._has_failed = True
+            LOGGER.error(
+                "A user token in the jobs' database was sealed with another key than that of 'key_file', "
+                "which all processes on one database must share. With the right one it can be read again, "
+                "unless its job has ended by then."
+            )
 
-def _cipher(key_file: Path) -> Fernet:
+
+def demand_key(path: Path, is_needed: Callable[[], bool]) -> None:
+    """See that no other key would be made in place of one that is lost.
+
+    Args:
+        path: the key's file.
+        is_needed: whether there is anything that was sealed.
+
+    Raises:
+        StoreUnavailable: the key is lost.
+        OSError: its file cannot be looked at.
+    """
+    # In this order: whoever has sealed anything has made the key before.
+    if not path.exists() and is_needed() and not path.exists():
+        raise StoreUnavailable(_LOST)
+
+
+def _cipher(key_file: Path, is_needed: Callable[[], bool]) -> Fernet:
     try:
+        demand_key(key_file, is_needed)
         if not key_file.exists():
             _make_key(key_file)
         return Fernet(key_file.read_bytes())
@@ -54,10 +97,7 @@ def _cipher(key_file: Path) -> Fernet:
             "The key that protects user tokens can be neither read nor made."
         ) from error
     except ValueError:
-        raise StoreUnavailable(
-            "The key that protects user tokens is damaged. Remove its file: a new one is made, and "
-            "the jobs under way end without their tokens."
-        ) from None
+        raise StoreUnavailable(_DAMAGED) from None
 
 
 def _make_key(path: Path) -> None:

@@ -43,8 +43,8 @@ def database_check(settings: Settings, use: Callable[[Settings], str] = _use_dat
         text = use(settings)
     except SettingsError as error:
         return dataclasses.replace(check, text=str(error))
-    except StoreError:
-        return check
+    except StoreError as error:
+        return dataclasses.replace(check, text=str(error))
     except OSError as error:
         return dataclasses.replace(check, text=f"{check.text[:-1]}: {error.strerror}.")
     return dataclasses.replace(check, level=Level.OK, text=text, remedy="")

@@ -242,7 +242,7 @@ class _Run:
 
     def _name_of(self, service: ServiceProcess) -> str:
         place = self._places[self._services.index(service)]
-        return Path(place / "worker.lock").read_text()
+        return Path(place / "worker.lock").read_text().partition(" ")[0]
 
     def _holds_any(self, worker: str) -> bool:
         """Whether a worker's lease is good, or nobody has taken its jobs."""

@@ -8,10 +8,12 @@ import os
 import signal
 import sqlite3
 import stat
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,12 @@ from urllib.parse import quote
 
 import pytest
 import sqlalchemy as sa
+from cryptography.fernet import Fernet
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jobs_fixture import ACCEPTED_AT, TOKEN, make_job
 from postgresql_fixture import PostgresqlServer, fresh_database
-from store_fixture import LEASE, Place, finish, python, run_together, submit, take_all
+from store_fixture import LEASE, Place, current, finish, python, run_together, submit, take_all
 
 from die_algorithm.errors import (
     SettingsError,
@@ -34,6 +37,7 @@ from die_algorithm.errors import (
     UnwritableJob,
 )
 from die_algorithm.job_store import JobStore
+from die_algorithm.job_store.token_key import TokenKey
 from die_algorithm.models import (
     Expiry,
     Failure,
@@ -553,6 +557,24 @@ def test_a_save_that_kill_9_cuts_leaves_the_job_as_it_was_or_as_it_should_be(
     assert saved.log_tail == str((saved.version - 1) % 10) * 100_000
 
 
+def test_who_opens_a_sqlite_database_twice_keeps_its_journal_from_being_removed(
+    sqlite_store: JobStore, sqlite_place: Place
+) -> None:
+    """The last one to close a database removes its journal, and who has lost his locks is overlooked."""
+    sqlite_place.open().close()  # as who asks whether the service is ready
+    path = sqlite_place.folder / "jobs.sqlite"
+    look = (
+        "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT id FROM jobs').close()"
+    )
+    subprocess.run([sys.executable, "-c", look, path], check=True)
+    job = sqlite_store.add(make_job())
+    count = (
+        "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute('SELECT id FROM jobs'))"
+    )
+    seen = subprocess.run([sys.executable, "-c", count, path], check=True, capture_output=True)
+    assert job.id in seen.stdout.decode()
+
+
 def test_a_commit_to_sqlite_is_on_the_disk_before_it_returns(sqlite_store: JobStore) -> None:
     with sqlite_store._database.reading() as connection:
         assert connection.execute(sa.text("PRAGMA synchronous")).scalar() == 2
@@ -625,6 +647,27 @@ def test_a_store_that_stays_open_erases_the_traces_of_tokens_as_soon_as_nobody_i
         store.add(make_job())
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_who_erases_traces_takes_nobody_the_patience_to_wait(
+    sqlite_store: JobStore, sqlite_place: Place, *, fails: bool
+) -> None:
+    def fail(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if fails and "checkpoint" in statement:
+            raise sqlite3.OperationalError("disk I/O error")
+
+    engine = sqlite_store._database._engine
+    sa.event.listen(engine, "before_cursor_execute", fail)
+    with pytest.raises(StoreUnavailable) if fails else nullcontext():
+        sqlite_store.erase_traces()
+    with sqlite_store._database.reading() as connection:
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one() == 10_000
+    impatient = sqlite_place.impatient(50)
+    with closing(impatient.open()) as store:
+        store.erase_traces()
+        with store._database.reading() as connection:
+            assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one() == 50
+
+
 def test_only_the_owner_may_read_the_key(store: JobStore, place: Place) -> None:
     store.check()
     assert stat.S_IMODE(place.key.stat().st_mode) == 0o600
@@ -664,9 +707,103 @@ def test_a_job_goes_on_without_its_token_when_the_key_was_replaced(place: Place)
     job = make_job()
     with closing(place.open()) as store:
         store.add(job)
-    place.key.unlink()
+    replace_key(place)
     with closing(place.open()) as store:
         assert store.get(job.id) == dataclasses.replace(job, token=None)
+
+
+def replace_key(place: Place) -> bytes:
+    """Put another key in the place of the right one, which is given back."""
+    right = place.key.read_bytes()
+    place.key.write_bytes(Fernet.generate_key())
+    return right
+
+
+def test_a_token_that_cannot_be_read_is_kept_until_its_job_ends(place: Place) -> None:
+    job = make_job()
+    with closing(place.open()) as store:
+        store.add(job)
+    right = replace_key(place)
+    with closing(place.open()) as store:
+        store.save(dataclasses.replace(current(store, job), exit_code=7))
+    wrong = place.key.read_bytes()
+    place.key.write_bytes(right)
+    with closing(place.open()) as store:
+        assert (current(store, job).exit_code, current(store, job).token) == (7, job.token)
+    place.key.write_bytes(wrong)
+    with closing(place.open()) as store:
+        finish(store, current(store, job))
+        assert sealed_token(store, job) is None
+
+
+def test_that_tokens_cannot_be_read_is_logged_once(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs = [make_job() for _ in range(3)]
+    with closing(place.open()) as store:
+        for job in jobs:
+            store.add(job)
+    replace_key(place)
+    with closing(place.open()) as store:
+        for job in jobs * 2:
+            store.get(job.id)
+    assert "".join(caplog.messages).count("sealed with another key") == 1
+
+
+def test_a_key_that_tokens_were_sealed_with_is_replaced_by_nobody_but_the_operator(
+    place: Place,
+) -> None:
+    with closing(place.open()) as store:
+        job = store.add(make_job())
+    right = place.key.read_bytes()
+    place.key.unlink()
+    with pytest.raises(StoreUnavailable, match="make another one") as refused:
+        place.open()
+    assert str(place.folder) not in str(refused.value)
+    assert not place.key.exists()
+    place.key.write_bytes(right)
+    with closing(place.open()) as store:
+        assert current(store, job) == job
+    # As the sentence says.
+    subprocess.run(["sh", "-c", "openssl rand -base64 32 | tr /+ _- > $0", place.key], check=True)
+    with closing(place.open()) as store:
+        assert current(store, job).token is None
+        finish(store, current(store, job))
+    place.key.unlink()
+    with closing(place.open()) as store:
+        job = store.add(make_job())
+        assert current(store, job) == job
+
+
+def test_a_key_that_another_process_makes_meanwhile_is_not_lost(tmp_path: Path) -> None:
+    path = tmp_path / "token.key"
+    made: list[TokenKey] = []
+
+    def seal() -> bool:
+        made.append(TokenKey(path))
+        return True
+
+    key = TokenKey(path, seal)
+    assert key.unseal(made[0].seal(UserToken(TOKEN))) == UserToken(TOKEN)
+
+
+def test_a_database_put_in_place_of_another_is_not_used_without_its_key(
+    sqlite_place: Place, tmp_path: Path
+) -> None:
+    with closing(sqlite_place.open()) as store:
+        job = store.add(make_job())
+        with (
+            closing(sqlite3.connect(sqlite_place.folder / "jobs.sqlite")) as source,
+            closing(sqlite3.connect(tmp_path / "backup")) as target,
+        ):
+            source.backup(target)
+        (tmp_path / "backup").replace(sqlite_place.folder / "jobs.sqlite")
+        key = sqlite_place.key.rename(tmp_path / "key")
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match="key"):
+                store.get(job.id)
+        key.rename(sqlite_place.key)
+        assert current(store, job) == job
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"\xff" * 44])

@@ -289,6 +289,14 @@ def test_a_look_finds_what_is_made_and_what_is_lost(place: Place) -> None:
     assert not place.key.exists()
 
 
+def test_a_look_tells_that_a_key_is_lost_which_is_needed(place: Place) -> None:
+    with closing(place.open()) as store:
+        submit(store)
+    place.key.unlink()
+    with pytest.raises(StoreUnavailable, match="key"):
+        unmade_files(place.url, place.key)
+
+
 def test_a_look_tells_a_newer_release(place: Place) -> None:
     place.open().close()
     place.execute("UPDATE alembic_version SET version_num = '9999'")

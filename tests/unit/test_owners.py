@@ -104,3 +104,31 @@ def test_many_threads_may_ask(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None
             known.of_late, [ALICE if n % 2 else UserToken(f"token-{n % 6}") for n in range(2000)]
         )
         assert list(found) == [None, "alice"] * 1000
+
+
+def test_what_was_somebodys_is_known_until_it_is_nobodys(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Owners(hub)
+    assert not known.was_somebodys(ALICE)
+    known.now(ALICE)
+    known.now(NOBODY)
+    monkeypatch.setattr(owners, "_MOST", 3)
+    for number in range(10):
+        known.now(UserToken(f"token-{number}"))
+    hub.is_away = True
+    assert known.was_somebodys(UserToken(ALICE.secret, "alice"))
+    assert not known.was_somebodys(NOBODY)
+    assert ALICE.secret.encode() not in b"".join(known._somebodys)
+    known._ask = lambda _token: None
+    known.now(ALICE)
+    assert not known.was_somebodys(ALICE)
+
+
+def test_that_a_token_was_somebodys_counts_for_hours(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owners, "_REMEMBERED", 0.0)
+    known = Owners(hub)
+    known.now(ALICE)
+    assert not known.was_somebodys(ALICE)

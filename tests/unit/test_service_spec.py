@@ -10,7 +10,7 @@ import pytest
 from jobs_fixture import TOKEN, make_job
 
 from die_algorithm.container_rules import ContainerRules
-from die_algorithm.errors import ServiceRefused, SettingsError
+from die_algorithm.errors import ServiceRefused
 from die_algorithm.image_reference import ImageReference
 from die_algorithm.models import EngineFacts, Job, UserToken
 from die_algorithm.service_spec import secret_spec, service_spec, shortfalls
@@ -104,11 +104,6 @@ def test_the_environment_is_the_address_of_storagehub_alone() -> None:
     assert container(container_storagehub_url="http://hub:80/workspace")["Env"] == [
         "STORAGEHUB_URL=http://hub:80/workspace"
     ]
-
-
-def test_an_address_that_swarm_would_expand_is_refused() -> None:
-    with pytest.raises(SettingsError):
-        spec(container_storagehub_url="http://hub/{{.Node.ID}}")
 
 
 def test_extra_hosts_become_lines_of_the_hosts_file() -> None:

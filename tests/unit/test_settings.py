@@ -136,6 +136,7 @@ def test_a_duration_has_a_unit(text: str, duration: timedelta) -> None:
         "٣s",
         "9" * 30 + "d",
         "1000000000d",
+        "36501d",
     ],
 )
 def test_a_duration_without_sense_is_refused(text: str) -> None:
@@ -265,6 +266,8 @@ def test_a_network_of_ipv4_is_one_though_ipv6_wraps_it(written: str, read: list[
         ("url", "http://exa mple"),
         ("url", "http://x\nhttp://y"),
         ("storagehub_url", "http:///workspace"),
+        ("storagehub_url", "http://{{hub}}/workspace"),
+        ("container_storagehub_url", "http://hub/{{.Node.ID}}"),
         ("listen", "8080"),
         ("listen", "127.0.0.1"),
         ("listen", "127.0.0.1:99999"),
@@ -354,6 +357,10 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
         ("max_waiting_per_owner", "1.5", "must be a whole number"),
         ("worker_lease", "15", "give a number and a unit: 500ms, 30s, 10m, 24h or 7d"),
         ("worker_lease", "0s", "must be longer than nothing"),
+        ("worker_lease", "25h", "must be 1d or less"),
+        ("storagehub_timeout", "25h", "must be 1d or less"),
+        ("total_deadline", "3000000d", "must be 36500d or less"),
+        ("container_storagehub_url", "http://{{hub}}", "must not hold '{{'"),
         ("result_retention", "1w", "give a number and a unit: 500ms, 30s, 10m, 24h or 7d"),
         ("record_retention", "x", "give a number and a unit: 500ms, 30s, 10m, 24h or 7d"),
         ("folder_retention", "-7d", "give a number and a unit: 500ms, 30s, 10m, 24h or 7d"),

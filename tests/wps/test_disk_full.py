@@ -30,6 +30,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "_OUTAGE_PAUSE", 0.3)
     monkeypatch.setattr(worker, "_TURN_AGAIN", 0.3)
     monkeypatch.setattr(database, "_LOCK_PATIENCE", 1)
+    monkeypatch.setitem(database._ARGUMENTS, "sqlite", {"timeout": 1})
 
 
 @pytest.fixture

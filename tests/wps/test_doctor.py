@@ -49,6 +49,15 @@ def test_in_an_empty_place_the_doctor_leaves_nothing_behind(tmp_path: Path) -> N
     assert everything_in(tmp_path) == {}
 
 
+def test_that_a_proxy_before_the_service_is_not_trusted_is_told(tmp_path: Path) -> None:
+    def is_told(**settings: str) -> bool:
+        return "warn  proxies: " in ask_doctor(data_dir=tmp_path, **settings)[1]
+
+    assert is_told(url="https://wps.example")
+    assert not is_told(url="https://wps.example", trusted_proxies="10.0.0.1")
+    assert not is_told(url="http://wps.example")
+
+
 def test_root_is_told_that_the_folder_is_nobodys_yet(tmp_path: Path) -> None:
     _, output = ask_doctor(data_dir=tmp_path / "data")
     assert ("warn  user: " in output) is (os.geteuid() == 0)

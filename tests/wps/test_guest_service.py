@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import logging
 import os
 import re
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import requests
@@ -24,9 +28,19 @@ from quick_fixture import Quick, soon
 from service_fixture import free_port, status_location
 from storagehub_fixture import ALICE
 from swarm_fixture import PROBE, SORTAPP
+from werkzeug.wrappers import Request
 
 from die_algorithm.description import IDENTIFIER
+from die_algorithm.door_headers import DOOR_HEADERS
+from die_algorithm.errors import NotAuthorized, SettingsError
+from die_algorithm.job_store import JobStore
+from die_algorithm.models import UserToken
+from die_algorithm.process import DockerImageExecutor
+from die_algorithm.public_links import PublicLinks
+from die_algorithm.runtime import Runtime
 from die_algorithm.settings import Settings
+from die_algorithm.storagehub import StorageHub
+from die_algorithm.token_mask import TokenMask
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -119,6 +133,14 @@ class Guest:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
+
+    def end(self) -> int:
+        """Ask it to end; its exit code."""
+        self._process.terminate()
+        try:
+            return self._process.wait(20)
+        finally:
+            self.kill()
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Guest]:
@@ -215,6 +237,85 @@ def test_a_job_of_a_foreign_service_survives_its_restart(server: Guest, item: st
     follow(location, b"ProcessSucceeded")
 
 
+def test_what_came_as_a_token_is_forgotten_with_its_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mask, word = TokenMask(), "docker.io/d4science"
+
+    def refuse(*_: object) -> None:
+        mask.suspect(UserToken(word))
+        assert mask.mask(f"image {word} ") == "image *** "
+        raise NotAuthorized("No.")
+
+    monkeypatch.setattr(DockerImageExecutor, "_settings", refuse)
+    query = f"service=WPS&version=1.0.0&request=Execute&Identifier={IDENTIFIER}&gcube-token={word}"
+    request = Request.from_values(query_string=query)
+    answer = DockerImageExecutor().execute(SimpleNamespace(http_request=request), None)
+    assert answer.status_code == 401
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert mask.mask(f"image {word} ") == f"image {word} "
+
+
+# A server that ends its process as Python does, in which results never come to their end.
+HUNG = """
+import signal, sys, time
+from contextlib import contextmanager
+from pathlib import Path
+from die_algorithm.storagehub import StorageHub
+
+@contextmanager
+def trickle(*_arguments, **_options):
+    Path("begun").touch()
+    yield (time.sleep(0.05) or b"" for _ in iter(int, 1))
+
+StorageHub.download = trickle
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+"""
+
+
+def test_a_foreign_service_that_ends_breaks_off_transfers_and_leaves_its_jobs_to_the_next(
+    quick: Quick, tmp_path: Path
+) -> None:
+    server = Guest(tmp_path / "guest", quick.settings())
+    server.service = HUNG + SERVICE
+    server.start()
+    location = submit(server.wps, PROBE, "probe noop", quick.item)
+    soon((server.folder / "begun").exists)
+    assert server.end() == 0
+    with contextlib.closing(sqlite3.connect(server.folder / "die" / "jobs.sqlite")) as database:
+        # Nobody has to wait for the end of a lease.
+        assert database.execute("SELECT id FROM workers").fetchall() == []
+    assert "Traceback" not in server.log.read_text()
+    server.service = SERVICE
+    with server.running():
+        follow(location, b"ProcessSucceeded")
+
+
+def test_a_foreign_service_that_cannot_start_keeps_nothing_open(
+    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[object] = []
+    for made, close in ((JobStore, "close"), (StorageHub, "close"), (PublicLinks, "close")):
+        monkeypatch.setattr(made, "__init__", _noting(made.__init__, opened.append))
+        monkeypatch.setattr(made, close, _noting(getattr(made, close), opened.remove))
+    logger = logging.getLogger("die_algorithm.web")
+    before = list(logger.filters)
+    wrong = {"docker_host": "tcp://127.0.0.1:2376", "docker_tls_dir": str(tmp_path)}
+    runtime = Runtime(lambda: quick.settings(data_dir=str(tmp_path / "data"), **wrong))
+    with pytest.raises(SettingsError, match="docker_tls_dir"):
+        runtime.start()
+    assert opened == []
+    assert logger.filters == before
+
+
+def _noting(method: Callable[..., Any], note: Callable[[Any], None]) -> Callable[..., Any]:
+    def noted(self: object, *arguments: Any, **options: Any) -> Any:
+        note(self)
+        return method(self, *arguments, **options)
+
+    return noted
+
+
 def test_a_foreign_service_refuses_bad_input_before_anything_is_created(guest: str) -> None:
     query = {
         "service": "WPS",
@@ -226,6 +327,7 @@ def test_a_foreign_service_refuses_bad_input_before_anything_is_created(guest: s
     answer = requests.get(guest, params=query, headers={"gcube-token": ALICE.token}, timeout=60)
     assert answer.status_code == 400
     assert 'locator="Image"' in answer.text
+    assert DOOR_HEADERS.items() <= answer.headers.items()
 
 
 def test_the_published_files_of_a_foreign_service_expire(quick: Quick, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 from lxml import etree
-from quick_fixture import PROBE, Quick, soon, submit
+from quick_fixture import PROBE, Quick, cancel, soon, submit
 from service_fixture import Service, status_path, unfinished_jobs
 from storagehub_fixture import ALICE, BOB
 from wps2_fixture import execute as execute2
@@ -153,3 +153,20 @@ def test_to_guess_tokens_becomes_no_load_of_storagehubs(
         url = f"{service.wps}?service=WPS&version=2.0.0&request=GetStatus&JobID={job}"
         assert told(service.get(url, headers={"gcube-token": WRONG.format(99)}), "2.0")
         assert len(asked) == 3
+
+
+def test_guesses_from_the_same_address_shut_nobody_out_whose_token_was_good(quick: Quick) -> None:
+    with quick.service(max_refused_tokens_per_minute="3") as service:
+        job = submit(service, "probe forever", quick.item)
+        for number in range(4):
+            guess = service.get(status_path(job, WRONG.format(number)))
+        assert told(guess)
+        # Who has not been here before cannot be told from them.
+        assert told(cancel(service, job, BOB))
+        submit(service, "probe noop", quick.item)
+        assert cancel(service, job).status_code == 200
+        quick.hub.revoke(ALICE.token)
+        assert cancel(service, job).status_code == 401
+        assert told(cancel(service, job))
+    quick.hub.stop()
+    quick.hub.start()  # it is accepted again

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import requests
+from cryptography.fernet import Fernet
 from service_fixture import Service, connect, elements, running_service
 from storagehub_fixture import ALICE, HubClient
 from swarm_fixture import PROBE, registry_outage
@@ -56,7 +57,7 @@ def test_a_lost_key_never_publishes_a_log_that_cannot_be_masked(
         job_id = submit(first.engine, "probe print-token", item)
         wait_for(first.engine, job_id, JobState.STAGED_IN)
         first.stop()
-    (own.data_dir / "token.key").unlink()
+    (own.data_dir / "token.key").write_bytes(Fernet.generate_key())
     second = Runtime(lambda: own)
     try:
         job = second.engine.wait(job_id, 60)
