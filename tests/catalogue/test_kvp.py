@@ -129,12 +129,12 @@ ROWS = [
     Row(name="K32-extra", ask=kvp("service=WPS&request=GetCapabilities&foo=bar&__proto__=x"), status=200, code=None),
     # Both slashes are the portal's own (``…:80//wps/…``), and asked for.
     Row(name="K31-slashes", ask=Ask(target=f"/{WPS_PATH}?service=WPS&request=GetCapabilities"), status=200, code=None),
-    row("K34-parameters", "&".join(f"a{n}=1" for n in range(30_000)), None, NAC),
+    row("K34-parameters", "&".join(f"a{n}=1" for n in range(7_000)), None, NAC),
     # 431 where the row says 414: the line and the headers have one limit together, here and in waitress.
     Row(name="K34-more", ask=kvp("&".join(f"a{n}=1" for n in range(100_000))), status=431, code=NAC),
     Row(name="K34-semicolons", ask=kvp(execute_query(";" * 1_000_000)), status=431, code=NAC),
-    row("K34-fewer", execute_query(";" * 200_000), "Image", MPV),
-    row("K34-parts", execute_query("a=1;" * 50_000), "DataInputs"),
+    row("K34-fewer", execute_query(";" * 50_000), "Image", MPV),
+    row("K34-parts", execute_query("a=1;" * 12_000), "DataInputs"),
     *(
         Row(
             name=f"K35-{kind.partition('/')[2][:12]}",
