@@ -29,8 +29,6 @@ _CONNECTIONS = 8192
 _BACKLOG = 1024
 #: Seconds in which the headers of a request must have come since its first byte.
 _HEADERS_WITHIN = 12.0
-#: Bytes of all bodies together that are not whole. Each may be a client's who means to fill the disk.
-_MOST_UNFINISHED = 256 * 2**20
 #: Bytes a second that a body must come with, beside the pause that it may make.
 _BODY_RATE = 1024
 #: Seconds between two looks for requests that do not come, and for silent connections.
@@ -68,8 +66,10 @@ class Channel(HTTPChannel):
     #: Seconds for which a body may pause.
     body_pause = 120.0
     request: Any = None
-    #: When the first byte of the request that is being read came, and the last one so far.
-    _began = 0.0
+    #: When the first byte of the request that is being read came.
+    began = 0.0
+    #: Since when it may take its time, and when the last of it came so far.
+    _due_since = 0.0
     _came = 0.0
 
     #: Whether the client has said that it sends no more; it may still read (RFC 9112, 9.6).
@@ -103,7 +103,7 @@ class Channel(HTTPChannel):
         taken = bool(super().received(data))
         self._came = time.monotonic()
         if self.request is not before:
-            self._began = self._came
+            self.began = self._due_since = self._came
         return taken
 
     def refuse_late(self) -> None:
@@ -123,6 +123,7 @@ class Channel(HTTPChannel):
 
     def _give_up(self) -> None:
         late, self.request = self.request, None
+        late.close()  # what came of its body: the answer may have to wait for the one before
         if not late.headers_finished:
             # Something that can be answered, as waitress does with headers that are too long.
             late.parse_header(b"GET / HTTP/1.0\r\n")
@@ -138,19 +139,14 @@ class Channel(HTTPChannel):
         """Bytes that have come of a body that is not whole."""
         return 0 if self.request is None else int(self.request.body_bytes_received)
 
-    @property
-    def began(self) -> float:
-        """When the first byte of the request that is being read came, by the monotonic clock."""
-        return self._began
-
     def _is_late(self) -> bool:
         now = time.monotonic()
         if self.requests or self.total_outbufs_len:
             # It may wait for the answer to the one before.
-            self._began = self._came = now
+            self._due_since = self._came = now
         if self.request is None:
             return False
-        age = now - self._began
+        age = now - self._due_since
         if not self.request.headers_finished:
             return age > _HEADERS_WITHIN
         due = self.body_pause + self.request.body_bytes_received / _BODY_RATE
@@ -183,6 +179,8 @@ class HttpServer:
         listen: where, each ``address:port``; port 0 takes a free one.
         threads: how many requests are answered at once.
         channel: what reads requests off a connection.
+        most_unfinished: bytes of all bodies together that are not whole; None: any number. Beyond them
+            those that have taken longest are given up: an honest client's body is whole soon.
         options: further adjustments of waitress.
 
     Raises:
@@ -196,12 +194,14 @@ class HttpServer:
         *,
         threads: int,
         channel: type[Channel] = Channel,
+        most_unfinished: int | None = None,
         **options: object,
     ) -> None:
         with contextlib.ExitStack() as undo:
             listeners = [undo.enter_context(_listener(address)) for address in listen]
             # All went well: the server closes the sockets from here on.
             undo.pop_all()
+        self._most_unfinished = most_unfinished
         self._sockets: dict[int, Any] = {}
         self._left: list[Any] = []
         self._server = create_server(
@@ -221,7 +221,7 @@ class HttpServer:
         for listener in self._listeners:
             listener.channel_class = channel
             listener.handle_accept = functools.partial(_accept_waiting, listener)
-            listener.maintenance = functools.partial(_look_after, listener)
+            listener.maintenance = functools.partial(self._look_after, listener)
         self._thread = threading.Thread(target=self._server.run, name="http-server", daemon=True)
         self._stopping = threading.Lock()
 
@@ -306,6 +306,22 @@ class HttpServer:
         for channel in self._clients():
             channel.handle_close()
 
+    def _look_after(self, listener: BaseWSGIServer, now: float) -> None:
+        """Close silent connections, as waitress does, and give up requests that do not come."""
+        BaseWSGIServer.maintenance(listener, now)
+        for channel in tuple(listener.active_channels.values()):
+            channel.refuse_late()
+        if self._most_unfinished is not None:
+            self._give_up_bodies(self._most_unfinished)
+
+    def _give_up_bodies(self, most: int) -> None:
+        clients = self._clients()
+        excess = sum(channel.unfinished for channel in clients) - most
+        for channel in sorted(clients, key=lambda channel: channel.began):
+            if excess > 0:
+                excess -= channel.unfinished
+                channel.refuse_body()
+
     def _clients(self) -> list[Channel]:
         return [c for listener in self._listeners for c in listener.active_channels.values()]
 
@@ -318,12 +334,13 @@ class HttpServer:
 def _connection_limit() -> int:
     """How many connections are held: they leave a quarter of the process's descriptors to its work.
 
-    Each may need another one, for a file in which its body lies or that it is sent.
+    Each may need two more: for the file that it is sent, and for one in which the body of its next request
+    lies.
     """
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors == resource.RLIM_INFINITY:
         return _CONNECTIONS
-    return min(_CONNECTIONS, descriptors * 3 // 8)
+    return min(_CONNECTIONS, descriptors // 4)
 
 
 def _accept_waiting(listener: BaseWSGIServer) -> None:
@@ -337,23 +354,6 @@ def _accept_waiting(listener: BaseWSGIServer) -> None:
         BaseWSGIServer.handle_accept(listener)
         if len(listener.active_channels) == before:
             return
-
-
-def _look_after(listener: BaseWSGIServer, now: float) -> None:
-    """Close silent connections, as waitress does, and give up requests that do not come.
-
-    Of bodies that are too much together, those go that have taken longest.
-    """
-    BaseWSGIServer.maintenance(listener, now)
-    channels = tuple(listener.active_channels.values())
-    for channel in channels:
-        channel.refuse_late()
-    excess = sum(channel.unfinished for channel in channels) - _MOST_UNFINISHED
-    # An honest client's body is whole soon.
-    for channel in sorted(channels, key=lambda channel: channel.began):
-        if excess > 0:
-            excess -= channel.unfinished
-            channel.refuse_body()
 
 
 def _listener(address: str) -> socket.socket:

@@ -6,7 +6,9 @@ like everything else, and before the body is read.
 
 from __future__ import annotations
 
+import logging
 import re
+from tempfile import gettempdir
 from typing import Any
 
 from waitress.adjustments import Adjustments
@@ -23,10 +25,14 @@ from die_algorithm.runtime import Runtime
 from die_algorithm.settings import Settings
 from die_algorithm.web import WebApplication
 
+LOGGER = logging.getLogger(__name__)
+
 #: Bytes of a request's line and headers. An Execute by GET is encoded twice, and may carry a token of 8 KiB.
 _LONGEST_HEAD = 2**16
 #: Bytes of a body that are held in memory while it comes; more of them lie in a file.
 _BODY_IN_MEMORY = 2**16
+#: Bytes of all bodies together that are not whole. Each may be a client's who means to fill the disk.
+_MOST_UNFINISHED = 256 * 2**20
 #: Seconds after which a silent connection is closed.
 _SILENCE = 60
 # Of the registered methods the longest has 17 characters (RFC 9110, 16.1.2).
@@ -62,6 +68,7 @@ def service_server(settings: Settings, application: WebApplication) -> HttpServe
         threads=settings.threads,
         channel=_Channel,
         channel_timeout=_SILENCE,
+        most_unfinished=_MOST_UNFINISHED,
         max_request_header_size=_LONGEST_HEAD,
         inbuf_overflow=_BODY_IN_MEMORY,
         # Lets a request that waits for a job notice that its client has left.
@@ -99,7 +106,17 @@ _REFUSALS: dict[int, RequestError] = {
     501: MalformedRequest(
         "The request's method is not known here, or it is encoded for transfer in a way that is not."
     ),
+    503: RequestError(
+        "This service has no room for the request now. Nothing was started; try again later."
+    ),
 }
+
+
+class _NoRoom(HttpError):
+    """A body cannot be held until it is whole (RFC 9110, 15.6.4)."""
+
+    code = 503
+    reason = "Service Unavailable"
 
 
 class _Refusal:
@@ -164,7 +181,12 @@ class _Parser(HTTPRequestParser):
     def received(self, data: bytes) -> int:
         if not (self.headers_finished or self.completed):
             return self._head_received(data)
-        return self._chunks_received(data) if self.chunked else int(super().received(data))
+        try:
+            return self._chunks_received(data) if self.chunked else int(super().received(data))
+        except OSError as error:
+            LOGGER.error("The body of a request cannot be held in %s: %s", gettempdir(), error)  # noqa: TRY400
+            self._refuse(_NoRoom("The body cannot be held."))
+            return len(data)
 
     def _head_received(self, data: bytes) -> int:
         """Collect the head; waitress would search all of it for its end with each piece that comes."""

@@ -265,7 +265,7 @@ class WebApplication:
         limit = self._settings.max_request_size
         if (request.content_length or 0) > limit:
             raise FileSizeExceeded(f"The request is larger than {limit} bytes.")
-        # Who waits for a job would keep the request in memory until its end.
+        # werkzeug would keep it as long as the request, which may wait for a job.
         return request.get_data(cache=False)
 
     def _execute(self, operation: Execute, request: Request) -> Response:

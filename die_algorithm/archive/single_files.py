@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import zipfile
@@ -48,15 +49,22 @@ def extract_single_files(
         Those that were copied, in the order of their names.
 
     Raises:
-        OSError: the zip cannot be read, or a copy not be written.
-        BadZipFile: the zip is damaged.
+        OSError: the zip cannot be read, or a copy not be written; then there is none.
+        BadZipFile: the zip is damaged; nor is there any then.
     """
     with zipfile.ZipFile(zip_path) as archive:
         wanted = [info for info in archive.infolist() if _is_wanted(info, max_size)]
         wanted = sorted(wanted, key=_below_top)[:_MOST]
-        files = tuple(_extract(archive, info, copy_of(_below_top(info))) for info in wanted)
-    if files:
-        sync_folder(zip_path.parent)
+        copies = [copy_of(_below_top(info)) for info in wanted]
+        try:
+            files = tuple(map(functools.partial(_extract, archive), wanted, copies))
+            if files:
+                sync_folder(zip_path.parent)
+        except (OSError, zipfile.BadZipFile):
+            # On a full disk, what is to be written next may need their room.
+            for copy in copies:
+                copy.unlink(missing_ok=True)
+            raise
     return files
 
 

@@ -400,7 +400,7 @@ def wait_for_looks(server: HttpServer, count: int) -> None:
     seen: set[float] = set()
 
     def has_looked() -> bool:
-        seen.add(channel._began)
+        seen.add(channel._due_since)
         return len(seen) > count
 
     wait_until(has_looked)
@@ -418,11 +418,12 @@ def test_a_large_body_may_take_its_time() -> None:
         assert one_answer(client).startswith(b"HTTP/1.1 200 ")
 
 
-def test_of_too_much_that_is_not_whole_what_has_taken_longest_is_given_up(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("die_algorithm.http_server._MOST_UNFINISHED", 100_000)
-    with running(hello) as server, connect(server) as idle, connect(server) as first:
+def test_of_too_much_that_is_not_whole_what_has_taken_longest_is_given_up() -> None:
+    with (
+        running(hello, most_unfinished=100_000) as server,
+        connect(server) as idle,
+        connect(server) as first,
+    ):
         idle.sendall(KEEP_ALIVE[:10])
         first.sendall(
             b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 80000\r\n\r\n" + bytes(60_000)
@@ -436,6 +437,32 @@ def test_of_too_much_that_is_not_whole_what_has_taken_longest_is_given_up(
             assert one_answer(second).startswith(b"HTTP/1.1 200 ")
         idle.sendall(KEEP_ALIVE[10:])
         assert one_answer(idle).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_body_behind_an_answer_that_nobody_reads_is_given_up_like_others_and_holds_nothing(
+    slow: Slow,
+) -> None:
+    options = {"most_unfinished": 100_000, "channel_request_lookahead": 1, "inbuf_overflow": 1000}
+    with running(slow, **options) as server, connect(server) as first:
+        first.sendall(KEEP_ALIVE)
+        assert slow.asked.wait(20)
+        first.sendall(
+            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 80000\r\n\r\n" + bytes(60_000)
+        )
+        (channel,) = server._clients()
+        wait_until(lambda: channel.unfinished == 60_000)
+        body = channel.request.get_body_stream()
+        wait_for_looks(server, 2)
+        with connect(server) as second:
+            second.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 70000\r\n\r\n")
+            second.sendall(bytes(60_000))
+            wait_until(lambda: body.closed)
+            second.sendall(bytes(10_000))
+            slow.may.set()
+            assert one_answer(second).startswith(b"HTTP/1.1 200 ")
+        answers = rest_of(first)
+    assert answers.startswith(b"HTTP/1.1 200 ")
+    assert b"HTTP/1.1 408 " in answers
 
 
 @pytest.mark.parametrize("beside", [0, 3])

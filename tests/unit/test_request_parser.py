@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 from waitress.adjustments import Adjustments
 
@@ -179,3 +181,25 @@ def test_a_target_that_was_not_escaped_is_read_as_if_it_were(target: str, query:
 )
 def test_elsewhere_in_the_first_line_is_ascii_alone(line: str) -> None:
     assert refusal(f"{line}\r\nHost: x\r\n\r\n".encode()) == "400 Bad Request"
+
+
+@pytest.mark.parametrize(
+    "head", [HEAD, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n"]
+)
+def test_a_body_for_which_the_disk_has_no_room_is_refused(
+    head: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_buffer: object, _before: object = None) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr("waitress.buffers.TempfileBasedBuffer.__init__", full)
+    parser = _Parser(Adjustments(inbuf_overflow=10_000))
+    parser.received(head)
+    parser.received(b"4E20\r\n" + bytes(9000))
+    assert not parser.completed
+    parser.received(bytes(9000))
+    assert parser.completed
+    assert parser.error is not None
+    status, _, document = parser.error.to_response()
+    assert status == "503 Service Unavailable"
+    assert b"no room" in document

@@ -71,3 +71,23 @@ def test_twenty_are_told_and_copied(tmp_path: Path) -> None:
     files = extract(make_zip(tmp_path, *reversed(names)))
     assert [file.path for file in files] == names[:20]
     assert copies(tmp_path) == 20
+
+
+def test_of_a_zip_that_turns_out_damaged_no_copy_is_left(tmp_path: Path) -> None:
+    path = make_zip(tmp_path, "a.csv", "b.csv")
+    content = path.read_bytes()
+    path.write_bytes(
+        content.replace(b"b.csvb.csv", b"b.csvx.csv", 1).replace(b"/b.csvb", b"/b.csvx", 1)
+    )
+    with pytest.raises(zipfile.BadZipFile):
+        extract(path)
+    assert copies(tmp_path) == 0
+
+
+def test_where_a_copy_cannot_be_written_none_is_left(tmp_path: Path) -> None:
+    def lost(path: str) -> Path:
+        return copy_of(tmp_path, path) if path == "a.csv" else tmp_path / "away" / "copy"
+
+    with pytest.raises(FileNotFoundError):
+        extract_single_files(make_zip(tmp_path, "a.csv", "b.csv"), LIMIT, lost)
+    assert copies(tmp_path) == 0

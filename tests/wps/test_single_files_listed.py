@@ -15,6 +15,8 @@ from storagehub_fixture import ALICE, hub_client
 from die_algorithm.models import Job
 
 PICTURE = b"\x89PNG" + bytes(100)
+#: Ranges as clients write them, and what of the content they name.
+RANGES = {"0-0": slice(1), "10-20": slice(10, 21), "10-": slice(10, None), "-5": slice(-5, None)}
 NAME = "a b 图%2F?#.png"
 
 
@@ -57,6 +59,11 @@ def test_they_are_listed_and_given_alone(quick: Quick) -> None:
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["Content-Disposition"].endswith(f"filename*=UTF-8''{quote(NAME)}")
         assert service.get(table).text == "table.csv"
+        for address in (picture, whole):
+            content = service.get(address).content
+            for asked, part in RANGES.items():
+                answer = service.get(address, headers={"Range": f"bytes={asked}"})
+                assert (answer.status_code, answer.content) == (206, content[part])
         with zipfile.ZipFile(io.BytesIO(service.get(whole).content)) as archive:
             assert archive.read(f"{job.folder_name}/table.csv") == b"table.csv"
         refused = [
