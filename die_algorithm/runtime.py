@@ -41,11 +41,18 @@ _REGISTRY_PATIENCE = 5.0
 _PACKAGE = "die_algorithm"
 
 
+#: Looks, some seconds apart, in which a turn that works comes round: no call of it waits for minutes. Looks
+#: are counted, not time: a machine that was halted makes everything late, and nothing hang.
+_HOPELESS_LOOKS = 300
+
+
 class _WorkerThread:
     """A worker that works in this process."""
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
+        self._turns = 0
+        self._looks = 0
         self._thread = threading.Thread(target=worker.run, name="die-worker", daemon=True)
         self._thread.start()
 
@@ -53,9 +60,11 @@ class _WorkerThread:
     def works(self) -> bool:
         return self._thread.is_alive() and not self.worker.is_stuck
 
-    @property
     def is_lost(self) -> bool:
-        return not self._thread.is_alive() or self.worker.is_hopeless
+        has_moved = self.worker.turns != self._turns
+        self._turns, self._looks = self.worker.turns, 0 if has_moved else self._looks + 1
+        hangs = self._turns > 0 and self._looks > _HOPELESS_LOOKS
+        return hangs or not self._thread.is_alive()
 
     def end(self) -> None:
         self.worker.stop()
@@ -157,14 +166,13 @@ class Runtime:
         parts = self._parts
         return parts is not None and (parts.worker is None or parts.worker.works)
 
-    @property
     def has_lost_worker(self) -> bool:
-        """Whether the worker of this process has ended by itself, or hangs for good.
+        """Whether the worker of this process has ended by itself, or hangs for good; asked every two seconds.
 
         One that waits for its turn, or for a database that is away, has not.
         """
         parts = self._parts
-        return parts is not None and parts.worker is not None and parts.worker.is_lost
+        return parts is not None and parts.worker is not None and parts.worker.is_lost()
 
     def worker_reports(self) -> list[WorkerReport]:
         """What the workers on the jobs' database say of themselves.

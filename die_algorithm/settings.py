@@ -301,7 +301,8 @@ class Settings(BaseModel):
     )
     worker_lease: Wait = Field(
         _as_written("15s"),
-        description="A worker that has been silent for so long has lost its jobs to another one.",
+        description="A worker that has been silent for so long has lost its jobs to another one. One whose "
+        "machine was restarted waits so long for those that it had.",
     )
 
     @model_validator(mode="after")

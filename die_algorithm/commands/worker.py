@@ -56,10 +56,12 @@ def command(config: Path | None, *, supervised: int | None) -> None:
         supervisor = Supervisor(engine.on_submit, end.set)
         engine.on_end = supervisor.tell
         supervisor.listen()
-    while not (lost := runtime.has_lost_worker) and not end.wait(_LOOK_AGAIN):
+    while not (lost := runtime.has_lost_worker()) and not end.wait(_LOOK_AGAIN):
         pass
     if lost:
-        LOGGER.error("The worker has stopped working; its process ends, to be started again.")
+        LOGGER.error(
+            "The worker has stopped working; its process ends. 'die serve' starts it again."
+        )
     else:
         LOGGER.info("Stopping; jobs under way go on at the next start.")
     end_in_time(_STEPS_END_BY, int(lost))

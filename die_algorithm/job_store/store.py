@@ -293,10 +293,16 @@ class JobStore:
                 JOBS.delete().where(JOBS.c.id == job.id, JOBS.c.state.not_in(UNFINISHED))
             )
 
-    def unpublished(self) -> list[Job]:
-        """Jobs whose record has changed since their documents were published, at most a hundred."""
+    def unpublished(self, besides: Collection[str] = ()) -> list[Job]:
+        """Jobs whose record has changed since their documents were published, at most a hundred.
+
+        Args:
+            besides: ids of those that are left out.
+        """
         return self._readable_ones(
-            sa.select(JOBS.c.id).where(JOBS.c.published_version < JOBS.c.version)
+            sa.select(JOBS.c.id).where(
+                JOBS.c.published_version < JOBS.c.version, JOBS.c.id.not_in(besides)
+            )
         )
 
     def mark_published(self, job: Job) -> None:

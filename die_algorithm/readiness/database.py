@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 from die_algorithm.check import Check, Level
-from die_algorithm.errors import SettingsError, StoreError
+from die_algorithm.errors import SettingsError, StoreError, StoreUnavailable
 from die_algorithm.readiness.disk_room import demand_room
 from die_algorithm.runtime import job_store
 from die_algorithm.settings import Settings
@@ -14,6 +14,12 @@ from die_algorithm.shown_address import shown_address
 
 
 def _use_database(settings: Settings) -> str:
+    # This service has made it. Another one in its place would be of use until the next start only.
+    if not settings.key_path.exists():
+        raise StoreUnavailable(
+            "The key that protects user tokens is not there any more: a disk may not be mounted. Jobs that "
+            "are accepted now could not go on after a restart."
+        )
     store = job_store(settings)
     try:
         store.check()

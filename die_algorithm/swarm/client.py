@@ -410,15 +410,23 @@ class Swarm:
     def withheld_of_ends(self) -> list[str]:
         """What tells why containers ended and may not be asked, as the rules of a proxy name it."""
         # The engine has no such container, and says so to whom it lets ask.
-        asked = {
-            "GET /containers/*/json": "/containers/none/json",
-            "GET /networks/bridge": "/networks/bridge",
-        }
-        return [rule for rule, path in asked.items() if self._calls.call("GET", path).is_withheld]
+        return self._withheld(
+            {"/containers/*/json": "/containers/none/json", "/networks/bridge": "/networks/bridge"}
+        )
 
-    def withholds_disks(self) -> bool:
-        """Whether it may not be asked what containers write to disks of their own."""
-        return self._calls.call("GET", "/containers/json", params=_OURS).is_withheld
+    def withheld_of_disks(self) -> list[str]:
+        """The same of what tells how much containers write to disks of their own."""
+        return self._withheld(
+            {"/containers/json": "/containers/json?limit=1", "/system/df": "/system/df?type=volume"}
+        )
+
+    def _withheld(self, asked: Mapping[str, str]) -> list[str]:
+        """Those of the calls that may not be made."""
+        return [
+            f"GET {rule}"
+            for rule, path in asked.items()
+            if self._calls.call("GET", path).is_withheld
+        ]
 
     def _told(
         self,

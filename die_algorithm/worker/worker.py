@@ -33,8 +33,6 @@ _TURN_AGAIN = 5.0
 _PUBLISH_AGAIN = 60.0
 #: Seconds without a turn after which the loop counts as stuck.
 _STUCK = 60.0
-#: Seconds after which it hangs for good: no call of a turn waits so long, even if the database is away.
-_HOPELESS = 600.0
 
 
 class Worker:
@@ -100,20 +98,14 @@ class Worker:
         )
         self._expiry: Future[None] | None = None
         self._last_turn: float | None = None
+        #: How many turns it has begun.
+        self.turns = 0
 
     @property
     def is_stuck(self) -> bool:
         """Whether the loop has begun to work and not come round for a minute."""
-        return self._has_paused(_STUCK)
-
-    @property
-    def is_hopeless(self) -> bool:
-        """Whether the loop has begun to work and will not come round any more."""
-        return self._has_paused(_HOPELESS)
-
-    def _has_paused(self, seconds: float) -> bool:
         last = self._last_turn
-        return last is not None and time.monotonic() - last > seconds
+        return last is not None and time.monotonic() - last > _STUCK
 
     def wake(self) -> None:
         """Take the next turn now, and look for new jobs, and those cancelled while they waited."""
@@ -130,7 +122,9 @@ class Worker:
         """Work until stopped."""
         if self._place.take(self._stopping):
             LOGGER.info("The worker works.")
+            self._last_turn = time.monotonic()
             while not self._stopping.is_set():
+                self.turns += 1
                 pause, began = self._turn(), time.monotonic()
                 self._last_turn = began
                 if self._wake.wait(pause):
@@ -189,9 +183,9 @@ class Worker:
         """Publish what has changed; what cannot be is tried again in a later turn."""
         if self._publish is None:
             return
-        for job in self._store.unpublished():
-            if time.monotonic() < self._publish_at.get(job.id, 0.0):
-                continue
+        now = time.monotonic()
+        self._publish_at = {job_id: at for job_id, at in self._publish_at.items() if now < at}
+        for job in self._store.unpublished(besides=self._publish_at):
             try:
                 self._publish(job)
             except OSError:
@@ -199,7 +193,6 @@ class Worker:
                 return
             except Exception:  # one job's documents must not keep all jobs from being looked at
                 LOGGER.exception("Job %s: its documents could not be made.", job.id)
-                self._publish_at[job.id] = time.monotonic() + _PUBLISH_AGAIN
+                self._publish_at[job.id] = now + _PUBLISH_AGAIN
                 continue
-            self._publish_at.pop(job.id, None)
             self._store.mark_published(job)

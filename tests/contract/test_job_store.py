@@ -190,6 +190,7 @@ def test_a_damaged_record_keeps_no_other_job_from_going_on(store: JobStore) -> N
         connection.execute(damage, {"id": jobs[0].id})
     assert [job.id for job in take_all(store)] == [jobs[1].id]
     assert [job.id for job in store.unpublished()] == [jobs[1].id]
+    assert store.unpublished(besides=[jobs[1].id]) == []
     with pytest.raises(UnreadableJob):
         store.get(jobs[0].id)
 

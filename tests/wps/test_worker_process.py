@@ -254,6 +254,18 @@ def test_ready_tells_what_is_away_and_that_it_is_back(processes: Processes, quic
     soon(lambda: processes.ready() == {})
 
 
+def test_ready_tells_of_a_key_that_is_gone_and_makes_no_other(processes: Processes) -> None:
+    processes.serve()
+    soon(lambda: processes.ready() == {})
+    key = processes.settings.key_path
+    away = key.rename(key.with_name("away"))
+    (text,) = soon(processes.ready).values()
+    assert text.startswith("The key that protects user tokens is not there any more")
+    assert not key.exists()
+    away.rename(key)
+    soon(lambda: processes.ready() == {})
+
+
 def test_a_second_worker_waits_for_its_place_and_takes_over(
     processes: Processes, quick: Quick
 ) -> None:

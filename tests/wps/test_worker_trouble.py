@@ -120,24 +120,26 @@ def test_what_expires_keeps_no_job_from_its_end(
         done.set()
 
 
-#: ``die worker`` whose loop ends after its first turn, or hangs in it for as long as a test needs.
+#: ``die worker`` whose loop ends after its first turn, or hangs in that or the next, longer than a test waits.
 ODD_WORKER = """
 import sys, time
 from die_algorithm.cli import main
 from die_algorithm.commands import worker as command
+from die_algorithm import runtime
 from die_algorithm.worker import worker
 def ends(_): raise MemoryError
 def hangs(_):
-    if _._last_turn is not None: time.sleep(30)
+    if _.turns > 1: time.sleep(30)
     return 0.0
-worker._HOPELESS = 0.2
+def begins_hanging(_): time.sleep(30)
+runtime._HOPELESS_LOOKS = 2
 command._LOOK_AGAIN, command._STEPS_END_BY = 0.1, 0.2
-worker.Worker._turn = {"ends": ends, "hangs": hangs}[sys.argv[1]]
+worker.Worker._turn = globals()[sys.argv[1]]
 main(["worker"])
 """
 
 
-@pytest.mark.parametrize("how", ["ends", "hangs"])
+@pytest.mark.parametrize("how", ["ends", "hangs", "begins_hanging"])
 def test_a_worker_that_works_no_more_ends_so_that_it_is_started_again(
     quick: Quick, how: str
 ) -> None:
