@@ -120,7 +120,7 @@ def test_what_expires_keeps_no_job_from_its_end(
         done.set()
 
 
-#: ``die worker`` whose loop ends after its first turn, or hangs in that or the next, longer than a test waits.
+#: ``die worker`` whose loop ends after its first turn, or hangs in that or the next one.
 ODD_WORKER = """
 import sys, time
 from die_algorithm.cli import main
