@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingUnixStreamServer
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from swarm_bench import whole_request
 
 #: What a job cannot do without (reference: safety 2.9).
 SWARM_CALLS = r"/(version|info|services|tasks|nodes|distribution)(/|\?|$)"
 _REFUSAL = b"<html><body><h1>403 Forbidden</h1>\nRequest forbidden by administrative rules.\n</body></html>"
+
+
+class _Connection(BaseRequestHandler):
+    """One connection, answered by the proxy."""
+
+    def __init__(self, serve: Callable[[socket.socket], None], *server: Any) -> None:
+        self._serve = serve
+        super().__init__(*server)
+
+    def handle(self) -> None:
+        self._serve(self.request)
+
+
+class _Server(ThreadingUnixStreamServer):
+    request_queue_size = 64
 
 
 class FilteringProxy:
@@ -34,13 +52,11 @@ class FilteringProxy:
         self.refused: list[str] = []
         self._engine = docker_host.removeprefix("unix://")
         self._passes = re.compile(rf"\w+ (/v[\d.]+)?{passes}")
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(path))
-        self._listener.listen(64)
-        self._threads = [threading.Thread(target=self._accept)]
+        self._server = _Server(str(path), functools.partial(_Connection, self._serve))
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
 
     def __enter__(self) -> Self:
-        self._threads[0].start()
+        self._thread.start()
         return self
 
     def __exit__(
@@ -49,23 +65,12 @@ class FilteringProxy:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join()
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            thread = threading.Thread(target=self._serve, args=(connection,))
-            self._threads.append(thread)
-            thread.start()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
 
     def _serve(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
             connection.settimeout(5)
             head, _, body = b"".join(whole_request(connection)).partition(b"\r\n\r\n")
             line = head.partition(b"\r\n")[0].decode().removesuffix(" HTTP/1.1")
