@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from die_algorithm.local_swarm import LocalSwarm
+from die_algorithm.service_spec import JOB_LABEL
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "tests" / "images"
@@ -77,6 +78,14 @@ def registry_outage(swarm: LocalSwarm) -> Iterator[None]:
 def kill_engine(swarm: LocalSwarm) -> None:
     """Let the engine die as in a crash; its containers live on until ``swarm.start()``."""
     assert swarm.engine.kill()
+
+
+def let_end(swarm: LocalSwarm, job_id: str) -> None:
+    """Let a job's probe, which sleeps, sleep no longer."""
+    label = f"label={JOB_LABEL}={job_id}"
+    (container,) = swarm.engine.docker("ps", "--quiet", "--filter", label).split()
+    # It may not have begun to.
+    swarm.engine.docker("exec", container, "sh", "-c", "until killall -q sleep; do :; done")
 
 
 def _publish(

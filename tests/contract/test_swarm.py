@@ -6,6 +6,7 @@ What only a real container can show is in ``test_swarm_containers``.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import ipaddress
 import re
 import threading
@@ -20,7 +21,7 @@ from jobs_fixture import TOKEN, make_job
 from stand_in_engine import StandInEngine
 from storagehub_fixture import ALICE, HubClient, hub_client, local_storagehub
 from swarm_bench import AnswerLoser, Bench
-from swarm_fixture import PROBE, kill_engine
+from swarm_fixture import PROBE, kill_engine, let_end
 
 from die_algorithm.errors import ImageNotFound, ServiceGone, ServiceRefused, SwarmUnavailable
 from die_algorithm.image_reference import ImageReference
@@ -40,12 +41,20 @@ class EngineBench(Bench):
     Args:
         docker_host: the engine.
         restart: lets it crash and come back.
+        let_end: lets the program of a job, given by its id, wait no longer.
         host_address: where its containers reach this machine.
     """
 
-    def __init__(self, docker_host: str, restart: Callable[[], None], host_address: str) -> None:
+    def __init__(
+        self,
+        docker_host: str,
+        restart: Callable[[], None],
+        let_end: Callable[[str], None],
+        host_address: str,
+    ) -> None:
         super().__init__(docker_host, PROBE)
         self.restart = restart
+        self.let_end = let_end
         self.host_address = host_address
 
 
@@ -55,7 +64,7 @@ def bench(
 ) -> Iterator[EngineBench]:
     if request.param == "stand-in":
         with StandInEngine(tmp_path_factory.mktemp("engine") / "s") as engine:
-            bench = EngineBench(engine.docker_host, engine.restart, "127.0.0.1")
+            bench = EngineBench(engine.docker_host, engine.restart, engine.let_end, "127.0.0.1")
             yield bench
             bench.close()
         return
@@ -65,7 +74,8 @@ def bench(
         kill_engine(swarm)
         swarm.start()
 
-    bench = EngineBench(swarm.docker_host, restart, swarm.host_address)
+    let = functools.partial(let_end, swarm)
+    bench = EngineBench(swarm.docker_host, restart, let, swarm.host_address)
     yield bench
     bench.close()
 
@@ -539,11 +549,17 @@ def test_a_container_that_cannot_write_fails(bench: Bench, workspace: HubClient)
     assert bench.end(job).exit_code == 1
 
 
-def test_a_container_writes_early_and_ends_late(bench: Bench, workspace: HubClient) -> None:
-    job, folder = write(bench, workspace, "write-slowly", "a.txt", "2")
+@pytest.mark.parametrize(
+    ("command", "code"), [("write-slowly a.txt 600", 0), ("write-exit a.txt 600 3", 3)]
+)
+def test_a_container_writes_early_and_ends_when_it_may(
+    bench: EngineBench, workspace: HubClient, command: str, code: int
+) -> None:
+    job, folder = write(bench, workspace, *command.split())
     bench.wait_until(lambda: workspace.names(folder) == ["a.txt"])
-    assert bench.running(job)
-    assert bench.end(job).phase is TaskPhase.COMPLETE
+    assert bench.running(job).phase is TaskPhase.RUNNING
+    bench.let_end(job.id)
+    assert bench.end(job).exit_code == code
 
 
 # -- the token as a file

@@ -874,7 +874,7 @@ def test_a_log_that_hangs_is_given_up_in_time(
     engine.answers["GET /v1.48/services/s/logs"] = getattr(engine, way)
     start = time.monotonic()
     tail = swarm.log_tail("s", limit=100, timeout=1)
-    assert time.monotonic() - start < 1.2
+    assert time.monotonic() - start < 5
     assert set(tail) <= {ord("x")}
     assert "in time" in caplog.text
 

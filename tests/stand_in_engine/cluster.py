@@ -266,6 +266,22 @@ class Cluster:
         container = self._containers.get(container_id)
         return container is not None and container.is_running
 
+    def let_end(self, job_id: str) -> None:
+        """Let the time be over that a running program waits for before it ends.
+
+        Raises:
+            LookupError: the job has no container that runs.
+        """
+        with self._lock:
+            tasks = [t for t in self._tasks.values() if t.job_id == job_id and t.is_running]
+            if not tasks:
+                raise LookupError(f"no container of job {job_id} runs")
+            for task in tasks:
+                assert task.container is not None
+                task.container.may_end = True
+                if task.container.is_waiting:
+                    self._end(task, task.container.program.exit_code)
+
     # -- faults
 
     def lose_node(self) -> None:
@@ -435,9 +451,12 @@ class Cluster:
 
     def _go_on(self, task: Task) -> None:
         assert task.container is not None
-        program = task.container.program
-        if program.seconds is not None:
-            self._schedule.after(program.seconds, lambda: self._end(task, program.exit_code))
+        container = task.container
+        with self._lock:
+            container.is_waiting = True
+            seconds = 0.0 if container.may_end else container.program.seconds
+        if seconds is not None:
+            self._schedule.after(seconds, lambda: self._end(task, container.program.exit_code))
 
     def _end(self, task: Task, exit_code: int, cause: str = "") -> None:
         """Let a container end, unless it has; the Swarm hears of it if the node can be heard."""

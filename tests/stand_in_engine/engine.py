@@ -114,6 +114,14 @@ class StandInEngine:
         """The names of the secrets that exist now."""
         return [secret.name for secret in self._cluster.secrets(Filters({}))]
 
+    def let_end(self, job_id: str) -> None:
+        """Let a job's program, which waits for its time to be over, wait no longer.
+
+        Raises:
+            LookupError: the job has no container that runs.
+        """
+        self._cluster.let_end(job_id)
+
     # -- faults
 
     def away(self, *, silent: bool = False) -> None:

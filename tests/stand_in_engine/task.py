@@ -33,6 +33,10 @@ class Container:
     oom_killed: bool = False
     #: The engine has told it to end.
     stopped: bool = False
+    #: It has written what it is to write, and waits for its end.
+    is_waiting: bool = False
+    #: A test lets it end before its time.
+    may_end: bool = False
 
     @property
     def is_running(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -113,11 +113,12 @@ def hours_off(job: Job) -> float:
 
 @jumps
 def test_a_clock_that_is_set_ends_no_running_job(world: World, clock: Clock, jump: str) -> None:
-    long, brief = submit(world, "probe forever"), submit(world, "probe sleep 2")
+    long, brief = submit(world, "probe forever"), submit(world, "probe sleep 60")
     for job_id in (long, brief):
         reach(world, job_id, JobState.RUNNING)
     clock.jump(jump)
     time.sleep(_A_WHILE)
+    world.engine.let_end(brief)
     assert reach(world, brief, JobState.SUCCEEDED)
     assert look(world, long).state is JobState.RUNNING
     # The jump was one, and who comes after it is served.
@@ -129,7 +130,7 @@ def test_a_clock_that_is_set_ends_no_running_job(world: World, clock: Clock, jum
 def test_a_clock_that_is_set_ends_no_job_that_waits_for_the_engine(
     world: World, clock: Clock, jump: str
 ) -> None:
-    job_id = submit(world, "probe sleep 1")
+    job_id = submit(world, "probe sleep 60")
     reach(world, job_id, JobState.RUNNING)
     world.engine.away()
     assert wait_until(lambda: look(world, job_id).waiting is not None)
@@ -137,6 +138,7 @@ def test_a_clock_that_is_set_ends_no_job_that_waits_for_the_engine(
     time.sleep(_A_WHILE)
     assert look(world, job_id).waiting is not None
     world.engine.back()
+    world.engine.let_end(job_id)
     assert reach(world, job_id, JobState.SUCCEEDED)
 
 
@@ -144,9 +146,10 @@ def test_a_clock_that_is_set_ends_no_job_that_waits_for_the_engine(
 def test_a_clock_that_is_set_ends_no_job_that_waits_for_storagehub(
     world: World, clock: Clock, jump: str
 ) -> None:
-    job_id = submit(world, "probe sleep 0.5")
+    job_id = submit(world, "probe sleep 60")
     reach(world, job_id, JobState.RUNNING)
     world.storagehub.stop()
+    world.engine.let_end(job_id)
     assert wait_until(lambda: look(world, job_id).waiting is not None)
     clock.jump(jump)
     time.sleep(_A_WHILE)
@@ -159,11 +162,12 @@ def test_a_clock_that_is_set_ends_no_job_that_waits_for_storagehub(
 def test_a_clock_that_is_set_ends_no_job_in_the_queue(clock: Clock, jump: str) -> None:
     with World(Limits(max_running=1), clock.environment, total_deadline=_HOUR) as world:
         world.start_service()
-        first = submit(world, "probe sleep 3")
+        first = submit(world, "probe sleep 60")
         reach(world, first, JobState.RUNNING)
         second = submit(world, "probe noop")
         time.sleep(0.3)
         clock.jump(jump)
+        world.engine.let_end(first)
         assert reach(world, first, JobState.SUCCEEDED)
         job = reach(world, second, JobState.SUCCEEDED)
         assert round(hours_off(job)) == int(jump.removesuffix("h"))
@@ -204,14 +208,14 @@ def test_a_program_that_runs_too_long_is_asked_to_end_and_killed_only_then(
     assert world.engine.alive() == []
     assert job.log_tail.strip() == "started"
     ran = job.reached[JobState.STAGING_OUT] - job.reached[JobState.RUNNING]
-    assert timedelta(seconds=1) <= ran < timedelta(seconds=3)
+    assert timedelta(seconds=1) <= ran < timedelta(seconds=10)
 
 
 def test_a_job_that_waits_too_long_for_a_place_is_given_up_and_never_started(
     plain_world: World,
 ) -> None:
     world = plain_world
-    first = submit(world, "probe sleep 2")
+    first = submit(world, "probe sleep 60")
     reach(world, first, JobState.RUNNING)
     job = ended(world, submit(world, "probe noop", total="1s"))
     assert job.failure is not None
@@ -221,6 +225,7 @@ def test_a_job_that_waits_too_long_for_a_place_is_given_up_and_never_started(
         "waiting included. Submit it again, or ask the operator for more time."
     )
     assert {start.job_id for start in world.engine.starts} == {first}
+    world.engine.let_end(first)
     assert reach(world, first, JobState.SUCCEEDED)
 
 
@@ -236,14 +241,13 @@ def test_a_program_is_asked_to_end_at_the_total_deadline(plain_world: World) -> 
 
 def test_a_deadline_counts_on_over_a_restart_of_the_service(plain_world: World) -> None:
     world = plain_world
-    job_id = submit(world, "probe forever", run="3s")
-    reach(world, job_id, JobState.RUNNING)
-    time.sleep(1)
+    job_id = submit(world, "probe forever", run="4s")
+    running = reach(world, job_id, JobState.RUNNING).reached[JobState.RUNNING]
     world.kill_service()
-    time.sleep(1)
+    wait_until(lambda: datetime.now(UTC) - running > timedelta(seconds=4))
+    restarted = datetime.now(UTC)
     world.start_service()
     job = ended(world, job_id)
     assert job.failure is not None
     assert job.failure.fault_class is FaultClass.LIMIT
-    ran = job.reached[JobState.STAGING_OUT] - job.reached[JobState.RUNNING]
-    assert timedelta(seconds=3) <= ran < timedelta(seconds=4.5)
+    assert job.reached[JobState.STAGING_OUT] - restarted < timedelta(seconds=4)

@@ -74,7 +74,7 @@ def test_running_jobs_come_back_as_they_were_and_deliver(
     quick: Quick, caplog: pytest.LogCaptureFixture
 ) -> None:
     with quick.service(instance="here") as service:
-        job_id = submit(service, "probe write-slowly a.txt 2", quick.item)
+        job_id = submit(service, "probe write-slowly a.txt 60", quick.item)
         before = wait_for(service, job_id, JobState.RUNNING)
     shutil.rmtree(service.settings.data_dir)
     with quick.service(instance="here") as service:
@@ -90,6 +90,7 @@ def test_running_jobs_come_back_as_they_were_and_deliver(
         assert before.folder is not None
         assert after.folder.id == before.folder.id
         assert after.digest == before.digest
+        quick.engine.let_end(job_id)
         wait_for(service, job_id, JobState.SUCCEEDED)
         document = etree.fromstring(status(service, job_id).encode())
         answer = service.get(texts(document, "//ogr:Result/d4science:Data/text()")[1])
@@ -151,13 +152,14 @@ def test_another_installations_services_are_left_alone(quick: Quick) -> None:
 def test_the_same_address_is_the_same_installation(quick: Quick) -> None:
     with quick.processes() as processes:
         process = processes.serve()
-        job_id = processes.submit("probe sleep 3", quick.item)
+        job_id = processes.submit("probe sleep 60", quick.item)
         processes.wait_for(job_id, "The program is running.")
         process.terminate()
         assert process.wait(30) == 0
         shutil.rmtree(processes.settings.data_dir)
         processes.serve()
         soon(lambda: _UNKNOWN not in processes.status(job_id))
+        quick.engine.let_end(job_id)
         processes.wait_for(job_id, "ProcessSucceeded")
         quick.assert_nothing_left()
         assert ALICE.token not in processes.log.read_text()
@@ -173,13 +175,14 @@ def test_a_database_removed_under_the_service_is_made_anew_within_seconds(
     with quick.service(instance="here") as service:
         ended = submit(service, "probe noop", quick.item)
         wait_for(service, ended, JobState.SUCCEEDED)
-        running = submit(service, "probe write-slowly a.txt 2", quick.item)
+        running = submit(service, "probe write-slowly a.txt 60", quick.item)
         wait_for(service, running, JobState.RUNNING)
         for path in service.settings.data_dir.glob("jobs.sqlite*"):
             if path == database(service) or not remains:
                 path.unlink()
         soon(lambda: is_known(service, running), 10)
         assert not is_known(service, ended)
+        quick.engine.let_end(running)
         wait_for(service, running, JobState.SUCCEEDED)
         fresh = submit(service, "probe noop", quick.item)
         wait_for(service, fresh, JobState.SUCCEEDED)
@@ -223,12 +226,13 @@ def test_a_backup_put_in_place_of_the_database_is_taken(quick: Quick) -> None:
             source.backup(target)
         late = submit(service, "probe noop", quick.item)
         wait_for(service, late, JobState.SUCCEEDED)
-        running = submit(service, "probe sleep 2", quick.item)
+        running = submit(service, "probe sleep 60", quick.item)
         wait_for(service, running, JobState.RUNNING)
         backup.replace(database(service))
         soon(lambda: not is_known(service, late), 10)
         assert is_known(service, old)
         soon(lambda: is_known(service, running), 10)
+        quick.engine.let_end(running)
         wait_for(service, running, JobState.SUCCEEDED)
         with closing(sqlite3.connect(database(service))) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -238,10 +242,11 @@ def test_a_backup_put_in_place_of_the_database_is_taken(quick: Quick) -> None:
 def test_the_whole_folder_removed_under_web_and_worker_is_made_anew(quick: Quick) -> None:
     with quick.processes() as processes:
         processes.serve()
-        running = processes.submit("probe write-slowly a.txt 3", quick.item)
+        running = processes.submit("probe write-slowly a.txt 60", quick.item)
         processes.wait_for(running, "The program is running.")
         shutil.rmtree(processes.settings.data_dir)
         soon(lambda: _UNKNOWN not in processes.status(running))
+        quick.engine.let_end(running)
         processes.wait_for(running, "ProcessSucceeded")
         fresh = processes.submit("probe noop", quick.item)
         processes.wait_for(fresh, "ProcessSucceeded")

@@ -115,8 +115,12 @@ class Computation:
 
 @pytest.fixture(scope="module")
 def computation(stage: Stage) -> Computation:
-    job_id, location = stage.start("probe write-slowly a.txt 0.4")
-    return Computation(job_id, location, stage.follow(location))
+    job_id, location = stage.start("probe write-slowly a.txt 60")
+    first = stage.portal.look(location)
+    running = soon(lambda: s if (s := stage.portal.look(location)).phase is Phase.RUNNING else None)
+    soon(stage.world.engine.alive)
+    stage.world.engine.let_end(job_id)
+    return Computation(job_id, location, [first, running, *stage.follow(location)])
 
 
 # -- the portal (reference: dataminer-wps, 2.3)
@@ -258,7 +262,7 @@ def test_the_portals_own_request_can_be_pasted(stage: Stage) -> None:
 def test_the_template_client_finds_log_and_zip_by_their_words(stage: Stage) -> None:
     """W3, points 7, 8 and 13: it cuts out the status address, appends the token, looks for words."""
     found = TemplateClient(stage.service.wps, ALICE.token).run(
-        IDENTIFIER, stage.values("probe write-slowly a.txt 0.3")
+        IDENTIFIER, stage.values("probe write-slowly a.txt 1")
     )
     address, _, job_id = found.status_location.partition("?id=")
     assert address == f"{stage.service.settings.url}/wps/RetrieveResultServlet"

@@ -216,11 +216,11 @@ def test_a_full_disk_of_the_database_refuses_new_jobs_and_loses_none(
     data = disk("data", "size=1m")
     with quick.service(data_dir=str(data), results_dir=str(quick.folder / "results")) as service:
         before = end(service, submit(service, "probe noop", quick.item))
-        running = submit(service, "probe write-slowly a.txt 1", quick.item)
+        running = submit(service, "probe write-slowly a.txt 60", quick.item)
         wait_for_running(service, running)
         filler = fill(data)
         assert_refused_in_words(execute(service, quick))
-        soon(lambda: quick.engine.alive() == [])
+        quick.engine.let_end(running)
         for job_id in (before.id, running):
             answer = service.get(status_path(job_id))
             assert answer.status_code == 200
@@ -248,7 +248,7 @@ def test_a_disk_without_inodes_stops_nothing_that_is_open(quick: Quick, disk: Di
 def test_a_database_that_somebody_has_locked_is_waited_for(quick: Quick) -> None:
     """Longer than anybody waits for a lock, and than the worker's lease lasts."""
     with quick.service(worker_lease="1s") as service:
-        running = submit(service, "probe write-slowly a.txt 1", quick.item)
+        running = submit(service, "probe write-slowly a.txt 60", quick.item)
         wait_for_running(service, running)
         path = service.settings.data_dir / "jobs.sqlite"
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -257,6 +257,7 @@ def test_a_database_that_somebody_has_locked_is_waited_for(quick: Quick) -> None
                 assert_refused_in_words(execute(service, quick))
                 assert "ProcessStarted" in status(service, running)
             other.execute("ROLLBACK")
+        quick.engine.let_end(running)
         assert end(service, running).state is JobState.SUCCEEDED
         assert_works_again(service, quick)
     assert quick.engine.starts[0].job_id == running

@@ -46,9 +46,10 @@ def test_an_engine_that_does_not_tell_stops_nobody(
 ) -> None:
     with quick.service(disk_limit="1MiB") as service:
         engine = service.runtime.engine
-        job_id = submit(service, "probe sleep 3", quick.item)
+        job_id = submit(service, "probe sleep 60", quick.item)
         soon(lambda: engine.job(job_id).state is JobState.RUNNING)
         quick.engine.away()
         soon(lambda: "cannot be told" in caplog.text)
         quick.engine.back()
+        quick.engine.let_end(job_id)
         assert engine.wait(job_id, 20).state is JobState.SUCCEEDED

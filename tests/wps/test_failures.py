@@ -108,7 +108,7 @@ def test_a_container_that_never_starts_is_given_up(
 def test_a_failed_job_keeps_what_the_program_wrote_and_names_the_folder(
     service: Service, swarm: LocalSwarm, item: str, alice: HubClient
 ) -> None:
-    job_id = service.submit(ALICE.token, PROBE, "probe sleep 2", item)
+    job_id = service.submit(ALICE.token, PROBE, "probe sleep 60", item)
     engine = service.runtime.engine
     while (job := engine.job(job_id)).folder is None:
         engine.wait(job_id, 0.05)

@@ -588,7 +588,7 @@ def test_a_job_made_again_after_the_database_was_lost_removes_its_input(
     changes = {"instance": "here", "data_dir": str(tmp_path / "data")}
     with world.service(**changes) as service:
         url = service.execute_url(
-            ALICE.token, asynchronous=True, Image=PROBE, CommandName="probe write-slowly o 2",
+            ALICE.token, asynchronous=True, Image=PROBE, CommandName="probe write-slowly o 60",
             FileParam="CONTENT",
         ).replace("CONTENT", "x@mimeType=text/plain")  # fmt: skip
         job_id = job_id_of(etree.fromstring(service.get(url).content))
@@ -598,6 +598,7 @@ def test_a_job_made_again_after_the_database_was_lost_removes_its_input(
         after = soon(lambda: running(service, job_id))
         assert (after.item_id, after.input_folder) == (before.item_id, after.input_folder)
         assert after.input_folder is not None
+        world.engine.let_end(job_id)
         assert service.runtime.engine.wait(job_id, 20).state is JobState.SUCCEEDED
     world.assert_nothing_left()
 

@@ -27,13 +27,14 @@ from owslib.wps import ASYNC, SYNC, WebProcessingService, monitorExecution
 from quick_fixture import Quick, soon
 from service_fixture import free_port, status_location
 from storagehub_fixture import ALICE
-from swarm_fixture import PROBE, SORTAPP
+from swarm_fixture import PROBE, SORTAPP, let_end
 from werkzeug.wrappers import Request
 
 from die_algorithm.description import IDENTIFIER
 from die_algorithm.door_headers import DOOR_HEADERS
 from die_algorithm.errors import NotAuthorized, SettingsError
 from die_algorithm.job_store import JobStore
+from die_algorithm.local_swarm import LocalSwarm
 from die_algorithm.models import UserToken
 from die_algorithm.process import DockerImageExecutor
 from die_algorithm.public_links import PublicLinks
@@ -228,11 +229,14 @@ def test_the_documents_of_a_foreign_service_are_valid(guest: str, item: str) -> 
     assert ALICE.token.encode() not in document
 
 
-def test_a_job_of_a_foreign_service_survives_its_restart(server: Guest, item: str) -> None:
-    location = submit(server.wps, PROBE, "probe sleep 3", item)
+def test_a_job_of_a_foreign_service_survives_its_restart(
+    server: Guest, item: str, swarm: LocalSwarm
+) -> None:
+    location = submit(server.wps, PROBE, "probe sleep 60", item)
     follow(location, b'percentCompleted="30"')
     server.kill()
     server.start()
+    let_end(swarm, location.partition("?id=")[2])
     # Nobody sends another Execute, the client merely goes on polling.
     follow(location, b"ProcessSucceeded")
 
@@ -288,6 +292,7 @@ def test_a_foreign_service_that_ends_breaks_off_transfers_and_leaves_its_jobs_to
     assert "Traceback" not in server.log.read_text()
     server.service = SERVICE
     with server.running():
+        quick.engine.let_end(location.partition("?id=")[2])
         follow(location, b"ProcessSucceeded")
 
 
@@ -426,7 +431,7 @@ def test_the_snippets_of_the_readme_let_unfinished_jobs_go_on_after_a_restart(
         f"from my_service import application as service\n{gunicorn}\npost_worker_init(None)\n"
     )
     with server.running():
-        location = submit(server.wps, PROBE, "probe sleep 2", quick.item)
+        location = submit(server.wps, PROBE, "probe sleep 60", quick.item)
         follow(location, b'percentCompleted="30"')
     with server.running():
         follow(location, b"ProcessSucceeded")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from nodes_fixture import SwarmOfNodes, WorkerNode, swarm_of_nodes, wait_until
 from storagehub_fixture import ALICE, HubClient
-from swarm_fixture import PROBE, kill_engine
+from swarm_fixture import PROBE, kill_engine, let_end
 
 from die_algorithm.doctor import examine
 from die_algorithm.engine import Engine
@@ -84,8 +84,9 @@ def assert_lost(job: Job) -> None:
 def test_a_job_runs_on_a_worker_and_succeeds(
     engine: Engine, nodes: SwarmOfNodes, item: str
 ) -> None:
-    job_id, worker = started(engine, nodes, "probe sleep 1", item)
+    job_id, worker = started(engine, nodes, "probe sleep 600", item)
     assert worker in nodes.workers
+    let_end(worker.machine, job_id)
     job = engine.wait(job_id, 60)
     assert job.state is JobState.SUCCEEDED
     assert job.result is not None
@@ -147,9 +148,10 @@ def test_a_machine_that_is_cut_off_fails_its_job_and_stops_the_container_when_it
 def test_a_machine_that_is_away_for_a_moment_costs_nothing(
     engine: Engine, nodes: SwarmOfNodes, item: str
 ) -> None:
-    job_id, worker = started(engine, nodes, "probe sleep 2", item)
+    job_id, worker = started(engine, nodes, "probe sleep 600", item)
     container = worker.containers()
     worker.cut_off()
+    let_end(worker.machine, job_id)
     wait_until(lambda: not worker.runs(container[0]))
     assert engine.job(job_id).state is JobState.RUNNING
     worker.reconnect()
@@ -179,12 +181,13 @@ def test_a_swarm_without_a_leader_is_waited_for(
     second, _ = nodes.workers
     nodes.docker("node", "promote", second.id)
     wait_until(lambda: "Reachable" in nodes.docker("node", "ls"))
-    job_id, worker = started(engine, nodes, "probe sleep 5", item)
+    job_id, worker = started(engine, nodes, "probe sleep 600", item)
     assert worker is not second
     container = worker.containers()
     second.cut_off()  # one manager of two decides nothing
     while not (job := engine.wait(job_id, 0.05)).waiting:
         assert not job.state.is_final, job.failure
+    let_end(worker.machine, job_id)
     waiting = submit(engine, "probe noop", item)
     own = settings.model_copy(update={"docker_host": nodes.docker_host})
     lost = "The Swarm has no leader: most of its managers are away."

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from service_fixture import Service, free_port, running_service, status_path
 from storagehub_fixture import ALICE, local_storagehub
-from swarm_fixture import PROBE, kill_engine, registry_outage
+from swarm_fixture import PROBE, kill_engine, let_end, registry_outage
 
 from die_algorithm.engine import Engine
 from die_algorithm.local_swarm import LocalSwarm
@@ -39,14 +39,15 @@ def wait_until_waiting(engine: Engine, job_id: str) -> Job:
 
 
 def test_storagehub_away_at_the_end_of_a_job_is_waited_for(
-    own: Service, hub_address: str, tmp_path: Path
+    own: Service, swarm: LocalSwarm, hub_address: str, tmp_path: Path
 ) -> None:
     engine = own.runtime.engine
     with local_storagehub(tmp_path / "hub", listen=(hub_address,)) as hub:
         item = hub.seed(ALICE.name, "a.txt", b"a")
-        job_id = own.submit(ALICE.token, PROBE, "probe sleep 1", item)
+        job_id = own.submit(ALICE.token, PROBE, "probe sleep 60", item)
         while engine.job(job_id).state is not JobState.RUNNING:
             engine.wait(job_id, 0.05)
+    let_end(swarm, job_id)
     job = wait_until_waiting(engine, job_id)
     assert job.state is JobState.STAGING_OUT
     status = own.get(status_path(job_id)).text

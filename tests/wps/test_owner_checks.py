@@ -210,7 +210,9 @@ def test_to_cancel_and_to_execute_it_is_asked_anew(jobs: Jobs, questions: list[s
 def test_a_job_that_ends_as_it_is_polled_needs_no_question_of_its_own(
     jobs: Jobs, questions: list[str]
 ) -> None:
-    job_id = submit(jobs.service, "probe sleep 0.3", jobs.world.item)
+    job_id = submit(jobs.service, "probe sleep 60", jobs.world.item)
+    soon(lambda: "is running" in jobs.service.get(status_path(job_id)).text)
+    jobs.world.engine.let_end(job_id)
     # The worker asks once, for the folder in which it makes the job's own.
     soon(lambda: "ProcessSucceeded" in jobs.service.get(status_path(job_id)).text)
     assert len(questions) == 2

@@ -13,6 +13,7 @@ from lxml import etree
 from quick_fixture import PROBE, Quick, cancel, soon, status, submit
 from service_fixture import Service, elements, job_id_of, running_service
 from storagehub_fixture import ALICE, BOB, HubUser
+from swarm_fixture import let_end
 
 from die_algorithm.local_swarm import LocalSwarm
 from die_algorithm.models import JobState
@@ -86,9 +87,11 @@ def test_a_waiting_job_tells_its_place_and_moves_up(narrow: Service, quick: Quic
 def test_a_user_with_many_jobs_delays_another_by_one_place_at_most(quick: Quick) -> None:
     bobs_item = quick.hub.seed(BOB.name, "b.txt", b"b")
     with quick.service(max_running="1") as service:
-        many = [submit(service, "probe sleep 0.5", quick.item) for _ in range(5)]
-        wait_for(service, many[0], JobState.RUNNING)
+        first = submit(service, "probe sleep 60", quick.item)
+        wait_for(service, first, JobState.RUNNING)
+        many = [first, *(submit(service, "probe noop", quick.item) for _ in range(4))]
         single = submit(service, "probe noop", bobs_item, BOB)
+        quick.engine.let_end(first)
         for job_id in (single, *many):
             assert service.runtime.engine.wait(job_id, 20).state is JobState.SUCCEEDED
     order = [start.job_id for start in quick.engine.starts]
@@ -178,8 +181,10 @@ def test_on_a_real_swarm_no_more_jobs_run_than_may(
 ) -> None:
     narrow = settings.model_copy(update={"data_dir": tmp_path / "own", "max_running": 1})
     with running_service(narrow) as service:
-        jobs = [submit(service, "probe sleep 1", item) for _ in range(3)]
-        soon(lambda: place_of(service, jobs[2]) == 1)
+        jobs = [submit(service, f"probe sleep {s}", item) for s in (60, 1, 1)]
+        wait_for(service, jobs[0], JobState.RUNNING)
+        assert place_of(service, jobs[2]) == 1
+        let_end(swarm, jobs[0])
         seen = set()
         while not service.runtime.engine.job(jobs[-1]).state.is_final:
             listed = swarm.engine.docker("service", "ls", "--format", "{{.Name}}").split()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,12 +122,18 @@ def test_the_first_task_of_a_job_that_is_tried_again_counts_no_more_while_it_is_
     list_tasks, observe = Swarm.task_reports, Steps.observe
     refused: list[TaskReport] = []
     looks = iter(range(3))
+    has_looked = threading.Event()
 
     def with_refused(swarm: Swarm) -> list[TaskReport]:
         reports = list_tasks(swarm)
         refused.extend(each for each in reports if each.phase is TaskPhase.REJECTED)
         is_gone = refused and refused[0].service_id not in [each.service_id for each in reports]
-        return refused[:1] if is_gone and next(looks, None) is not None else reports
+        if not is_gone:
+            return reports
+        if next(looks, None) is not None:
+            return refused[:1]
+        has_looked.set()
+        return reports
 
     def noted(steps: Steps, job: Job, report: TaskReport) -> Job:
         assert report.service_id == job.service_id
@@ -136,14 +143,16 @@ def test_the_first_task_of_a_job_that_is_tried_again_counts_no_more_while_it_is_
     monkeypatch.setattr(Steps, "observe", noted)
     with quick.service() as service:
         quick.engine.hold_pending()
-        job_id = submit(service, "probe sleep 1", quick.item)
+        job_id = submit(service, "probe sleep 60", quick.item)
         soon(quick.engine.services)
         quick.engine.lose_registry(LIMITS)
         quick.engine.release_pending()
         soon(lambda: job_of(service, job_id).waiting)
         quick.engine.registry_returns()
+        soon(lambda: job_of(service, job_id).state is JobState.RUNNING)
+        assert has_looked.wait(20)
+        quick.engine.let_end(job_id)
         assert end_of(service, job_id).state is JobState.SUCCEEDED
-    assert next(looks, None) is None
 
 
 @pytest.mark.usefixtures("hasty")

@@ -17,7 +17,7 @@ from service_fixture import (
     status_path,
 )
 from storagehub_fixture import ALICE, HubClient
-from swarm_fixture import PROBE
+from swarm_fixture import PROBE, let_end
 
 from die_algorithm.local_swarm import LocalSwarm
 from die_algorithm.settings import Settings
@@ -62,13 +62,13 @@ def test_a_job_survives_a_kill_of_the_service_and_runs_once(
     ends_meanwhile: bool,
 ) -> None:
     log = tmp_path / "log"
-    seconds = "1" if ends_meanwhile else "4"
     with service_process(own, log) as process:
-        job_id = submit(own, service, f"probe sleep {seconds}", item)
+        job_id = submit(own, service, "probe sleep 60", item)
         wait_for(own, job_id, "//wps:ProcessStarted[@percentCompleted='30']")
         process.kill()
         process.wait()
     if ends_meanwhile:
+        let_end(swarm, job_id)
         name = f"die-{job_id}"
         while (
             "complete"
@@ -78,6 +78,8 @@ def test_a_job_survives_a_kill_of_the_service_and_runs_once(
         ):
             time.sleep(0.05)
     with service_process(own, log):
+        if not ends_meanwhile:
+            let_end(swarm, job_id)
         wait_for(own, job_id, "//wps:ProcessSucceeded")
     assert swarm.engine.docker("service", "ls", "--quiet").strip() == ""
     assert not [name for name in alice.names(alice.root(), showHidden=True) if "die-" in str(name)]
@@ -86,13 +88,14 @@ def test_a_job_survives_a_kill_of_the_service_and_runs_once(
 
 
 def test_sigterm_ends_the_service_and_leaves_the_job_running(
-    own: Settings, service: Service, item: str, tmp_path: Path
+    own: Settings, service: Service, item: str, swarm: LocalSwarm, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
     with service_process(own, log) as process:
-        job_id = submit(own, service, "probe sleep 3", item)
+        job_id = submit(own, service, "probe sleep 60", item)
         wait_for(own, job_id, "//wps:ProcessStarted[@percentCompleted='30']")
         process.terminate()
         assert process.wait(timeout=30) == 0
     with service_process(own, log):
+        let_end(swarm, job_id)
         wait_for(own, job_id, "//wps:ProcessSucceeded")

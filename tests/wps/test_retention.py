@@ -159,11 +159,12 @@ def is_gone(service: Service, job_id: str) -> bool:
 
 def test_a_job_under_way_does_not_expire(quick: Quick) -> None:
     with quick.service(result_retention="1ms", record_retention="1ms") as service:
-        job_id = submit(service, "probe sleep 1.5", quick.item)
+        job_id = submit(service, "probe sleep 60", quick.item)
         soon(lambda: service.runtime.engine.job(job_id).state is JobState.RUNNING)
-        other = run(service, "probe noop", quick.item)
-        soon(lambda: is_gone(service, other.id))
+        other = submit(service, "probe noop", quick.item)
+        soon(lambda: is_gone(service, other))
         assert "ProcessStarted" in status(service, job_id)
+        quick.engine.let_end(job_id)
         soon(lambda: is_gone(service, job_id))
     quick.assert_nothing_left()
 

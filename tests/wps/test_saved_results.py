@@ -63,9 +63,10 @@ def test_of_a_failed_job_nothing_is_saved(quick: Quick) -> None:
 
 def test_while_storagehub_is_away_the_job_waits_and_saves_after(quick: Quick) -> None:
     with quick.service(save_results="true") as service, hub_client(quick.hub, ALICE) as alice:
-        job_id = submit(service, "probe sleep 1", quick.item)
+        job_id = submit(service, "probe sleep 60", quick.item)
         soon(lambda: "The program is running." in status(service, job_id))
         quick.hub.stop()
+        quick.engine.let_end(job_id)
         soon(lambda: "waiting for StorageHub" in status(service, job_id))
         quick.hub.start()
         job = end(service, job_id)

@@ -22,7 +22,7 @@ NAME = "a b 图%2F?#.png"
 
 def run(quick: Quick, service: Service) -> Job:
     """A job whose folder holds a table of the program's, and a picture and a text beside it."""
-    job_id = submit(service, "probe write-slowly table.csv 1.5", quick.item)
+    job_id = submit(service, "probe write-slowly table.csv 60", quick.item)
     soon(lambda: "The program is running." in status(service, job_id))
     with hub_client(quick.hub, ALICE) as alice:
         (folder,) = (
@@ -32,6 +32,7 @@ def run(quick: Quick, service: Service) -> Job:
         )
         alice.upload(NAME, PICTURE, str(folder))
         alice.upload("note.txt", b"text", str(folder))
+    quick.engine.let_end(job_id)
     job = service.runtime.engine.wait(job_id, 20)
     assert job.result, job.failure
     return job

@@ -26,10 +26,11 @@ from service_fixture import (
     unfinished_jobs,
 )
 from storagehub_fixture import ALICE
-from swarm_fixture import PROBE
+from swarm_fixture import PROBE, let_end
 
 from die_algorithm.http_server import GRACE
-from die_algorithm.models import Job, UserToken
+from die_algorithm.local_swarm import LocalSwarm
+from die_algorithm.models import Job, JobState, UserToken
 from die_algorithm.settings import Settings
 from die_algorithm.web import RESULTS_PATH, STATUS_PATH, WPS_PATH
 
@@ -70,19 +71,20 @@ def one_job(settings: Settings) -> Job:
     "form", ["", "storeExecuteResponse=true", "RawDataOutput=non_deterministic_output"]
 )
 def test_an_execute_that_waits_is_told_that_its_job_goes_on_and_where(
-    own: Settings, item: str, form: str, monkeypatch: pytest.MonkeyPatch
+    own: Settings, item: str, swarm: LocalSwarm, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # It is woken, not found by looking.
     monkeypatch.setattr("die_algorithm.engine._LOOK_FOR_CLIENT", 60.0)
     with running_service(own) as service, ThreadPoolExecutor() as pool:
         url = service.execute_url(
-            ALICE.token, Image=PROBE, CommandName="probe sleep 3", FileParam=item
+            ALICE.token, Image=PROBE, CommandName="probe sleep 60", FileParam=item
         )
         waiting: Future[requests.Response] = pool.submit(service.get, f"{url}&{form}")
         job = one_job(own)
+        assert job is not None
         service.server.listen_no_more()
         service.runtime.close()
-        answer = waiting.result(2)
+        answer = waiting.result(20)
         service.stop()
         at = service.settings
     assert answer.status_code == 503
@@ -96,6 +98,9 @@ def test_an_execute_that_waits_is_told_that_its_job_goes_on_and_where(
     assert location == f"{at.url}{STATUS_PATH}?id={job.id}"
     # The next start is at another port here.
     with running_service(own) as service:
+        while service.runtime.engine.job(job.id).state is not JobState.RUNNING:
+            service.runtime.engine.wait(job.id, 0.05)
+        let_end(swarm, job.id)
         document = etree.fromstring(service.get(status_path(job.id)).content)
         deadline = time.monotonic() + 60
         while not elements(document, "//wps:ProcessSucceeded"):

@@ -54,9 +54,10 @@ def ends(service: Service, job_id: str) -> Job:
 @pytest.mark.usefixtures("wants_file")
 def test_the_secret_lives_as_long_as_the_service(world: Quick, data: dict[str, str]) -> None:
     with world.service(**data) as service:
-        job_id = submit(service, "probe sleep 1", world.item)
+        job_id = submit(service, "probe sleep 60", world.item)
         soon(lambda: "is running" in status(service, job_id))
         assert world.engine.secrets() == [f"die-{job_id}"]
+        world.engine.let_end(job_id)
         assert ends(service, job_id).state is JobState.SUCCEEDED
         world.assert_nothing_left()
 
@@ -97,12 +98,13 @@ def test_the_secret_of_a_job_whose_record_was_lost_goes_with_its_service(
     world: Quick, data: dict[str, str], tmp_path: Path
 ) -> None:
     with world.service(**data) as service:
-        job_id = submit(service, "probe sleep 2", world.item)
+        job_id = submit(service, "probe sleep 60", world.item)
         soon(lambda: "is running" in status(service, job_id))
     (tmp_path / "data").rename(tmp_path / "lost")
     with world.service(**data) as service:
         soon(lambda: "is running" in status(service, job_id))
         assert service.runtime.engine.job(job_id).token_file
+        world.engine.let_end(job_id)
         assert ends(service, job_id).state is JobState.SUCCEEDED
     world.assert_nothing_left()
 

@@ -27,7 +27,7 @@ from die_algorithm.web import WPS_PATH
 from die_algorithm.worker import driver
 
 #: Seconds: a token lives long enough to be accepted, and not until its job's end.
-SHORT = 3.0
+SHORT = 6.0
 
 
 def jwt(**claims: float | str) -> str:
@@ -163,20 +163,23 @@ def test_the_status_says_when_the_token_expires_before_the_deadline(
     user = carol(exp=int(time.time()) + 3600)
     world = world_of(user)
     with world.service(total_deadline="2h") as service:
-        job = execute(service, user, item_of(world, user), "probe sleep 1")
+        job = execute(service, user, item_of(world, user), "probe sleep 60")
         when = f"{job.token_expires_at:%Y-%m-%dT%H:%M:%SZ}"
         assert f"Your token expires at {when}." in seen_by(service, user, job)
         query = f"?service=WPS&version=2.0.0&request=GetStatus&JobID={job.id}"
         answer = service.get(f"{WPS_PATH}{query}&gcube-token={user.token}")
         assert f"<!-- Your token expires at {when}." in answer.text
         assert "Your token" not in status(service, execute(service, ALICE, world.item).id)
+        soon(lambda: "is running" in seen_by(service, user, job))
+        world.engine.let_end(job.id)
         end_of(service, job)
         assert "Your token" not in seen_by(service, user, job)
-        long = execute(service, user, item_of(world, user), "probe sleep 0.3")
     with world.service(total_deadline="30m", data_dir=str(world.folder / "2")) as service:
-        long = execute(service, user, item_of(world, user), "probe sleep 0.3")
-        assert "Your token" not in seen_by(service, user, long)
-        end_of(service, long)
+        brief = execute(service, user, item_of(world, user), "probe sleep 60")
+        soon(lambda: "is running" in seen_by(service, user, brief))
+        assert "Your token" not in seen_by(service, user, brief)
+        world.engine.let_end(brief.id)
+        end_of(service, brief)
 
 
 @pytest.mark.usefixtures("exact")
@@ -186,7 +189,7 @@ def test_a_token_that_expires_while_its_job_waits_costs_no_container(
     user = carol(exp=time.time() + SHORT)
     world = world_of(user)
     with world.service(max_running="1") as service:
-        first = execute(service, ALICE, world.item, f"probe sleep {SHORT + 1}")
+        first = execute(service, ALICE, world.item, "probe sleep 60")
         soon(lambda: "is running" in status(service, first.id))
         waits = execute(service, user, item_of(world, user))
         failed = end_of(service, waits)
@@ -194,6 +197,7 @@ def test_a_token_that_expires_while_its_job_waits_costs_no_container(
         assert failed.failure.fault_class is FaultClass.TOKEN
         assert f"has expired at {waits.token_expires_at:%Y-%m-%d %H:%M} UTC" in failed.failure.text
         assert waits.id not in [start.job_id for start in world.engine.starts]
+        world.engine.let_end(first.id)
         assert end_of(service, first).state is JobState.SUCCEEDED
     assert world.engine.services() == []
 
@@ -238,10 +242,13 @@ def test_a_token_that_expires_before_the_start_costs_no_container_and_after_it_e
 
     monkeypatch.setattr(Swarm, "start_service", lose_the_answer)
     with world.service() as service:
-        job = execute(service, user, item_of(world, user), f"probe sleep {SHORT + 1}")
+        job = execute(service, user, item_of(world, user), "probe sleep 60")
+        soon(lambda: not is_started or world.engine.alive())
         soon(lambda: service.runtime.engine.job(job.id).state is not JobState.ACCEPTED)
         soon(lambda: time.time() > user_expires(job))
         expired.set()
+        if is_started:
+            world.engine.let_end(job.id)
         ended = end_of(service, job)
     assert (job.id in [start.job_id for start in world.engine.starts]) is is_started
     assert ended.exit_code == (0 if is_started else None)
@@ -264,11 +271,14 @@ def test_a_token_that_dies_while_the_program_runs_leaves_the_result_in_its_folde
     world = world_of(user)
     caplog.set_level(logging.INFO, "die_algorithm.local_storagehub.app")
     with world.service() as service:
-        job = execute(service, user, item_of(world, user), f"probe write-slowly o.txt {SHORT}")
+        job = execute(service, user, item_of(world, user), "probe write-slowly o.txt 60")
         soon(lambda: service.runtime.engine.job(job.id).state is JobState.RUNNING)
+        soon(lambda: "create/FILE" in caplog.text)
         if dies == "is revoked":
-            soon(lambda: "create/FILE" in caplog.text)
             world.hub.revoke(user.token)
+        else:
+            soon(lambda: time.time() > user_expires(job))
+        world.engine.let_end(job.id)
         failed = end_of(service, job)
         assert failed.failure is not None
         assert failed.failure.fault_class is FaultClass.TOKEN
@@ -294,11 +304,12 @@ def test_the_failure_names_the_folder(world_of: Callable[[HubUser], Quick]) -> N
     user = HubUser("carol.test", "ca201000-0000-4000-8000-000000000003-98187548")
     world = world_of(user)
     with world.service(open_status="true") as service:
-        job = execute(service, user, item_of(world, user), "probe write-slowly o.txt 1")
+        job = execute(service, user, item_of(world, user), "probe write-slowly o.txt 60")
         with hub_client(world.hub, user) as client:
             folder = soon(lambda: service.runtime.engine.job(job.id).folder)
             soon(lambda: client.names(folder.id))
         world.hub.revoke(user.token)
+        world.engine.let_end(job.id)
         end_of(service, job)
         said = service.get(f"{status_path(job.id, '')}".partition("&")[0]).text
         assert "Fault class: TOKEN." in said

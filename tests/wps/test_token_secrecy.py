@@ -61,7 +61,7 @@ def echo(text: str, status: str) -> bytes:
 def test_the_processes_hold_tokens_in_their_memory_alone(world: Quick) -> None:
     with world.processes() as die:
         web = die.serve()
-        job_id = die.submit("probe sleep 2", world.item)
+        job_id = die.submit("probe sleep 60", world.item)
         die.wait_for(job_id, "is running")
         (worker,) = die.children(web)
         for process in (web.pid, worker):
@@ -69,6 +69,7 @@ def test_the_processes_hold_tokens_in_their_memory_alone(world: Quick) -> None:
             for name in ("environ", "cmdline", "limits"):
                 assert not list(Search().text((place / name).read_bytes(), name))
             assert resource.prlimit(process, resource.RLIMIT_CORE) == (0, 0)
+        world.engine.let_end(job_id)
         die.wait_for(job_id, "ProcessSucceeded")
         assert not list(Search().text(die.log.read_bytes(), "log"))
 

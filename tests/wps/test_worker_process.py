@@ -64,7 +64,7 @@ def test_a_killed_worker_is_started_again_while_the_wps_answers(
     processes: Processes, quick: Quick
 ) -> None:
     server = processes.serve()
-    job_id = processes.submit("probe sleep 4", quick.item)
+    job_id = processes.submit("probe sleep 60", quick.item)
     processes.wait_for(job_id, _RUNS)
     with Polling(processes, job_id) as slowest:
         first = worker_of(processes, server)
@@ -72,6 +72,7 @@ def test_a_killed_worker_is_started_again_while_the_wps_answers(
         late = processes.submit("probe noop", quick.item)
         processes.wait_for(late, "ProcessSucceeded")
         assert worker_of(processes, server) != first
+        quick.engine.let_end(job_id)
         processes.wait_for(job_id, "ProcessSucceeded")
     assert max(slowest) < 5
     assert sorted(start.job_id for start in quick.engine.starts) == sorted((job_id, late))
@@ -100,11 +101,12 @@ def test_a_worker_that_is_started_again_goes_by_the_files_as_they_were(
 
 def test_a_frozen_worker_is_killed_and_its_jobs_go_on(processes: Processes, quick: Quick) -> None:
     server = processes.serve()
-    job_id = processes.submit("probe sleep 4", quick.item)
+    job_id = processes.submit("probe sleep 60", quick.item)
     processes.wait_for(job_id, _RUNS)
     frozen = worker_of(processes, server)
     os.kill(frozen, signal.SIGSTOP)
     soon(lambda: not is_alive(frozen))
+    quick.engine.let_end(job_id)
     processes.wait_for(job_id, "ProcessSucceeded")
     assert [start.job_id for start in quick.engine.starts] == [job_id]
     assert (
@@ -141,12 +143,13 @@ class Polling:
 def test_a_worker_ends_when_its_service_is_killed(processes: Processes, quick: Quick) -> None:
     server = processes.serve()
     worker = worker_of(processes, server)
-    job_id = processes.submit("probe sleep 4", quick.item)
+    job_id = processes.submit("probe sleep 60", quick.item)
     processes.wait_for(job_id, _RUNS)
     os.kill(server.pid, signal.SIGKILL)
     server.wait()
     soon(lambda: not is_alive(worker), 10)
     processes.serve()
+    quick.engine.let_end(job_id)
     processes.wait_for(job_id, "ProcessSucceeded")
     assert [start.job_id for start in quick.engine.starts] == [job_id]
 
@@ -154,10 +157,11 @@ def test_a_worker_ends_when_its_service_is_killed(processes: Processes, quick: Q
 def test_a_worker_whose_step_hangs_ends_all_the_same(processes: Processes, quick: Quick) -> None:
     server = processes.serve()
     worker = worker_of(processes, server)
-    job_id = processes.submit("probe sleep 1", quick.item)
+    job_id = processes.submit("probe sleep 60", quick.item)
     processes.wait_for(job_id, _RUNS)
     host, port = quick.hub.addresses[0]
     quick.hub.stop()
+    quick.engine.let_end(job_id)
     with socket.create_server((host, port), backlog=100) as silent:
         processes.wait_for(job_id, "its result is being collected")
         silent.settimeout(20)
@@ -202,9 +206,10 @@ def test_web_and_worker_can_be_started_apart(processes: Processes, quick: Quick)
 def test_the_web_process_never_talks_to_docker(processes: Processes, quick: Quick) -> None:
     """Neither by an open connection, nor at all: where it cannot, nothing of the WPS is missing."""
     server = processes.serve("--no-worker", docker_host="unix:///nowhere/docker.sock")
-    job_id = processes.submit("probe sleep 1", quick.item)
+    job_id = processes.submit("probe sleep 60", quick.item)
     processes.start("worker")
     processes.wait_for(job_id, _RUNS)
+    quick.engine.let_end(job_id)
     processes.wait_for(job_id, "ProcessSucceeded")
     soon(lambda: processes.ready() == {})
     assert processes.get(f"/wps/CancelComputationServlet?id={job_id}").status_code == 401
@@ -215,7 +220,7 @@ def test_the_web_process_of_serve_has_no_connection_to_docker(
     processes: Processes, quick: Quick
 ) -> None:
     server = processes.serve()
-    job_id = processes.submit("probe sleep 2", quick.item)
+    job_id = processes.submit("probe sleep 60", quick.item)
     processes.wait_for(job_id, _RUNS)
     processes.ready()
     # The other ends of the engine's connections have no name; but there are none at all.
