@@ -85,7 +85,9 @@ def let_end(swarm: LocalSwarm, job_id: str) -> None:
     label = f"label={JOB_LABEL}={job_id}"
     (container,) = swarm.engine.docker("ps", "--quiet", "--filter", label).split()
     # It may not have begun to.
-    swarm.engine.docker("exec", container, "sh", "-c", "until killall -q sleep; do :; done")
+    swarm.engine.docker(
+        "exec", "--detach", container, "sh", "-c", "until killall -q sleep; do :; done"
+    )
 
 
 def _publish(

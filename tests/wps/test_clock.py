@@ -167,6 +167,7 @@ def test_a_clock_that_is_set_ends_no_job_in_the_queue(clock: Clock, jump: str) -
         second = submit(world, "probe noop")
         time.sleep(0.3)
         clock.jump(jump)
+        time.sleep(_A_WHILE)
         world.engine.let_end(first)
         assert reach(world, first, JobState.SUCCEEDED)
         job = reach(world, second, JobState.SUCCEEDED)

@@ -212,6 +212,11 @@ def submit(guest: str, image: str, command: str, item: str) -> str:
     return status_location(assert_valid(execute(guest, image, command, item).content))
 
 
+def job_of(location: str) -> str:
+    """The id of the job whose document is there."""
+    return location.rpartition("/")[2].removesuffix(".xml")
+
+
 def follow(location: str, word: bytes) -> bytes:
     """Poll a document, each time valid, until it holds a word."""
     deadline = time.monotonic() + 60
@@ -236,7 +241,7 @@ def test_a_job_of_a_foreign_service_survives_its_restart(
     follow(location, b'percentCompleted="30"')
     server.kill()
     server.start()
-    let_end(swarm, location.partition("?id=")[2])
+    let_end(swarm, job_of(location))
     # Nobody sends another Execute, the client merely goes on polling.
     follow(location, b"ProcessSucceeded")
 
@@ -292,7 +297,6 @@ def test_a_foreign_service_that_ends_breaks_off_transfers_and_leaves_its_jobs_to
     assert "Traceback" not in server.log.read_text()
     server.service = SERVICE
     with server.running():
-        quick.engine.let_end(location.partition("?id=")[2])
         follow(location, b"ProcessSucceeded")
 
 
@@ -433,7 +437,9 @@ def test_the_snippets_of_the_readme_let_unfinished_jobs_go_on_after_a_restart(
     with server.running():
         location = submit(server.wps, PROBE, "probe sleep 60", quick.item)
         follow(location, b'percentCompleted="30"')
+        soon(quick.engine.alive)
     with server.running():
+        quick.engine.let_end(job_of(location))
         follow(location, b"ProcessSucceeded")
 
 

@@ -20,6 +20,7 @@ from storagehub_fixture import ALICE, BOB, HubUser, hub_client
 from die_algorithm import credentials
 from die_algorithm.documents import failure_texts
 from die_algorithm.errors import SwarmUnavailable, TokenNotAccepted
+from die_algorithm.job_store import store
 from die_algorithm.models import FaultClass, Job, JobState, UserToken
 from die_algorithm.storagehub import StorageHub
 from die_algorithm.swarm import Swarm
@@ -60,7 +61,8 @@ def world_of(tmp_path: Path) -> Iterator[Callable[[HubUser], Quick]]:
 @pytest.fixture
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """All clocks are the same, so none is given the benefit of the doubt."""
-    monkeypatch.setattr(credentials, "CLOCK_SKEW", timedelta(0))
+    for module in (credentials, store):
+        monkeypatch.setattr(module, "CLOCK_SKEW", timedelta(0))
 
 
 def execute(service: Service, user: HubUser, item: str, command: str = "probe noop") -> Job:
