@@ -77,6 +77,11 @@ from die_algorithm.models import FaultClass
 class DieError(Exception):
     """Base of all errors that this project raises on purpose."""
 
+    @property
+    def for_operator(self) -> str:
+        """What is told to the operator, who may be told more than a client."""
+        return str(self)
+
 
 class SettingsError(DieError):
     """The operator's configuration is wrong; the message names the setting."""
@@ -413,11 +418,18 @@ class StoreError(DieError):
     Args:
         text: a sentence for the client.
         reason: what the database said, for the log.
+        remedy: what the operator can do.
     """
 
-    def __init__(self, text: str, reason: str = "") -> None:
+    def __init__(self, text: str, reason: str = "", remedy: str = "") -> None:
         super().__init__(text)
         self.reason = reason or text
+        self.remedy = remedy
+
+    @property
+    def for_operator(self) -> str:
+        """The sentence, and what to do."""
+        return f"{self} {self.remedy}".rstrip()
 
 
 class StoreUnavailable(StoreError):

@@ -53,7 +53,7 @@ def command(config: Path | None, *, with_worker: bool) -> None:
         server = service_server(settings, WebApplication(settings, runtime))
     except DieError as error:
         runtime.stop()
-        raise click.ClickException(f"The service cannot start: {error}") from None
+        raise click.ClickException(f"The service cannot start: {error.for_operator}") from None
     worker = None
     if with_worker:
         # By then its lease has run out, and another one could have its jobs.

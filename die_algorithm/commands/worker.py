@@ -50,7 +50,7 @@ def command(config: Path | None, *, supervised: int | None) -> None:
         engine = runtime.engine
     except DieError as error:
         runtime.stop()
-        raise click.ClickException(f"The worker cannot start: {error}") from None
+        raise click.ClickException(f"The worker cannot start: {error.for_operator}") from None
     end = end_of_program()
     if supervised is not None:
         supervisor = Supervisor(engine.on_submit, end.set)

@@ -20,11 +20,10 @@ _NEW_ONE = (
     "If there is no copy of it, make another one that the service's user alone may read, with 'openssl rand "
     "-base64 32 | tr /+ _-': the jobs under way end without their tokens."
 )
-_LOST = (
-    "The key that protects user tokens is not there, and tokens in the jobs' database were sealed with it. "
-    f"Put it back where 'key_file' says: a disk may not be mounted. {_NEW_ONE}"
-)
-_DAMAGED = f"The key that protects user tokens is damaged. Put it back from a copy. {_NEW_ONE}"
+_LOST = "The key that protects user tokens is not there, and tokens in the database were sealed with it."
+_PUT_BACK = f"Put it back where 'key_file' says: a disk may not be mounted. {_NEW_ONE}"
+_DAMAGED = "The key that protects user tokens is damaged."
+_RESTORE = f"Put it back from a copy. {_NEW_ONE}"
 
 
 class TokenKey:
@@ -83,7 +82,7 @@ def demand_key(path: Path, is_needed: Callable[[], bool]) -> None:
     """
     # In this order: whoever has sealed anything has made the key before.
     if not path.exists() and is_needed() and not path.exists():
-        raise StoreUnavailable(_LOST)
+        raise StoreUnavailable(_LOST, remedy=_PUT_BACK)
 
 
 def _cipher(key_file: Path, is_needed: Callable[[], bool]) -> Fernet:
@@ -97,7 +96,7 @@ def _cipher(key_file: Path, is_needed: Callable[[], bool]) -> Fernet:
             "The key that protects user tokens can be neither read nor made."
         ) from error
     except ValueError:
-        raise StoreUnavailable(_DAMAGED) from None
+        raise StoreUnavailable(_DAMAGED, remedy=_RESTORE) from None
 
 
 def _make_key(path: Path) -> None:

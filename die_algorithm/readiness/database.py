@@ -50,7 +50,7 @@ def database_check(settings: Settings, use: Callable[[Settings], str] = _use_dat
     except SettingsError as error:
         return dataclasses.replace(check, text=str(error))
     except StoreError as error:
-        return dataclasses.replace(check, text=str(error))
+        return dataclasses.replace(check, text=str(error), remedy=error.remedy or check.remedy)
     except OSError as error:
         return dataclasses.replace(check, text=f"{check.text[:-1]}: {error.strerror}.")
     return dataclasses.replace(check, level=Level.OK, text=text, remedy="")

@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -43,7 +44,8 @@ class Door:
         self._connection = self._new()
         self.statuses: collections.Counter[int] = collections.Counter()
         self.memory: list[int] = []
-        self.slowest = 0.0
+        #: Seconds, and what was asked.
+        self.slowest: tuple[float, Ask | None] = (0.0, None)
 
     def _new(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection(str(self._where.hostname), self._where.port, timeout=60)
@@ -63,7 +65,8 @@ class Door:
             body = response.read()
         seconds = time.monotonic() - began
         self.statuses[response.status] += 1
-        self.slowest = max(self.slowest, seconds)
+        if seconds > self.slowest[0]:
+            self.slowest = (seconds, ask)
         if sum(self.statuses.values()) % max(1, REQUESTS // 20) == 0:
             self.memory.append(self._resident())
         return Answer(response.status, response.msg, body, seconds)
@@ -116,11 +119,14 @@ def test_whatever_is_asked_is_answered_in_good_form(tmp_path: Path) -> None:
             play()
         log = processes.log.read_text()
         growth = door.memory[-1] / door.memory[0]
+        # As the service has it: this process takes long over its own requests, too.
+        seen = max(int(each) for each in re.findall(r" (\d+) ms$", log, re.MULTILINE))
         jobs = len(world.engine.starts)
     print(
         f"\n{sum(door.statuses.values())} requests, {jobs} jobs run; answers {dict(sorted(door.statuses.items()))}; "
-        f"slowest {door.slowest:.2f} s; memory {door.memory[0] / 2**20:.0f} → {door.memory[-1] / 2**20:.0f} MB"
+        f"slowest {door.slowest[0]:.2f} s, by the service's log {seen} ms; memory {door.memory[0] / 2**20:.0f} → {door.memory[-1] / 2**20:.0f} MB"
     )
+    print(f"the slowest: {door.slowest[1]}"[:2000])
     assert "Traceback" not in log
     assert ALICE.token not in log
     if REQUESTS >= WARM:

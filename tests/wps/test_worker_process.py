@@ -267,7 +267,14 @@ def test_ready_tells_of_a_key_that_is_gone_and_makes_no_other(processes: Process
     (text,) = soon(processes.ready).values()
     assert text.startswith("The key that protects user tokens is not there any more")
     assert not key.exists()
-    away.rename(key)
+    key.write_bytes(b"x")
+    # What the operator can do about it, the doctor says.
+    soon(
+        lambda: (
+            list(processes.ready().values()) == ["The key that protects user tokens is damaged."]
+        )
+    )
+    away.replace(key)
     soon(lambda: processes.ready() == {})
 
 
