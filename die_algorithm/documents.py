@@ -169,29 +169,39 @@ def _write_status(response: Element, job: Job, log_url: str, place: int | None) 
     status = child(response, WPS, "Status")
     status.set("creationTime", time_text(job.updated_at))
     if job.state is JobState.SUCCEEDED:
-        child(status, WPS, "ProcessSucceeded", _success_text(job))
+        child(status, WPS, "ProcessSucceeded", success_text(job))
     elif job.state.is_final:
         failed = child(status, WPS, "ProcessFailed")
         report = child(failed, OWS, "ExceptionReport")
         texts = failure_texts(job, log_url)
         _fill_report(report, "NoApplicableCode", None, texts)
     else:
-        percent, text = PROGRESS[job.state]
-        if job.stopped_at:
-            text = "The program is asked to end."
-        elif place is not None:
-            text = _waiting_text(place)
-        if job.waiting:
-            text = f"{text} It is {job.waiting.reason}, since {time_text(job.waiting.since)}."
-        text = " ".join(filter(None, (text, token_warning(job))))
+        text = progress_text(job, place)
         if job.state is JobState.ACCEPTED:
             child(status, WPS, "ProcessAccepted", text)
         else:
             started = child(status, WPS, "ProcessStarted", text)
-            started.set("percentCompleted", str(percent))
+            started.set("percentCompleted", str(PROGRESS[job.state][0]))
 
 
-def token_warning(job: Job) -> str:
+def progress_text(job: Job, place: int | None) -> str:
+    """What a job that has not ended is doing, what it waits for, and what its owner should know.
+
+    Args:
+        job: the job.
+        place: how many jobs get a free place before it, if it waits for one.
+    """
+    text = PROGRESS[job.state][1]
+    if job.stopped_at:
+        text = "The program is asked to end."
+    elif place is not None:
+        text = _waiting_text(place)
+    if job.waiting:
+        text = f"{text} It is {job.waiting.reason}, since {time_text(job.waiting.since)}."
+    return " ".join(filter(None, (text, _token_warning(job))))
+
+
+def _token_warning(job: Job) -> str:
     """That the user token of a job which has not ended may expire before it does; empty if it will not."""
     expires_at = job.token_expires_at
     if job.state.is_final or expires_at is None or job.deadlines is None:
@@ -216,7 +226,8 @@ def files_removed(job: Job) -> bool:
     return job.expiry is not None and job.expiry.files_removed
 
 
-def _success_text(job: Job) -> str:
+def success_text(job: Job) -> str:
+    """What a job that succeeded has made, and until when it is kept."""
     if job.result is None:
         return "The job succeeded."
     if job.expiry and files_removed(job):

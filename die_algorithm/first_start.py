@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import pwd
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -44,6 +45,11 @@ def other_owners(folders: Iterable[Path]) -> dict[Path, str]:
 def is_root_alone(folder: Path) -> bool:
     """Whether root looks at a folder that is not there, and so belongs to nobody yet."""
     return os.geteuid() == 0 and not _is_there(folder)
+
+
+def is_shared(folder: Path) -> bool:
+    """Whether a folder is there that a group may write, as web and worker of two users share one."""
+    return _is_there(folder) and bool(folder.stat().st_mode & stat.S_IWGRP)
 
 
 def user_name(number: int | None = None) -> str:

@@ -93,7 +93,7 @@ class ImageReference:
 
     @classmethod
     def recorded(cls, canonical: str) -> ImageReference:
-        """Read back what :attr:`canonical` has given, whatever registries may be named by now."""
+        """Read what :attr:`canonical` has given or an operator has written, whatever its registry is."""
         return cls.parse(canonical, (canonical.partition("/")[0],))
 
     @property
@@ -150,7 +150,7 @@ def _refuse_what_is_no_reference(text: str) -> None:
     if any(not "!" <= character <= "~" for character in text):
         raise _refused(f"The image holds a character that is not printable ASCII. {_EXAMPLE}")
     if "://" in text or text.partition(":")[0] in _TRANSPORTS:
-        raise _refused(f"The image is a name on Docker Hub, not an address. {_EXAMPLE}")
+        raise _refused(f"The image is a name, not an address. {_EXAMPLE}")
     if _IMAGE_ID.fullmatch(text):
         raise _refused(f"An image id does not say where the image comes from. {_EXAMPLE}")
     if len(text) > _MAX_TEXT:

@@ -65,7 +65,7 @@ class Probe:
         self._settings = settings
         self._swarm = swarm
         self._patience = patience
-        self._image = ImageReference.parse(settings.probe_image)
+        self._image = ImageReference.recorded(settings.probe_image)
         self._limits = rules.limits_for(self._image.name, settings)
 
     def run(self, nodes: Sequence[NodeFacts]) -> list[NodeReport]:

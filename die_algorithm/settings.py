@@ -88,8 +88,8 @@ class Settings(BaseModel):
     instance: Label = Field(
         "",
         description="Name of this installation, the label `die.service` of its Swarm services: by it "
-        "running jobs are found again if the database is lost; empty: made from `url` and the address "
-        "of the database.",
+        "running jobs are found again if the database is lost; empty: made from `url`, the address "
+        "of the database and, where `url` is of 127.0.0.1, the machine's name.",
     )
     data_dir: Path = Field(
         default_factory=_default_data_dir,

@@ -14,9 +14,10 @@ from die_algorithm.documents import (
     PROGRESS,
     JobDocuments,
     failure_texts,
+    progress_text,
     result_collection,
+    success_text,
     time_text,
-    token_warning,
     wanted_outputs,
 )
 from die_algorithm.errors import RequestError
@@ -88,9 +89,9 @@ class Wps2Documents:
         info = root(WPS_2, "StatusInfo", wps=WPS_2)
         child(info, WPS_2, "JobID", job.id)
         child(info, WPS_2, "Status", _status(job))
-        if warning := token_warning(job):
-            # The standard has no place for a text.
-            comment(info, warning)
+        if text := _text(job, place):
+            # The standard has no place for one.
+            comment(info, text)
         _write_expiration(info, job)
         if not job.state.is_final:
             pause = _NEXT_POLL + (place or 0) * _LONGER_IN_QUEUE
@@ -141,6 +142,13 @@ def _status(job: Job) -> str:
     if job.state is JobState.ACCEPTED:
         return "Accepted"
     return _FINAL.get(job.state, "Running")
+
+
+def _text(job: Job, place: int | None) -> str:
+    """What the status says in WPS 1.0.0; empty where it is another document that says it."""
+    if job.state is JobState.SUCCEEDED:
+        return success_text(job)
+    return "" if job.state.is_final or is_dismissed(job) else progress_text(job, place)
 
 
 def _percent(job: Job) -> int | None:

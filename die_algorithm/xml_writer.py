@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from lxml import etree
 
 from die_algorithm.terminal_text import clean_text
@@ -14,6 +16,8 @@ OWS_2 = "http://www.opengis.net/ows/2.0"
 XLINK = "http://www.w3.org/1999/xlink"
 XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 LANGUAGE = "en-US"
+
+_TWO_HYPHENS = re.compile("-(?=-)")
 
 Element = etree._Element  # noqa: SLF001 - lxml gives its element type no public name
 
@@ -33,7 +37,7 @@ def child(parent: Element, namespace: str | None, name: str, text: str | None = 
 
 def comment(parent: Element, text: str) -> None:
     """Add a comment, for people who read the document; programs pass over it."""
-    parent.append(etree.Comment(f" {clean_text(text).replace('--', '- -')} "))
+    parent.append(etree.Comment(f" {_TWO_HYPHENS.sub('- ', clean_text(text))} "))
 
 
 def serialise(element: Element) -> bytes:

@@ -59,9 +59,8 @@ def command(config: Path | None, *, supervised: int | None) -> None:
     while not (lost := runtime.has_lost_worker()) and not end.wait(_LOOK_AGAIN):
         pass
     if lost:
-        LOGGER.error(
-            "The worker has stopped working; its process ends. 'die serve' starts it again."
-        )
+        again = "Start it again." if supervised is None else "'die serve' starts it again."
+        LOGGER.error("The worker has stopped working; its process ends. %s", again)
     else:
         LOGGER.info("Stopping; jobs under way go on at the next start.")
     end_in_time(_STEPS_END_BY, int(lost))

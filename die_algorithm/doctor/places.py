@@ -8,6 +8,7 @@ from die_algorithm.check import Check, Level
 from die_algorithm.first_start import (
     demand_place,
     is_root_alone,
+    is_shared,
     nearest_folder,
     other_owners,
     user_name,
@@ -61,7 +62,10 @@ def user_checks(settings: Settings) -> list[Check]:
         "what is said here holds for root.",
         remedy="Let a user of its own start the service, and ask the doctor as that one.",
     )
-    others = other_owners((settings.data_dir, settings.results_path))
+    own = [settings.data_dir]
+    if not is_shared(settings.results_path):
+        own.append(settings.results_path)
+    others = other_owners(own)
     if others:
         folder, owner = next(iter(others.items()))
         text = f"{folder} belongs to {owner}; what is said here holds for {user_name()}."

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from die_algorithm.check import Check, Level
 from die_algorithm.errors import SettingsError, StoreError, StoreUnavailable
+from die_algorithm.first_start import nearest_folder
 from die_algorithm.readiness.disk_room import demand_room
 from die_algorithm.runtime import job_store
 from die_algorithm.settings import Settings
@@ -26,7 +27,7 @@ def _use_database(settings: Settings) -> str:
     finally:
         store.close()
     # The key is there in any case; a database on another disk or server is not looked at.
-    demand_room(settings.data_dir)
+    demand_room(nearest_folder(settings.data_dir / "any"))
     return "The jobs' database can be read and written."
 
 

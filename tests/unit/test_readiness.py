@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from die_algorithm.check import Check, Level
 from die_algorithm.readiness import Readiness
+from die_algorithm.readiness.database import database_check
+from die_algorithm.runtime import job_store
+from die_algorithm.settings import Settings
 
 FOUND = [Check(name="StorageHub", level=Level.OK, text="It answers.")]
 
@@ -64,3 +68,14 @@ def test_what_is_older_than_a_moment_is_looked_at_again(monkeypatch: pytest.Monk
     monkeypatch.setattr("die_algorithm.readiness.readiness._TOLD_FOR", 0.0)
     readiness.look()
     assert look.looks == 2
+
+
+def test_a_web_process_that_keeps_all_elsewhere_needs_no_folder_of_its_own(tmp_path: Path) -> None:
+    settings = Settings(
+        data_dir=tmp_path / "nowhere" / "data",
+        database=f"sqlite:///{tmp_path}/jobs.sqlite",
+        key_file=tmp_path / "token.key",
+    )
+    job_store(settings).close()
+    assert database_check(settings).level is Level.OK
+    assert not settings.data_dir.exists()

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from die_algorithm.terminal_text import clean_text
-from die_algorithm.xml_writer import WPS, child, root, serialise
+from die_algorithm.xml_writer import WPS, child, comment, root, serialise
 
 ANYTHING = st.one_of(
     st.binary(),
@@ -26,6 +26,14 @@ def test_whatever_was_printed_can_be_written_as_xml_and_read_back(raw: bytes | s
     read = etree.fromstring(serialise(document)).findtext("Text") or ""
     assert read == clean_text(raw)
     assert "\x1b" not in read
+
+
+@pytest.mark.parametrize("text", ["a--b", "---", "-->", "- -", "-", "a \x1b---- b-"])
+def test_whatever_is_written_as_a_comment_ends_none(text: str) -> None:
+    document = root(WPS, "Log", wps=WPS)
+    comment(document, text)
+    read = str(etree.fromstring(serialise(document)).xpath("string(comment())"))
+    assert read.replace(" ", "") == clean_text(text).replace(" ", "")
 
 
 @given(ANYTHING)

@@ -89,6 +89,13 @@ def test_who_asks_as_another_user_than_the_services_is_told(tmp_path: Path) -> N
     os.chown(folder, NOBODY, NOBODY)
     with as_nobody():
         job_store(Settings(data_dir=folder)).close()
+    # What two users share belongs to neither.
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o2770)
+    with as_nobody():
+        _, output = ask_doctor(data_dir=folder, results_dir=shared)
+    assert "warn  user: " not in output
     (folder / "results").mkdir()
     os.chown(folder / "results", NOBODY, NOBODY)
     before = everything_in(tmp_path)

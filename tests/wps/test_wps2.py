@@ -307,6 +307,7 @@ def test_a_result_that_is_not_ready_is_refused_and_a_job_that_runs_says_when_to_
     info = answered(post(near, about_job("GetStatus", job_id)), "StatusInfo")
     assert one(info, "wps:Status") == "Running"
     assert 0 < int(one(info, "wps:PercentCompleted")) < 100
+    assert str(info.xpath("string(comment())")).strip() == "The program is running."
     assert found(info, "wps:NextPoll") != found(info, "wps:ExpirationDate") == []
     answer = post(near, about_job("GetResult", job_id))
     assert refused(answer) == (404, "ResultNotReady", job_id)
@@ -329,6 +330,9 @@ def test_dismissing_a_job_that_has_ended_leaves_it_as_it_ended(near: Service, wo
     job_id = finished(near, world)
     info = answered(post(near, about_job("Dismiss", job_id)), "StatusInfo")
     assert one(info, "wps:Status") == "Succeeded"
+    text = str(info.xpath("string(comment())"))
+    assert "The job succeeded: 0 files" in text
+    assert "It is kept until " in text
     answered(post(near, about_job("GetResult", job_id)), "Result")
 
 
