@@ -46,10 +46,19 @@ class _Task(WSGITask):
     """Answers a request, and says so if it was the connection's last."""
 
     def build_response_header(self) -> bytes:
-        if not self.channel.server.accepting:
+        if not self.channel.server.accepting or self._leaves_much:
             # waitress makes of it what the client's version of HTTP wants.
             self.request.headers["CONNECTION"] = "close"
         return bytes(super().build_response_header())
+
+    @property
+    def _leaves_much(self) -> bool:
+        """Whether so much is to be sent that waitress begins no further answer before some has gone.
+
+        A thread waits for that, as long as the client likes, where the next request is there already.
+        """
+        unsent = self.channel.total_outbufs_len + (self.content_length or 0)
+        return bool(unsent > self.channel.adj.outbuf_high_watermark)
 
 
 class RequestLate(HttpError):

@@ -289,6 +289,25 @@ def test_what_is_not_taken_within_the_grace_is_cut(application: Application) -> 
         assert len(begin + rest_of(client)) < LARGE
 
 
+@pytest.mark.parametrize("size", [LARGE, 15 * 2**20])
+def test_who_asks_again_and_reads_nothing_keeps_no_thread(size: int) -> None:
+    def file(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/":
+            return hello(environ, start_response)
+        start_response("200 OK", [("Content-Length", str(size))])
+        wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](io.BytesIO(bytes(size)))
+        return wrapped
+
+    with running(file, channel_request_lookahead=1) as server, contextlib.ExitStack() as stack:
+        for _ in range(4):  # as many as it has threads
+            client = stack.enter_context(connect(server))
+            client.sendall(KEEP_ALIVE.replace(b"/", b"/file", 1) * 3)
+        wait_until(lambda: all(channel.total_outbufs_len for channel in server._clients()))
+        with connect(server) as other:
+            other.sendall(KEEP_ALIVE)
+            assert one_answer(other).startswith(b"HTTP/1.1 200")
+
+
 def test_a_body_that_never_ends_is_cut_after_the_grace() -> None:
     with running(hello) as server, connect(server) as client:
         client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
