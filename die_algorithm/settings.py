@@ -275,7 +275,10 @@ class Settings(BaseModel):
         description="Synchronous Executes held open at once, half of them of one user; more get ServerBusy.",
     )
     transfers: int = Field(
-        4, ge=1, description="Results fetched from StorageHub at once, and files from public links."
+        4,
+        ge=1,
+        description="Results fetched from StorageHub at once, and as many files from public links; of "
+        "several places no user gets all.",
     )
     max_running: int = Field(200, ge=1, description="Jobs under way at once; others wait.")
     max_running_per_owner: int = Field(

@@ -28,7 +28,7 @@ single_files pictures and tables beside a published zip
 """
 
 from die_algorithm.archive.build import build_archive
-from die_algorithm.archive.disk import disk_errors
+from die_algorithm.archive.disk import LEAST_FREE, disk_errors
 from die_algorithm.archive.single_files import extract_single_files, media_type_of
 
-__all__ = ["build_archive", "disk_errors", "extract_single_files", "media_type_of"]
+__all__ = ["LEAST_FREE", "build_archive", "disk_errors", "extract_single_files", "media_type_of"]

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
+from die_algorithm.archive.disk import leave_room
 from die_algorithm.archive.entries import (
     Entry,
     entries_of,
@@ -143,6 +144,7 @@ class Round:
             with part.open("wb") as file, self._folder.folder_zip() as chunks:
                 for chunk in _at_most(self._promised(), chunks):
                     digest.update(chunk)
+                    leave_room(part.parent, len(chunk))
                     file.write(chunk)
         except (DamagedDownload, ItemUnusable, _Overrun) as error:
             LOGGER.info("StorageHub's zip did not come whole: %s", error)
@@ -190,6 +192,7 @@ class Round:
                     info.compress_type = zipfile.ZIP_STORED
                 with source.open(found) as content, target.open(info, "w") as copy:
                     while chunk := content.read(_CHUNK):
+                        leave_room(received.parent, len(chunk))
                         copy.write(chunk)
 
     def _add(self, lacking: Sequence[Entry], target: zipfile.ZipFile) -> None:
@@ -233,6 +236,7 @@ class Round:
             try:
                 for chunk in _at_most(limit, chunks):
                     size += len(chunk)
+                    leave_room(self._destination.parent, len(chunk))
                     file.write(chunk)
             except _Overrun:
                 return limit + 1

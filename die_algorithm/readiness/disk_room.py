@@ -6,8 +6,10 @@ import errno
 import shutil
 from pathlib import Path
 
-#: MiB of a disk that must be free: enough to record jobs and to publish small results.
-_ROOM = 64
+from die_algorithm.archive import LEAST_FREE
+
+#: MiB of a disk that must be free, so that jobs can be recorded; results leave as much.
+_ROOM = LEAST_FREE // 2**20
 
 
 def demand_room(folder: Path) -> None:
@@ -16,5 +18,5 @@ def demand_room(folder: Path) -> None:
     Raises:
         OSError: it is.
     """
-    if shutil.disk_usage(folder).free < _ROOM * 2**20:
+    if shutil.disk_usage(folder).free < LEAST_FREE:
         raise OSError(errno.ENOSPC, f"less than {_ROOM} MiB of the disk are free")

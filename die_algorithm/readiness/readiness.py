@@ -7,16 +7,25 @@ import threading
 import time
 from collections.abc import Callable
 
-from die_algorithm.check import Check
+from die_algorithm.check import Check, Level
 
 #: Seconds for which what was found is told again.
 _TOLD_FOR = 2.0
 #: Seconds for which it is told while a new look is under way, which waits for others.
 _TOLD_MEANWHILE = 15.0
+#: Seconds for which one who cannot be told anything waits for the look that is under way.
+_PATIENCE = 5.0
+
+_HANGS = Check(
+    name="look",
+    level=Level.FAIL,
+    text="A look at what the service needs does not come back: a disk may hang.",
+    remedy="Look whether the folders of 'data_dir' and 'results_dir' can be listed.",
+)
 
 
 class Readiness:
-    """Looks one at a time, each for all who ask: one look may wait for seconds for what hangs.
+    """Looks one at a time, each for all who ask: one look may wait for seconds for what hangs, or for ever.
 
     Args:
         look: looks.
@@ -32,9 +41,9 @@ class Readiness:
         """What was found just now, or a moment ago."""
         if self._age() <= _TOLD_FOR:
             return list(self._found)
-        # Who cannot be told anything else waits for the look that is under way.
-        if not self._looking.acquire(blocking=self._age() > _TOLD_MEANWHILE):
-            return list(self._found)
+        is_of_use = self._age() <= _TOLD_MEANWHILE
+        if not self._looking.acquire(timeout=0 if is_of_use else _PATIENCE):
+            return list(self._found) if is_of_use else [_HANGS]
         try:
             if self._age() > _TOLD_FOR:
                 self._found = self._look()

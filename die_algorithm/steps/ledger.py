@@ -10,7 +10,7 @@ from typing import TypedDict, Unpack
 
 from die_algorithm import faults
 from die_algorithm.credentials import has_expired, holds, redact
-from die_algorithm.errors import DieError, DiskTrouble
+from die_algorithm.errors import DieError, DiskTrouble, StepInterrupted
 from die_algorithm.fail_points import FailPoints
 from die_algorithm.job_store import JobStore
 from die_algorithm.models import (
@@ -165,6 +165,17 @@ class Ledger:
     def fresh(self, job: Job) -> Job | None:
         """The job as it is recorded now."""
         return self._store.get(job.id)
+
+    def held(self, job: Job) -> Job:
+        """The job as it is recorded now, which is this worker's still.
+
+        Raises:
+            StepInterrupted: another one has it by now.
+        """
+        fresh = self.fresh(job)
+        if fresh is None or fresh.fence != job.fence:
+            raise StepInterrupted("the job has gone to another worker")
+        return fresh
 
     # -- time
 

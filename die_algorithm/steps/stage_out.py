@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from die_algorithm.archive import build_archive, disk_errors, extract_single_files
-from die_algorithm.errors import DamagedDownload, StepInterrupted, StorageHubUnavailable
+from die_algorithm.errors import DamagedDownload, StorageHubUnavailable
 from die_algorithm.fail_points import FailPoints, Point
 from die_algorithm.models import Job, ListedItem, SingleFile, UserToken
 from die_algorithm.results import Results, single_file_path
@@ -94,9 +94,7 @@ class StageOut:
 
     def _check_holder(self, job: Job) -> None:
         """Publish nothing for a job that another worker has by now."""
-        fresh = self._ledger.fresh(job)
-        if fresh is None or fresh.fence != job.fence:
-            raise StepInterrupted("the job has gone to another worker")
+        self._ledger.held(job)
         self._ledger.fail_points.before(Point.ZIP_PUBLISHED)
 
     @contextmanager

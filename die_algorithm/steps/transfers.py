@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 
-from die_algorithm.errors import StepInterrupted
+from die_algorithm.errors import StepInterrupted, StoreUnavailable
 from die_algorithm.models import Job
 from die_algorithm.steps.ledger import Ledger
 
-#: Seconds between two looks whether a job was cancelled.
-_LOOK_FOR_CANCEL = 1.0
+#: Seconds between two looks whether a transfer is wanted still.
+_LOOK = 1.0
 
 
 class Transfers:
@@ -31,7 +31,7 @@ class Transfers:
         self._interrupted.set()
 
     def interruptible(self, job: Job, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """Pass pieces on until the service stops or the job is cancelled.
+        """Pass pieces on until the service stops, or the job is cancelled or another worker's.
 
         Raises:
             StepInterrupted: that has happened.
@@ -44,19 +44,27 @@ class Transfers:
     def interruption(self, job: Job) -> Callable[[], None]:
         """A check to be made between two pieces, as often as one likes.
 
-        It raises StepInterrupted when the service stops or the job is cancelled.
+        It raises StepInterrupted when the service stops, the job is cancelled, or it is no longer this
+        worker's. While the jobs' database is away, the transfer goes on.
         """
         began = time.monotonic()
-        look = began + _LOOK_FOR_CANCEL
+        look = began + _LOOK
 
         def check() -> None:
             nonlocal look
             if self._interrupted.is_set():
                 raise StepInterrupted("the service stops")
             if time.monotonic() > look:
-                look = time.monotonic() + _LOOK_FOR_CANCEL
-                if (fresh := self._ledger.fresh(job)) and fresh.cancel_requested:
-                    raise StepInterrupted("the job was cancelled")
+                look = time.monotonic() + _LOOK
+                self._check_wanted(job)
                 self._ledger.goes_well(job, timedelta(seconds=time.monotonic() - began))
 
         return check
+
+    def _check_wanted(self, job: Job) -> None:
+        try:
+            fresh = self._ledger.held(job)
+        except StoreUnavailable:
+            return  # what has come so far would be lost, and the transfer needs no database
+        if fresh.cancel_requested:
+            raise StepInterrupted("the job was cancelled")

@@ -27,7 +27,7 @@ class TransferTurns:
         self._last_turns: dict[Pool, dict[str, float]] = {pool: {} for pool in TRANSFERS}
 
     def choose(self, jobs: list[Job]) -> list[Job]:
-        """Leave out transfers that have to wait, so that one owner's keep nobody else's from the pools.
+        """Leave out transfers that have to wait, so that no owner has all threads of a pool of several.
 
         Args:
             jobs: all that need a step, the oldest first; those in a pool among them.
@@ -46,7 +46,9 @@ class TransferTurns:
         waiting = (
             (job.id, job.owner) for job in transfers.values() if self._pools.may_go_on(job.id)
         )
-        turns = in_turn(waiting, Counter(job.owner for job in under_way), last_turn)
+        # Others find one free: a transfer may take hours.
+        most = max(self._transfers - 1, 1)
+        turns = in_turn(waiting, Counter(job.owner for job in under_way), last_turn, per_owner=most)
         free = max(self._transfers - len(under_way), 0)
         chosen = [transfers[job_id] for job_id in itertools.islice(turns, free)]
         # Where there is one thread, none is under way now, and only this tells whose turn it is.

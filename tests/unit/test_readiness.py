@@ -70,6 +70,20 @@ def test_what_is_older_than_a_moment_is_looked_at_again(monkeypatch: pytest.Monk
     assert look.looks == 2
 
 
+def test_who_asks_while_a_look_hangs_is_answered_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("die_algorithm.readiness.readiness._PATIENCE", 0.05)
+    look = Hanging()
+    readiness = Readiness(look)
+    with ThreadPoolExecutor(1) as pool:
+        hangs = pool.submit(readiness.look)
+        assert look.begun.wait(60)
+        (check,) = readiness.look()
+        assert not check.passed
+        assert "does not come back" in check.text
+        look.goes_on.set()
+        assert hangs.result(60) == readiness.look() == FOUND
+
+
 def test_a_web_process_that_keeps_all_elsewhere_needs_no_folder_of_its_own(tmp_path: Path) -> None:
     settings = Settings(
         data_dir=tmp_path / "nowhere" / "data",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
@@ -15,9 +16,10 @@ import pytest
 import requests
 from quick_fixture import PROBE, Quick, soon, status, submit
 from service_fixture import Service, status_path
-from storagehub_fixture import ALICE
+from storagehub_fixture import ALICE, hub_client
 
 from die_algorithm.archive import round as archive_round
+from die_algorithm.archive.disk import leave_room
 from die_algorithm.job_store import database
 from die_algorithm.models import Job, JobState
 from die_algorithm.worker import driver, worker
@@ -128,6 +130,30 @@ def test_a_job_whose_result_finds_no_room_fails_and_keeps_its_folder(
         assert_works_again(service, quick)
         left = [path.name for path in results.glob("*/*") if job.id in path.name]
         assert [name for name in left if not name.endswith(".log")] == []
+
+
+def test_a_large_result_leaves_the_database_its_room(
+    quick: Quick, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free: list[int] = []
+
+    def noted(folder: Path, size: int) -> None:
+        free.append(shutil.disk_usage(folder).free)
+        leave_room(folder, size)
+
+    monkeypatch.setattr(archive_round, "leave_room", noted)
+    data = disk("data", "size=16m")
+    with quick.service(data_dir=str(data)) as service, hub_client(quick.hub, ALICE) as alice:
+        job_id = submit(service, "probe sleep 60", quick.item)
+        wait_for_running(service, job_id)
+        folder = service.runtime.engine.job(job_id).folder
+        assert folder is not None
+        alice.upload("large.bin", os.urandom(17 * 2**20), folder.id)
+        quick.engine.let_end(job_id)
+        job = end(service, job_id)
+        assert_no_room_is_told(service, job)
+        assert min(free) >= 16 * 2**20 // 20
+        assert_works_again(service, quick)
 
 
 def test_a_result_that_cannot_be_written_has_one_answer_and_its_reason_in_the_log(

@@ -358,6 +358,24 @@ def test_many_slow_results_of_one_user_delay_anothers_by_one_transfer_at_most(
     assert transfers.index(his) <= 2
 
 
+def test_no_user_has_all_transfers(
+    quick: Quick, bobs_item: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transfers, permits = hold_transfers(monkeypatch)
+    with quick.service(transfers="3") as service:
+        hers = [submit(service, "probe noop", quick.item) for _ in range(5)]
+        for job_id in hers:
+            run_until(service, job_id, JobState.STAGING_OUT)
+        soon(lambda: len(transfers) == 2)
+        his = submit(service, "probe noop", bobs_item, BOB)
+        soon(lambda: his in transfers)
+        assert len(transfers) == 3
+        for _ in (*hers, his):
+            permits.release()
+        for job_id in (his, *hers):
+            run_until(service, job_id, JobState.SUCCEEDED)
+
+
 def hold_transfers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> tuple[list[str], threading.Semaphore]:
