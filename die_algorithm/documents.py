@@ -8,6 +8,8 @@ They are rendered from the job's record whenever somebody asks. Valid against th
 from __future__ import annotations
 
 import base64
+import contextlib
+import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +38,8 @@ _OGR = "http://ogr.maptools.org/"
 _GML = "http://www.opengis.net/gml"
 _D4SCIENCE = "http://www.d4science.org"
 
+#: Bytes of a large zip, and how many of those are put into documents at once: each costs six times as many.
+_LARGE, _LARGE_AT_ONCE = 2**18, 2
 #: Percent done and the status's text. The portal shows the number; the text must not be one.
 PROGRESS: dict[JobState, tuple[int, str]] = {
     JobState.ACCEPTED: (0, "The job is accepted and will be prepared."),
@@ -66,6 +70,13 @@ class JobDocuments:
         self._links = links
         self._zip_path = zip_path
         self._inline_limit = inline_limit
+        self._large = threading.Semaphore(_LARGE_AT_ONCE)
+
+    def turn(self, job: Job) -> contextlib.AbstractContextManager[object]:
+        """To be held while a document is written that may hold the job's zip: few large ones at once."""
+        size = job.result.size if job.result else 0
+        is_large = _LARGE < size <= self._inline_limit
+        return self._large if is_large else contextlib.nullcontext()
 
     def execute_response(self, job: Job, place: int | None = None) -> bytes:
         """The wps:ExecuteResponse of a job in any state.
@@ -91,9 +102,10 @@ class JobDocuments:
         _write_status(response, job, self._links.log(job), place)
         if job.response_form.lineage:
             _write_lineage(response, job)
-        if job.state is JobState.SUCCEEDED and not files_removed(job):
-            self._write_outputs(response, job)
-        return serialise(response)
+        with self.turn(job):
+            if job.state is JobState.SUCCEEDED and not files_removed(job):
+                self._write_outputs(response, job)
+            return serialise(response)
 
     def failure_report(self, job: Job) -> bytes:
         """The ows:ExceptionReport about a job that did not succeed and whose bare output was wanted."""

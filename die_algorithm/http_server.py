@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from waitress import wasyncore
+from waitress.buffers import OverflowableBuffer
 from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer, create_server
 from waitress.task import WSGITask
@@ -46,6 +47,8 @@ class _Task(WSGITask):
     """Answers a request, and says so if it was the connection's last."""
 
     def build_response_header(self) -> bytes:
+        # Nobody may think, just before the first bytes are sent, that the client has read none for long.
+        self.channel.last_activity = time.time()
         if not self.channel.server.accepting or self._leaves_much:
             # waitress makes of it what the client's version of HTTP wants.
             self.request.headers["CONNECTION"] = "close"
@@ -148,6 +151,13 @@ class Channel(HTTPChannel):
         """Bytes that have come of a body that is not whole."""
         return 0 if self.request is None else int(self.request.body_bytes_received)
 
+    @property
+    def unsent(self) -> int:
+        """Bytes of answers that are held for the client, files aside: those lie on the disk anyhow."""
+        return sum(
+            len(each) for each in tuple(self.outbufs) if isinstance(each, OverflowableBuffer)
+        )
+
     def _is_late(self) -> bool:
         now = time.monotonic()
         if self.requests or self.total_outbufs_len:
@@ -190,6 +200,8 @@ class HttpServer:
         channel: what reads requests off a connection.
         most_unfinished: bytes of all bodies together that are not whole; None: any number. Beyond them
             those that have taken longest are given up: an honest client's body is whole soon.
+        most_unsent: bytes of all answers together, files aside, that wait for their clients; None: any
+            number. Beyond them the connections are closed whose clients have read nothing for longest.
         options: further adjustments of waitress.
 
     Raises:
@@ -204,6 +216,7 @@ class HttpServer:
         threads: int,
         channel: type[Channel] = Channel,
         most_unfinished: int | None = None,
+        most_unsent: int | None = None,
         **options: object,
     ) -> None:
         with contextlib.ExitStack() as undo:
@@ -211,6 +224,7 @@ class HttpServer:
             # All went well: the server closes the sockets from here on.
             undo.pop_all()
         self._most_unfinished = most_unfinished
+        self._most_unsent = most_unsent
         self._sockets: dict[int, Any] = {}
         self._left: list[Any] = []
         self._server = create_server(
@@ -318,10 +332,18 @@ class HttpServer:
     def _look_after(self, listener: BaseWSGIServer, now: float) -> None:
         """Close silent connections, as waitress does, and give up requests that do not come."""
         BaseWSGIServer.maintenance(listener, now)
+        long_ago = now - listener.adj.channel_timeout
         for channel in tuple(listener.active_channels.values()):
             channel.refuse_late()
+            # waitress would close it as soon as its client reads, which it may never do, and one that a
+            # thread is sending to not at all.
+            is_unread = channel.total_outbufs_len and channel.last_activity < long_ago
+            if channel.will_close or is_unread:
+                channel.handle_close()
         if self._most_unfinished is not None:
             self._give_up_bodies(self._most_unfinished)
+        if self._most_unsent is not None:
+            self._give_up_answers(self._most_unsent)
 
     def _give_up_bodies(self, most: int) -> None:
         clients = self._clients()
@@ -330,6 +352,14 @@ class HttpServer:
             if excess > 0:
                 excess -= channel.unfinished
                 channel.refuse_body()
+
+    def _give_up_answers(self, most: int) -> None:
+        clients = self._clients()
+        excess = sum(channel.unsent for channel in clients) - most
+        for channel in sorted(clients, key=lambda channel: channel.last_activity):
+            if excess > 0 and channel.unsent:
+                excess -= channel.unsent
+                channel.handle_close()
 
     def _clients(self) -> list[Channel]:
         return [c for listener in self._listeners for c in listener.active_channels.values()]

@@ -33,6 +33,8 @@ _LONGEST_HEAD = 2**16
 _BODY_IN_MEMORY = 2**16
 #: Bytes of all bodies together that are not whole. Each may be a client's who means to fill the disk.
 _MOST_UNFINISHED = 256 * 2**20
+#: Bytes of all answers together that wait for their clients, without files: some fifty of the largest.
+_MOST_UNSENT = 512 * 2**20
 #: Seconds after which a silent connection is closed.
 _SILENCE = 60
 # Of the registered methods the longest has 17 characters (RFC 9110, 16.1.2).
@@ -69,6 +71,7 @@ def service_server(settings: Settings, application: WebApplication) -> HttpServe
         channel=_Channel,
         channel_timeout=_SILENCE,
         most_unfinished=_MOST_UNFINISHED,
+        most_unsent=_MOST_UNSENT,
         max_request_header_size=_LONGEST_HEAD,
         inbuf_overflow=_BODY_IN_MEMORY,
         # Lets a request that waits for a job notice that its client has left.

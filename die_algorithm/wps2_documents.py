@@ -106,16 +106,10 @@ class Wps2Documents:
         document = root(WPS_2, "Result", wps=WPS_2, xlink=XLINK)
         child(document, WPS_2, "JobID", job.id)
         _write_expiration(document, job)
-        for wanted in wanted_outputs(job):
-            output = child(document, WPS_2, "Output")
-            output.set("id", wanted.identifier)
-            if wanted.identifier == description.RESULT:
-                self._write_zip(output, wanted, job)
-            elif wanted.as_reference:
-                _write_reference(output, self._links.collection(job), description.XML)
-            else:
-                _data(output, description.XML).append(result_collection(job, self._links))
-        return serialise(document)
+        with self._documents.turn(job):
+            for wanted in wanted_outputs(job):
+                self._write_output(document, wanted, job)
+            return serialise(document)
 
     def failure_report(self, job: Job, code: str) -> bytes:
         """The ows:ExceptionReport in place of the result of a job that has none.
@@ -125,6 +119,16 @@ class Wps2Documents:
             code: the exception code.
         """
         return _report(code, None, failure_texts(job, self._links.log(job)))
+
+    def _write_output(self, document: Element, wanted: OutputRequest, job: Job) -> None:
+        output = child(document, WPS_2, "Output")
+        output.set("id", wanted.identifier)
+        if wanted.identifier == description.RESULT:
+            self._write_zip(output, wanted, job)
+        elif wanted.as_reference:
+            _write_reference(output, self._links.collection(job), description.XML)
+        else:
+            _data(output, description.XML).append(result_collection(job, self._links))
 
     def _write_zip(self, output: Element, wanted: OutputRequest, job: Job) -> None:
         content = self._documents.inline_zip(job, wanted)

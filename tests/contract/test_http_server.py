@@ -68,6 +68,16 @@ def rest_of(connection: socket.socket) -> bytes:
     return b"".join(parts)
 
 
+def at_least(connection: socket.socket, size: int) -> bytes:
+    """As many bytes, and what comes with the last of them."""
+    content = b""
+    while len(content) < size:
+        part = connection.recv(2**20)
+        assert part
+        content += part
+    return content
+
+
 def one_answer(connection: socket.socket) -> bytes:
     """An answer of :func:`hello`, on a connection that stays open."""
     answer = b""
@@ -456,6 +466,46 @@ def test_of_too_much_that_is_not_whole_what_has_taken_longest_is_given_up() -> N
             assert one_answer(second).startswith(b"HTTP/1.1 200 ")
         idle.sendall(KEEP_ALIVE[10:])
         assert one_answer(idle).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("application", [download, file_download])
+def test_who_reads_nothing_is_not_kept_for_ever(application: Application) -> None:
+    with running(application, channel_timeout=1) as server, connect(server) as client:
+        client.sendall(KEEP_ALIVE)
+        assert client.recv(100).startswith(b"HTTP/1.1 200 ")
+        wait_until(lambda: server._clients() == [])
+        with contextlib.suppress(ConnectionResetError):
+            assert len(rest_of(client)) < LARGE
+
+
+def test_of_too_much_that_nobody_reads_the_oldest_is_given_up() -> None:
+    size = 15 * 2**20
+
+    def large(_: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Length", str(size))])
+        return [bytes(size)]
+
+    def ask(client: socket.socket) -> None:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+        client.connect(server.addresses[0])
+        client.settimeout(20)
+        client.sendall(KEEP_ALIVE)
+        assert client.recv(100).startswith(b"HTTP/1.1 200 ")
+
+    with (
+        running(large, most_unsent=2**24) as server,
+        socket.socket() as first,
+        socket.socket() as second,
+    ):
+        ask(first)
+        wait_until(lambda: [channel.unsent > 2**22 for channel in server._clients()] == [True])
+        time.sleep(1.5)  # a look, which finds no fault with it
+        assert len(server._clients()) == 1
+        ask(second)
+        wait_until(lambda: len(server._clients()) == 1)
+        with contextlib.suppress(ConnectionResetError):
+            assert len(rest_of(first)) < size
+        assert len(at_least(second, size - 100)) >= size - 100
 
 
 def test_a_body_behind_an_answer_that_nobody_reads_is_given_up_like_others_and_holds_nothing(

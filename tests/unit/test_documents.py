@@ -4,7 +4,9 @@ import base64
 import dataclasses
 import itertools
 import re
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -341,6 +343,32 @@ def test_a_number_of_nothing_is_no_file(render: Callable[..., etree._Element]) -
     assert "0 files" in text(
         render(state=JobState.SUCCEEDED, result=empty), "//wps:ProcessSucceeded"
     )
+
+
+def test_no_more_than_two_large_zips_are_put_into_documents_at_once(tmp_path: Path) -> None:
+    entered, may = threading.Semaphore(0), threading.Event()
+
+    def zip_path(_job: Job) -> Path:
+        entered.release()
+        assert may.wait(60)
+        return tmp_path / "none"
+
+    documents = JobDocuments(LINKS, zip_path, inline_limit=2**20)
+
+    def begun(size: int, within: float = 60.0) -> bool:
+        result = ResultFile(name="x", size=size, sha256="0" * 64, files=1)
+        form = FORMS["zip inline"]
+        job = make_job(state=JobState.SUCCEEDED, result=result, response_form=form)
+        pool.submit(documents.execute_response, job)
+        return entered.acquire(timeout=within)
+
+    with ThreadPoolExecutor(5) as pool:
+        assert begun(2**20)
+        assert begun(2**20)
+        assert not begun(2**20, within=0.3)
+        assert begun(2000)
+        may.set()
+        assert entered.acquire(timeout=60)
 
 
 def test_what_has_expired_is_not_referred_to(render: Callable[..., etree._Element]) -> None:
