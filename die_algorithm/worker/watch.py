@@ -133,9 +133,12 @@ class Watch:
             self._start_rebuilding(orphan)
 
     def _reports(self, jobs: list[Job]) -> dict[str, TaskReport]:
-        """One report for each job with a task; while there are no jobs, a look now and then will do."""
+        """One report for each job with a task; while there are no jobs, a look now and then will do.
+
+        A Swarm that was away is asked each time: nothing but an answer shows that it is back.
+        """
         now = time.monotonic()
-        if not jobs and now < self._idle_look_at:
+        if not jobs and not self._held.trouble and now < self._idle_look_at:
             return {}
         self._idle_look_at = now + _IDLE_LOOK
         services = {job.id: job.service_id for job in jobs}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -15,13 +16,13 @@ from storagehub_fixture import ALICE
 
 from die_algorithm.engine import Engine
 from die_algorithm.errors import StorageHubUnavailable, StoreUnavailable, SwarmUnavailable
-from die_algorithm.janitor import Janitor
-from die_algorithm.models import EngineFacts, Job, JobState, ResponseForm, UserToken
+from die_algorithm.janitor import Findings, Janitor
+from die_algorithm.models import EngineFacts, Job, JobState, ResponseForm, TaskReport, UserToken
 from die_algorithm.runtime import Runtime
 from die_algorithm.settings import Settings
 from die_algorithm.storagehub import StorageHub
 from die_algorithm.swarm import Swarm
-from die_algorithm.worker import driver, worker
+from die_algorithm.worker import driver, watch, worker
 
 
 @contextmanager
@@ -99,6 +100,42 @@ def test_an_engine_is_asked_anew_what_it_is_after_its_own_outage_only(
         assert engine.wait(submit(engine, quick.item), 20).state is JobState.SUCCEEDED
     assert errors == []
     assert len(asked) == looks
+
+
+def test_a_swarm_counts_as_away_until_it_has_answered(
+    quick: Quick, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also while there are no jobs, when it is looked at now and then only."""
+    monkeypatch.setattr(watch, "_AWAY", 0.1)
+    monkeypatch.setattr(watch, "_IDLE", 0.05)
+    caplog.set_level(logging.INFO, watch.LOGGER.name)
+    task_reports, sweep = Swarm.task_reports, Janitor.sweep
+    swept = threading.Event()
+    failed: list[SwarmUnavailable] = []
+
+    def asked(self: Swarm) -> list[TaskReport]:
+        try:
+            return task_reports(self)
+        except SwarmUnavailable as error:
+            failed.append(error)
+            raise
+
+    def seen(self: Janitor, *arguments: object) -> Findings:
+        findings = sweep(self, *arguments)  # type: ignore[arg-type]
+        swept.set()
+        return findings
+
+    monkeypatch.setattr(Swarm, "task_reports", asked)
+    monkeypatch.setattr(Janitor, "sweep", seen)
+    with quick.service() as service:
+        assert swept.wait(20)
+        quick.engine.away()
+        soon(lambda: len(failed) >= 3 and service.runtime.worker_reports()[0].trouble)
+        quick.engine.back()
+        soon(lambda: not service.runtime.worker_reports()[0].trouble)
+    away, back = (record.message for record in caplog.records if record.name == watch.LOGGER.name)
+    assert away.startswith("The Swarm cannot be watched: ")
+    assert back == "The Swarm can be watched again."
 
 
 @pytest.mark.parametrize("is_slow", [True, False])
