@@ -31,11 +31,16 @@ class Leases:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def take(self, worker: str, duration: timedelta) -> None:
+    def take(self, worker: str, duration: timedelta, trouble: str = "") -> None:
         """Begin a lease; what the worker of that name held before is free for whoever claims it.
 
         Where only one worker can use the database, its forerunner is gone for good, and so are its
         leases. To be called by whoever holds the worker's place on its machine.
+
+        Args:
+            worker: whose.
+            duration: from now.
+            trouble: why the worker cannot work at the moment; empty if it can.
         """
         with self._database.writing() as connection:
             if not self._database.is_shared:
@@ -43,7 +48,7 @@ class Leases:
             long_gone = WORKERS.c.until < self._database.now - _REMEMBERED
             connection.execute(WORKERS.delete().where((WORKERS.c.id == worker) | long_gone))
             until = self._database.now + duration.total_seconds()
-            connection.execute(WORKERS.insert().values(id=worker, until=until))
+            connection.execute(WORKERS.insert().values(id=worker, until=until, trouble=trouble))
             held = (JOBS.c.holder == worker) & JOBS.c.state.in_(UNFINISHED)
             _lock(connection, held)
             connection.execute(JOBS.update().where(held).values(holder=None))
@@ -54,7 +59,7 @@ class Leases:
         Args:
             worker: whose.
             duration: from now.
-            trouble: why the worker cannot work at the moment; empty if it can.
+            trouble: as for :meth:`take`.
 
         Returns:
             Whether it was prolonged; otherwise others may have the worker's jobs already.

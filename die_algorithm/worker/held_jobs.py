@@ -58,7 +58,7 @@ class HeldJobs:
         begins = is_new or not leases.renew(self._place.name, self._lease, self._trouble)
         if begins:
             LOGGER.info("The worker begins a lease.")
-            leases.take(self._place.name, self._lease)
+            leases.take(self._place.name, self._lease, self._trouble)
             self._known = {}
             self._admit_at = self._claim_at = now
         self._openings = openings

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -32,6 +33,8 @@ from die_algorithm.errors import StaleJob
 from die_algorithm.job_store import JobStore
 from die_algorithm.job_store.tables import JOBS
 from die_algorithm.models import Job, JobState, WorkerReport
+from die_algorithm.worker.held_jobs import HeldJobs
+from die_algorithm.worker_place import WorkerPlace
 
 ROUNDS = 30
 OVER = LEASE.total_seconds() + 1
@@ -330,6 +333,18 @@ def test_what_a_worker_says_of_itself_is_known_until_it_ends(
     assert store.leases.workers() == [WorkerReport(id="first", is_alive=True, trouble="")]
     store.leases.end("first")
     assert store.leases.workers() == []
+
+
+def test_a_worker_that_begins_another_lease_is_still_in_trouble(
+    clock: DatabaseClock, store: JobStore, tmp_path: Path
+) -> None:
+    held = HeldJobs(store, WorkerPlace(tmp_path / "worker.lock"), LEASE)
+    assert held.keep_lease()
+    clock.advance(OVER)
+    held.trouble = "The Swarm is away."
+    assert held.keep_lease()
+    (report,) = store.leases.workers()
+    assert (report.is_alive, report.trouble) == (True, "The Swarm is away.")
 
 
 # -- at the same time
