@@ -20,7 +20,8 @@ steps          the order of the steps, and what their errors mean
 ledger         the writes of the record, and how long a state has lasted
 possessions    what a step needs of a job, or the failure of one that has lost it
 stage_in       the temp folder, and the file where it is not in the workspace yet
-job_folder     a folder that a job makes: found again, settled, taken back
+job_folder     a folder that a job makes: found again, taken back
+named_folder   a folder that several may make at once
 dispatch       the service on the Swarm: created, recorded, started
 digests        what image references mean, asked once for many jobs
 monitor        the task, until its end is recorded

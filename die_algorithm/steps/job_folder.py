@@ -10,6 +10,7 @@ from die_algorithm.errors import StorageHubError
 from die_algorithm.fail_points import InputPoint, Point
 from die_algorithm.models import Folder, Item, Job, UserToken
 from die_algorithm.steps.ledger import Ledger
+from die_algorithm.steps.named_folder import settle
 from die_algorithm.storagehub import StorageHub
 
 LOGGER = logging.getLogger(__name__)
@@ -48,7 +49,8 @@ class JobFolder:
         existing = self._named(job, token, root)
         folder_id = existing.id if existing else self._create(job, token, root)
         if existing is None and job.fence > 1:
-            folder_id = self._settle(job, token, root, folder_id)
+            # A former holder that froze before it made one may have gone on meanwhile.
+            folder_id = settle(self.storagehub, token, root.id, self.name(job), made=folder_id)
         path = f"{root.path.rstrip('/')}/{self.name(job)}"
         folder = Folder(id=folder_id, name=self.name(job), path=path)
         return Made(folder, is_new=existing is None)
@@ -79,21 +81,6 @@ class JobFolder:
 
     def _named(self, job: Job, token: UserToken, root: Item) -> Item | None:
         return self.storagehub.find_child(token, root.id, self.name(job))
-
-    def _settle(self, job: Job, token: UserToken, root: Item, folder_id: str) -> str:
-        """See to it that the job has one folder, and that it is the one with the job's name.
-
-        A former holder that froze before it made one may have gone on between our look and our
-        creation. StorageHub then called ours ``name(1)``, and theirs is there to be taken.
-
-        Returns:
-            The folder's id.
-        """
-        named = self._named(job, token, root)
-        if named is None or named.id == folder_id:
-            return folder_id
-        self.storagehub.delete(token, folder_id)
-        return named.id
 
 
 def folder_mark(instance: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import threading
 from collections.abc import Iterable
 
 from die_algorithm import description, faults
@@ -17,6 +16,7 @@ from die_algorithm.errors import StorageHubError
 from die_algorithm.models import Job, JobState, UserToken
 from die_algorithm.results import Results, zip_name
 from die_algorithm.steps.ledger import Ledger
+from die_algorithm.steps.named_folder import settle
 from die_algorithm.steps.transfers import Transfers
 from die_algorithm.storagehub import StorageHub
 
@@ -43,8 +43,6 @@ class WorkspaceCopy:
         self._ledger = ledger
         self._storagehub = storagehub
         self._results = results
-        # StorageHub lets two folders be made of one name, the second as ``name(1)``.
-        self._making = threading.Lock()
 
     def run(self, job: Job) -> Job:
         """Save the result of a job, unless that cannot be done; repeated, it makes a new version.
@@ -68,10 +66,9 @@ class WorkspaceCopy:
 
     def _save(self, job: Job, token: UserToken) -> str:
         root = self._storagehub.workspace_root(token)
-        with self._making:
-            top = self._folder(token, root.id, _TOP)
-            outputs = self._folder(token, top, _OUTPUTS)
-            records = self._folder(token, top, _RECORDS)
+        top = self._folder(token, root.id, _TOP)
+        outputs = self._folder(token, top, _OUTPUTS)
+        records = self._folder(token, top, _RECORDS)
         name = f"{job.service_name}.zip"
         with self._results.zip_path(job).open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -85,8 +82,12 @@ class WorkspaceCopy:
         return f"{_TOP}/{_OUTPUTS}/{name}"
 
     def _folder(self, token: UserToken, parent_id: str, name: str) -> str:
+        """The id of a folder that all copies of a user share; any worker may make it at any time."""
         found = self._storagehub.find_child(token, parent_id, name)
-        return found.id if found else self._storagehub.create_folder(token, parent_id, name, name)
+        if found:
+            return found.id
+        made = self._storagehub.create_folder(token, parent_id, name, name)
+        return settle(self._storagehub, token, parent_id, name, made=made)
 
     def _upload(
         self,
