@@ -124,7 +124,8 @@ class StorageHub:
     def find_child(self, token: UserToken, folder_id: str, name: str) -> Item | None:
         """The child of a folder with exactly this name that is not trashed.
 
-        StorageHub looks it up: a workspace may have thousands of children.
+        StorageHub looks it up: a workspace may have thousands of children. Of several, it is the same one
+        for all who ask, in whatever order they are listed.
         """
         try:
             found = self._named(token, folder_id, name)
@@ -132,7 +133,8 @@ class StorageHub:
             if "*" not in name:
                 raise
             return None  # StorageHub takes it for a pattern, and gives all that fits
-        return next((item for item in found if item.name == name), None)
+        exact = [item for item in found if item.name == name]
+        return min(exact, key=lambda item: item.id, default=None)
 
     def find_children(self, token: UserToken, folder_id: str, prefix: str) -> list[Item]:
         """The children of a folder whose names begin so and that are not trashed."""

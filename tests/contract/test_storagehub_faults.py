@@ -926,6 +926,15 @@ def test_find_child_compares_the_whole_name_and_skips_the_trash() -> None:
         assert storagehub.find_child(TOKEN, "r", "die") is None
 
 
+def test_of_children_with_one_name_the_same_is_found_in_whatever_order_they_are_listed() -> None:
+    twins = [file("a", "die-1"), file("b", "die-1")]
+    for listed in (twins, twins[::-1]):
+        with RawServer(page(*listed)) as server, client(server) as storagehub:
+            found = storagehub.find_child(TOKEN, "r", "die-1")
+            assert found is not None
+            assert found.id == "a"
+
+
 @pytest.mark.parametrize("name", ["*", "a*", "*a"])
 def test_a_name_that_storagehub_takes_for_a_pattern_is_not_found_among_too_many(name: str) -> None:
     answer = page(file("i", "f") | {"description": "d" * (17 * 2**20)})
