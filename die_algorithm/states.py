@@ -40,7 +40,6 @@ TASK_PHASES: Mapping[str, TaskPhase] = MappingProxyType(
 _CONDEMNED = ("shutdown", "remove", "orphaned")
 
 _KILLED = 128 + signal.SIGKILL
-_TERMINATED = 128 + signal.SIGTERM
 _CANNOT_EXECUTE = 126
 _NOT_FOUND = 127
 
