@@ -38,6 +38,9 @@ PROBE_LABEL = "die.probe"
 #: Below ``/run/secrets``: the user token, for images that want it as a file.
 TOKEN_FILE = "gcube-token"  # noqa: S105 - a name, not a token
 
+#: Networks that each engine has, and lets services join; scripts/job_network puts no rules on them.
+ENGINE_NETWORKS = ("bridge", "host", "none")
+
 # Whoever the image's USER is may read it; nobody else is in the container.
 _READABLE = 0o444
 #: Versions of the engine's API (its history of changes).
@@ -49,8 +52,6 @@ _LOG_FILES = "3"
 #: What a profile's containers write to in place of a root file system that is read-only.
 _IN_MEMORY = ("/tmp", "/var/tmp", "/run")  # noqa: S108 - of containers
 _NOBODY = "65534:65534"
-#: Networks that each engine has, and that scripts/job_network puts no rules on.
-_OF_THE_ENGINE = ("bridge", "host", "none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,7 +259,7 @@ def _swap(engine: EngineFacts) -> list[Shortfall]:
 def _open_network(settings: Settings) -> list[Shortfall]:
     if not settings.network:
         text = "The setting 'network' is empty, so containers share the engine's own bridge."
-    elif settings.network in _OF_THE_ENGINE:
+    elif settings.network in ENGINE_NETWORKS:
         text = (
             f"The setting 'network' is '{settings.network}', which is the engine's own and keeps "
             "containers from nothing or from StorageHub, too."

@@ -30,7 +30,7 @@ from die_algorithm.models import (
     TaskPhase,
     TaskReport,
 )
-from die_algorithm.service_spec import JOB_LABEL
+from die_algorithm.service_spec import ENGINE_NETWORKS, JOB_LABEL
 from die_algorithm.states import TASK_PHASES
 from die_algorithm.swarm import answers
 from die_algorithm.swarm.calls import Answer, Calls, TimedOut
@@ -48,8 +48,6 @@ _CHUNK = 64 * 1024
 _RESTORE_TIME = timedelta(seconds=60)
 #: Exit codes of containers that an engine has killed, has stopped, or has found dead.
 _KILLED = (137, 143, 255)
-#: Networks that every engine has, and lets services join.
-_OF_EACH_NODE = ("bridge", "host", "none")
 #: Words of an engine that cannot do or decide anything for the moment, in answers with status 500.
 _INDECISION = (
     "leader",
@@ -131,7 +129,7 @@ class Swarm:
         if answer.says_missing:
             return False
         found = answer.read(answers.NETWORK)
-        return network in _OF_EACH_NODE or (found.scope == "swarm" and not found.ingress)
+        return network in ENGINE_NETWORKS or (found.scope == "swarm" and not found.ingress)
 
     # -- images
 
