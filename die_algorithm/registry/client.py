@@ -18,8 +18,9 @@ from die_algorithm.registry import answers
 from die_algorithm.registry.calls import Calls
 
 _MANIFEST_TYPES = ", ".join(answers.MANIFEST_TYPES)
-#: What Linux calls processors, and registries otherwise.
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+#: What Linux calls processors, and registries otherwise. Not the names that engines understand in an index
+#: (``answers``): there, armv7l and i686 fit none.
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 #: The engine cannot stack more (moby, ``maxLayerDepth``).
 _MOST_LAYERS = 125
 #: Variants of an image for one platform; of arm there are four.
@@ -192,7 +193,7 @@ class Registry:
 def this_platform() -> str:
     """The platform of this machine, such as ``linux/amd64``, in the words of image registries."""
     machine = platform.machine().lower()
-    return f"linux/{_ARCHITECTURES.get(machine, machine)}"
+    return f"linux/{_MACHINES.get(machine, machine)}"
 
 
 def _digest_of(body: bytes) -> str:
