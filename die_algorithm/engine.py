@@ -418,7 +418,8 @@ class Engine:
         """Note that a job is to be stopped. An ended job stays as it ended.
 
         Raises:
-            NotFound, NotAuthorized: as for :meth:`owned_job`.
+            NotFound, NotAuthorized, TooManyRequests: as for :meth:`owned_job`.
+            ServiceUnavailable: as there, or the cancel cannot be noted now.
         """
         job = self.owned_job(job_id, token)
         try:
