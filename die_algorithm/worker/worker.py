@@ -46,7 +46,7 @@ class Worker:
         janitor: removes what nothing needs any more.
         disk_watch: tells whose containers have written too much.
         lease: how long the worker may be silent before another one takes its jobs over.
-        transfers: how many results are fetched from StorageHub at once.
+        transfers: how many results are fetched from StorageHub at once, and as many files from public links.
         on_end: called with the id of each job that has ended.
         publish: called with each job whose record has changed until it has not raised.
     """
